@@ -1,0 +1,47 @@
+# `make help` lists the targets. Everything lives in .venv; the lock is constraints.txt.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := false
+
+.PHONY: help setup data repro test test-slow check ui clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## Make .venv with everything the lock names
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+data: setup ## Fill in the sample data set where no data are
+	$(BIN)/lerenet data sample --if-missing
+
+repro: data ## Set up and run the whole pipeline on the data (the sample, unless you imported yours)
+	$(BIN)/dvc repro
+	@echo "report: artifacts/report/report.html"
+
+test: setup ## Set up and run the tests
+	$(BIN)/python -m pytest
+
+test-slow: setup ## The slow tests: whole pipelines, kill and resume
+	$(BIN)/python -m pytest -m slow
+
+check: setup ## Lint, format and type checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: setup ## MLflow's pages on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1
+
+clean: ## Remove outputs, caches and the environment (data and registry stay)
+	rm -rf artifacts .cache .checkpoints $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,217 @@
+"""How sure a score is: episodes resampled, counts summed again, IoU computed again (numpy only).
+
+mIoU is a ratio of sums, so its error can't be read off a mean. Each draw takes the query images of
+a class with replacement (a query image keeps all its episodes: a cluster), inside each (split,
+class) stratum, and goes from counts to scores again. Two models are drawn together, so that what
+makes an episode hard counts for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lerenet.errors import PromotionError
+
+COUNTS = ["tp", "fp", "fn", "tn"]
+IDENTITY = ["split", "protocol", "kind", "shots", "episode", "cls", "query"]
+CHUNK = 4_000_000  # weights held at once
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PairedGain:
+    """Challenger minus champion on the same episodes, in points of IoU (0 to 100).
+
+    Attributes:
+        gain, low, high: difference in mIoU and its interval.
+        fb_gain, fb_low, fb_high: the same for FB-IoU.
+        champion, challenger: their mIoU.
+        class_gain: difference in IoU of each class.
+        episodes, queries: how many episodes and query images it rests on.
+        draws, confidence: of the resampling.
+    """
+
+    gain: float
+    low: float
+    high: float
+    fb_gain: float
+    fb_low: float
+    fb_high: float
+    champion: float
+    challenger: float
+    class_gain: dict[str, float]
+    episodes: int
+    queries: int
+    draws: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class _Stratum:
+    split: str
+    cls: str
+    sums: Array  # (query images, models, 4)
+
+
+def paired_bootstrap(
+    champion: pd.DataFrame,
+    challenger: pd.DataFrame,
+    draws: int = 10_000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> PairedGain:
+    """Gain of ``challenger`` over ``champion`` with a percentile interval.
+
+    Args:
+        champion: Counts, one row an episode: split, cls, query, episode, tp, fp, fn, tn. Rows of
+            kind "clean" are left out.
+        challenger: The same episodes in any order.
+        draws: Number of resamples.
+        seed: Seed of the resampling; the same seed gives the same interval.
+        confidence: Probability mass inside the interval.
+
+    Raises:
+        PromotionError: when the two tables hold different episodes, or nothing.
+    """
+    first, second = _defects(champion), _defects(challenger)
+    _require_same(first, second)
+    strata = _strata([first, second])
+    miou, fb = _resampled(strata, draws, seed)
+    at_miou, at_fb, per_class = _scores(strata)
+    low, high = _percentiles(miou[:, 1] - miou[:, 0], confidence)
+    fb_low, fb_high = _percentiles(fb[:, 1] - fb[:, 0], confidence)
+    return PairedGain(
+        gain=float(at_miou[1] - at_miou[0]),
+        low=low,
+        high=high,
+        fb_gain=float(at_fb[1] - at_fb[0]),
+        fb_low=fb_low,
+        fb_high=fb_high,
+        champion=float(at_miou[0]),
+        challenger=float(at_miou[1]),
+        class_gain={cls: float(pair[1] - pair[0]) for cls, pair in per_class.items()},
+        episodes=len(first),
+        queries=sum(len(stratum.sums) for stratum in strata),
+        draws=draws,
+        confidence=confidence,
+    )
+
+
+def interval(
+    counts: pd.DataFrame, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
+) -> dict[str, float]:
+    """mIoU and FB-IoU of one model with their intervals, in points.
+
+    Args:
+        counts: One row an episode, of one model; rows of kind "clean" are left out.
+        draws: Number of resamples.
+        seed: Seed of the resampling.
+        confidence: Probability mass inside the interval.
+
+    Returns:
+        ``miou``, ``miou_low``, ``miou_high``, ``fb_iou``, ``fb_low``, ``fb_high``.
+
+    Raises:
+        PromotionError: when the table holds no episode with a defect.
+    """
+    strata = _strata([_defects(counts)])
+    miou, fb = _resampled(strata, draws, seed)
+    at_miou, at_fb, _ = _scores(strata)
+    low, high = _percentiles(miou[:, 0], confidence)
+    fb_low, fb_high = _percentiles(fb[:, 0], confidence)
+    return {
+        "miou": float(at_miou[0]),
+        "miou_low": low,
+        "miou_high": high,
+        "fb_iou": float(at_fb[0]),
+        "fb_low": fb_low,
+        "fb_high": fb_high,
+    }
+
+
+def _defects(counts: pd.DataFrame) -> pd.DataFrame:
+    rows = counts[counts["kind"] == "defect"] if "kind" in counts else counts
+    if rows.empty:
+        raise PromotionError("the counts hold no episode with a defect", "run `dvc repro` to evaluate")
+    if rows["episode"].duplicated().any():
+        raise PromotionError("an episode is counted twice", "give the counts of one model at a time")
+    return rows.sort_values("episode", ignore_index=True)
+
+
+def _require_same(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    columns = [name for name in IDENTITY if name in first and name in second]
+    if len(first) != len(second) or not (first[columns] == second[columns]).to_numpy().all():
+        raise PromotionError(
+            f"champion and challenger were scored on different episodes ({len(first)} and {len(second)})",
+            "score both on the same episodes file",
+        )
+
+
+def _strata(tables: Sequence[pd.DataFrame]) -> list[_Stratum]:
+    """Counts summed over each query image, for each (split, class); all tables in one order."""
+    keys = tables[0][["split", "cls", "query"]]
+    counts = np.stack([table[COUNTS].to_numpy(np.float64) for table in tables], axis=1)  # (n, models, 4)
+    strata = []
+    for rows in keys.groupby(["split", "cls"]).indices.values():
+        split, cls = keys["split"].iloc[rows[0]], keys["cls"].iloc[rows[0]]
+        _, cluster = np.unique(keys["query"].to_numpy()[rows].astype(str), return_inverse=True)
+        sums = np.zeros((int(cluster.max()) + 1, *counts.shape[1:]))
+        np.add.at(sums, cluster, counts[rows])
+        strata.append(_Stratum(str(split), str(cls), sums))
+    return strata
+
+
+def _resampled(strata: Sequence[_Stratum], draws: int, seed: int) -> tuple[Array, Array]:
+    """mIoU and FB-IoU of each draw and model, both (draws, models)."""
+    rng = np.random.default_rng(seed)
+    totals = []  # (draws, models, 4) for each stratum
+    for stratum in strata:
+        flat = stratum.sums.reshape(len(stratum.sums), -1)
+        parts = [weights @ flat for weights in _weights(rng, len(flat), draws)]
+        totals.append(np.concatenate(parts).reshape(draws, *stratum.sums.shape[1:]))
+    return _combine(strata, totals)[:2]
+
+
+def _weights(rng: np.random.Generator, clusters: int, draws: int) -> Iterator[Array]:
+    """How often each cluster is drawn, (some of the draws, clusters); rows sum to ``clusters``."""
+    step = max(1, CHUNK // clusters)
+    for first in range(0, draws, step):
+        size = min(step, draws - first)
+        yield rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size).astype(np.float64)
+
+
+def _scores(strata: Sequence[_Stratum]) -> tuple[Array, Array, dict[str, Array]]:
+    """The scores without resampling: mIoU (models,), FB-IoU (models,), IoU of each class (models,)."""
+    miou, fb, classes = _combine(strata, [stratum.sums.sum(axis=0)[None] for stratum in strata])
+    return miou[0], fb[0], {cls: values[0] for cls, values in classes.items()}
+
+
+def _combine(strata: Sequence[_Stratum], totals: Sequence[Array]) -> tuple[Array, Array, dict[str, Array]]:
+    """From counts (draws, models, 4) a stratum to mIoU: mean over a split's classes, then over splits."""
+    miou, fb = [], []
+    classes: dict[str, Array] = {}
+    for split in sorted({stratum.split for stratum in strata}):
+        mine = [(s.cls, total) for s, total in zip(strata, totals, strict=True) if s.split == split]
+        scores = {cls: _iou(total, 0) for cls, total in mine}
+        classes |= scores
+        miou.append(np.mean(list(scores.values()), axis=0))
+        whole = np.sum([total for _, total in mine], axis=0)
+        fb.append((_iou(whole, 0) + _iou(whole, 3)) / 2)
+    return np.mean(miou, axis=0), np.mean(fb, axis=0), classes
+
+
+def _iou(counts: Array, hit: int) -> Array:
+    """IoU in points of counts (..., 4): of the foreground (``hit`` 0) or the background (``hit`` 3)."""
+    union = counts[..., hit] + counts[..., 1] + counts[..., 2]
+    return 100.0 * np.divide(counts[..., hit], union, out=np.zeros_like(union), where=union > 0)
+
+
+def _percentiles(values: Array, confidence: float) -> tuple[float, float]:
+    tail = 50.0 * (1 - confidence)
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return float(low), float(high)

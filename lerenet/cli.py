@@ -1,0 +1,170 @@
+"""The command line: pipeline stages (as dvc.yaml calls them) and what people use by hand.
+
+Nothing heavy is imported before a command runs, so ``lerenet --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lerenet.data.cli import app as data_app
+from lerenet.errors import LerenetError
+from lerenet.predict_cli import PredictCommand, predict_command
+from lerenet.promotion import cli as promotion
+
+app = typer.Typer(name="lerenet", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+STAGES, REGISTRY = "Stages (run by dvc repro)", "Registry"
+Key = Annotated[str, typer.Argument(help="The stage's key, as dvc.yaml's matrix spells it.")]
+
+app.add_typer(data_app, name="data", help="Make the sample data, import images of your own.")
+app.command("predict", cls=PredictCommand)(predict_command)
+for command in promotion.COMMANDS:
+    app.command(command.__name__.replace("_", "-"), rich_help_panel=REGISTRY)(command)
+
+
+@app.command(rich_help_panel=STAGES)
+def catalog() -> None:
+    """Index every image and mask: class, group, size, foreground share, digests."""
+    from lerenet.stages import catalog as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def validate() -> None:
+    """Check the catalogue with Great Expectations."""
+    from lerenet.stages import validate as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def folds() -> None:
+    """Make class-disjoint splits and freeze the evaluation episodes."""
+    from lerenet.stages import folds as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def validate_folds() -> None:
+    """Check splits and episodes with Great Expectations."""
+    from lerenet.stages import validate as stage
+
+    stage.run_folds()
+
+
+@app.command(rich_help_panel=STAGES)
+def pretrain(key: Key) -> None:
+    """Pretrain a backbone on a split's base classes (KEY: SPLIT-BACKBONE)."""
+    from lerenet.stages import pretrain as stage
+
+    stage.run(key)
+
+
+@app.command(rich_help_panel=STAGES)
+def features(key: Key) -> None:
+    """Fill the cache of frozen features (KEY: SPLIT-BACKBONE)."""
+    from lerenet.stages import features as stage
+
+    stage.run(key)
+
+
+@app.command(rich_help_panel=STAGES)
+def train(key: Key) -> None:
+    """Train one cell episodically (KEY: SPLIT-BACKBONE-RECIPE-SHOTS-SEED)."""
+    from lerenet.stages import train as stage
+
+    stage.run(key)
+
+
+@app.command(rich_help_panel=STAGES)
+def ship() -> None:
+    """Train the shipping cell on every class, at the length its folds found."""
+    from lerenet.stages import train as stage
+
+    stage.run_ship()
+
+
+@app.command(rich_help_panel=STAGES)
+def floors(key: Key) -> None:
+    """Score what needs no training (KEY: FOLD-BACKBONE)."""
+    from lerenet.stages import evaluate as stage
+
+    stage.run_floors(key)
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate(key: Key) -> None:
+    """Score a trained cell on its fold's frozen test episodes."""
+    from lerenet.stages import evaluate as stage
+
+    stage.run(key)
+
+
+@app.command(rich_help_panel=STAGES)
+def report() -> None:
+    """Write the report page, DVC metrics and plots."""
+    from lerenet.stages import report as stage
+
+    stage.run()
+
+
+@app.command()
+def results(
+    out: Annotated[Path, typer.Option(help="The Markdown file to write.")] = Path("docs/results.md"),
+) -> None:
+    """Write the scores of the last run as Markdown, with data hash, seed, intervals and machine."""
+    from lerenet.stages import report as stage
+
+    stage.write_results(out)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the set-up and say what to mend."""
+    from lerenet.doctor import doctor_command
+
+    doctor_command()
+
+
+@app.command()
+def cost(
+    recipe: Annotated[str, typer.Option(help="A recipe of params.yaml.")] = "lerenet",
+    backbone: Annotated[str, typer.Option(help="Backbone name.")] = "efficientnet_lite0",
+    shots: Annotated[int, typer.Option(min=1, max=5)] = 1,
+) -> None:
+    """Parameters and FLOPs of a recipe and backbone, for an episode and for an enrolled class."""
+    from lerenet import layout
+    from lerenet.models.cost import print_cost
+    from lerenet.params import load_params
+
+    params = load_params(layout.PARAMS)
+    if recipe not in params.recipes:
+        raise LerenetError(
+            f"no recipe {recipe!r} in params.yaml", f"known: {', '.join(sorted(params.recipes))}"
+        )
+    print_cost(params.recipes[recipe].model, backbone, shots, params.image_size)
+
+
+def main() -> None:
+    """Entry point: user errors end with their message and status 2, without a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    for noisy in ("alembic", "mlflow", "great_expectations", "httpx", "timm", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        app()
+    except LerenetError as error:
+        from rich.console import Console
+        from rich.markup import escape
+
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,1 @@
+"""The data: images and masks, import, the made sample, catalogue, folds, episodes, validation."""

@@ -1,0 +1,73 @@
+"""Views of an image at the network's size: view 0 is the image itself, the others are augmented.
+
+Scale 0.9 to 1.1, rotation of 10 degrees either way, Gaussian blur and horizontal flip, then a crop
+to size (the paper's family of augmentations); a view depends on (seed, image, view) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from lerenet.data.images import read_image, read_mask, resize_image, resize_mask
+from numpy.typing import NDArray
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transform
+
+from lerenet.params import ViewSettings
+from lerenet.seeds import generator
+
+Pixels = NDArray[np.uint8]  # (size, size, 3)
+Mask = NDArray[np.bool_]  # (size, size)
+
+
+def augment(
+    image: Pixels, mask: Mask, settings: ViewSettings, key: tuple[object, ...]
+) -> tuple[Pixels, Mask]:
+    """One augmented view; what turns into the picture from outside takes the image's mean colour.
+
+    A view that would lose the whole defect falls back to the image itself.
+    """
+    rng = generator(*key)
+    angle = float(rng.uniform(-settings.rotation, settings.rotation))
+    scale = float(rng.uniform(1 - settings.scale, 1 + settings.scale))
+    flip, blur = rng.random() < settings.flip, rng.random() < settings.blur
+    room = [float(rng.uniform(-1, 1)) * abs(scale - 1) * side / 2 for side in image.shape[:2]]
+    picture = torch.from_numpy(image.copy()).permute(2, 0, 1)  # (3, H, W)
+    truth = torch.from_numpy(mask.copy())[None].to(torch.uint8)  # (1, H, W)
+    fill = [float(value) for value in image.mean(axis=(0, 1))]
+    shift = [room[1], room[0]]
+    picture = transform.affine(picture, angle, shift, scale, [0.0], InterpolationMode.BILINEAR, fill=fill)
+    truth = transform.affine(truth, angle, shift, scale, [0.0], InterpolationMode.NEAREST, fill=[0.0])
+    if mask.any() and not truth.any():
+        return image, mask
+    if flip:
+        picture, truth = transform.horizontal_flip(picture), transform.horizontal_flip(truth)
+    if blur:
+        picture = transform.gaussian_blur(picture, [5, 5], [float(rng.uniform(0.3, 1.2))])
+    return picture.permute(1, 2, 0).numpy(), truth[0].bool().numpy()
+
+
+def load_plain(data: Path, row: pd.Series, size: int) -> tuple[Pixels, Mask]:  # type: ignore[type-arg]
+    """Image and mask of a catalogue row at ``size`` x ``size``; a clean image's mask is empty."""
+    image = resize_image(read_image(data / row["image"]), size)
+    if not row["mask"]:
+        return image, np.zeros((size, size), dtype=bool)
+    return image, resize_mask(read_mask(data / row["mask"]), size)
+
+
+def load_views(
+    data: Path,
+    row: pd.Series,
+    size: int,
+    settings: ViewSettings,
+    seed: int,
+    views: Sequence[int],  # type: ignore[type-arg]
+) -> list[tuple[Pixels, Mask]]:
+    """The asked-for views of one image, decoded once."""
+    image, mask = load_plain(data, row, size)
+    key = (seed, "view", row["image"])
+    return [(image, mask) if view == 0 else augment(image, mask, settings, (*key, view)) for view in views]

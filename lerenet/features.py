@@ -1,0 +1,222 @@
+"""The cache of frozen backbone features: computed once, memory-mapped, shared by every head.
+
+A *unit* is one class under one backbone: its images (view 0), or their augmented views 1..V. Its
+folder is named by a digest of everything that would make it stale: backbone weights, image size,
+view settings, seed, and the bytes of every image and mask. Each level is one array
+(images, views, c, h, w) of float16 beside the masks (images, views, H, W), so a new level, class or
+head computes only what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lerenet.data.episodes import Shot
+from lerenet.data.views import Mask, Pixels, load_plain, load_views
+from lerenet.device import autocast
+from lerenet.errors import TrainingError
+from lerenet.files import atomic_path, require_space, sweep_temporaries
+from lerenet.layout import CACHE
+from lerenet.models.backbones import Backbone
+from lerenet.params import Params
+
+BATCH = 16
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """Hex SHA-256 over the names and bytes of a module's weights."""
+    hasher = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        hasher.update(name.encode())
+        hasher.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def to_batch(pictures: Sequence[Pixels], device: torch.device) -> Tensor:
+    """Stack uint8 (H, W, 3) pictures into (N, 3, H, W) in [0, 1], channels last."""
+    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    return (stacked.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def extract(backbone: Backbone, pictures: Sequence[Pixels], precision: str) -> list[Tensor]:
+    """Features of one batch of pictures, one float32 (N, c, h, w) a level, on the CPU.
+
+    Raises:
+        TrainingError: when a feature is not finite.
+    """
+    device = next(backbone.parameters()).device
+    with autocast(device, precision):
+        levels = backbone(to_batch(pictures, device))
+    found = [level.float().cpu() for level in levels]
+    if not all(bool(torch.isfinite(level).all()) for level in found):
+        raise TrainingError("the backbone gives features that are not finite", "check its weights file")
+    return found
+
+
+class FeatureStore:
+    """Features, masks and pictures of (image, view) pairs of one backbone.
+
+    Args:
+        backbone: in eval mode; its ``levels`` are what is cached.
+        catalog: the data catalogue; rows name the files.
+        tick: called with the number of (image, view) pairs done, for a progress bar.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        catalog: pd.DataFrame,
+        params: Params,
+        data: Path,
+        cache: Path = CACHE / "features",
+        tick: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        self.backbone, self.catalog, self.params = backbone, catalog, params
+        self.data, self.cache, self.tick = data, cache, tick
+        self.weights = fingerprint(backbone)
+        self._rows = {cls: part.sort_values("image") for cls, part in catalog.groupby("cls")}
+        self._where = {
+            name: (str(cls), i) for cls, part in self._rows.items() for i, name in enumerate(part["image"])
+        }
+        self._open: dict[Path, NDArray[Any]] = {}
+        self._folders: dict[tuple[str, bool], Path] = {}
+
+    def ensure(self, classes: Iterable[str], augmented: bool = False, pictures: bool = False) -> None:
+        """Compute what is missing for ``classes``: view 0, and views 1..V when ``augmented``."""
+        for cls in classes:
+            for views in (False, True) if augmented and self.params.views.count else (False,):
+                self._ensure_unit(cls, views, pictures)
+
+    def size(self, classes: Iterable[str], augmented: bool = False) -> int:
+        """How many (image, view) pairs `ensure` covers."""
+        return sum(len(self._rows[cls]) for cls in classes) * (1 + augmented * self.params.views.count)
+
+    def features(self, shots: Sequence[Shot], levels: Sequence[int]) -> list[Tensor]:
+        """One (n, c, h, w) float32 tensor for each of ``levels``, for (image, view) pairs."""
+        return [self._gather(f"level{level}", shots).float() for level in levels]
+
+    def masks(self, shots: Sequence[Shot]) -> Tensor:
+        """(n, H, W) float32 masks in {0, 1}."""
+        return self._gather("masks", shots).float()
+
+    def pictures(self, shots: Sequence[Shot]) -> Tensor:
+        """(n, 3, H, W) float32 pictures in [0, 1]."""
+        return self._gather("pictures", shots).permute(0, 3, 1, 2).float() / 255
+
+    def unit(self, cls: str, augmented: bool) -> Path:
+        """The folder of one class's view 0 or augmented views."""
+        if (cls, augmented) in self._folders:
+            return self._folders[cls, augmented]
+        rows = self._rows[cls]
+        settings = self.params
+        key = {
+            "weights": self.weights,
+            "size": settings.image_size,
+            "files": rows[["image", "sha256", "mask_sha256"]].to_numpy().tolist(),
+            "views": {**settings.views.model_dump(), "seed": settings.seed} if augmented else None,
+        }
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        self._folders[cls, augmented] = self.cache / digest[:24]
+        return self._folders[cls, augmented]
+
+    def _ensure_unit(self, cls: str, augmented: bool, pictures: bool) -> None:
+        folder = self.unit(cls, augmented)
+        wanted = ["masks", *(f"level{level}" for level in self.backbone.levels)]
+        wanted += ["pictures"] if pictures else []
+        missing = [name for name in wanted if not (folder / f"{name}.npy").exists()]
+        rows = self._rows[cls]
+        views = range(1, self.params.views.count + 1) if augmented else range(1)
+        if not missing:
+            self.tick(len(rows) * len(views))
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(folder)
+        arrays: dict[str, NDArray[Any]] = {}
+        for start, batch in self._batches(rows, views):
+            found = self._compute(batch, missing)
+            for name, value in found.items():
+                if name not in arrays:
+                    shape = (len(rows) * len(views), *value.shape[1:])
+                    require_space(folder, int(np.prod(shape)) * value.dtype.itemsize)
+                    arrays[name] = np.empty(shape, value.dtype)
+                arrays[name][start : start + len(batch)] = value
+            self.tick(len(batch))
+        for name, array in arrays.items():
+            with atomic_path(folder / f"{name}.npy") as temporary:
+                np.save(temporary, array.reshape(len(rows), len(views), *array.shape[1:]))
+
+    def _batches(self, rows: pd.DataFrame, views: range) -> Iterator[tuple[int, list[tuple[Pixels, Mask]]]]:
+        start, pending = 0, []
+        for _, row in rows.iterrows():
+            params = self.params
+            pending += load_views(self.data, row, params.image_size, params.views, params.seed, views)
+            while len(pending) >= BATCH:
+                yield start, pending[:BATCH]
+                start, pending = start + BATCH, pending[BATCH:]
+        if pending:
+            yield start, pending
+
+    def _compute(self, batch: list[tuple[Pixels, Mask]], names: list[str]) -> dict[str, NDArray[Any]]:
+        found: dict[str, NDArray[Any]] = {}
+        if "masks" in names:
+            found["masks"] = np.stack([mask for _, mask in batch])
+        if "pictures" in names:
+            found["pictures"] = np.stack([picture for picture, _ in batch])
+        if any(name.startswith("level") for name in names):
+            levels = extract(self.backbone, [picture for picture, _ in batch], self.params.train.precision)
+            for level, value in zip(self.backbone.levels, levels, strict=True):
+                if f"level{level}" in names:
+                    found[f"level{level}"] = value.half().numpy()
+        return found
+
+    def _gather(self, name: str, shots: Sequence[Shot]) -> Tensor:
+        found = []
+        for image, view in shots:
+            cls, index = self._where[image]
+            path = self.unit(cls, view > 0) / f"{name}.npy"
+            if path not in self._open:
+                self._open[path] = np.load(path, mmap_mode="r")
+            found.append(self._open[path][index, max(view - 1, 0)])
+        return torch.from_numpy(np.stack(found))
+
+
+class LiveSource:
+    """Features of some catalogue rows under a backbone that is being trained, held in memory."""
+
+    def __init__(self, data: Path, rows: pd.DataFrame, params: Params) -> None:
+        plain = [load_plain(data, row, params.image_size) for _, row in rows.iterrows()]
+        self._pictures = [picture for picture, _ in plain]
+        self._masks = torch.stack([torch.from_numpy(mask.copy()) for _, mask in plain]).float()
+        self._at = {name: i for i, name in enumerate(rows["image"])}
+        self._levels: dict[int, Tensor] = {}
+        self._precision = params.train.precision
+
+    def refresh(self, backbone: Backbone) -> None:
+        """Recompute the features with the backbone as it is now, in eval mode."""
+        backbone.eval()
+        pictures = self._pictures
+        parts = [
+            extract(backbone, pictures[i : i + BATCH], self._precision)
+            for i in range(0, len(pictures), BATCH)
+        ]
+        self._levels = {level: torch.cat([p[i] for p in parts]) for i, level in enumerate(backbone.levels)}
+
+    def features(self, shots: Sequence[Shot], levels: Sequence[int]) -> list[Tensor]:
+        """(n, c, h, w) for each of ``levels``; every view must be 0."""
+        index = [self._at[name] for name, _ in shots]
+        return [self._levels[level][index] for level in levels]
+
+    def masks(self, shots: Sequence[Shot]) -> Tensor:
+        """(n, H, W) in {0, 1}."""
+        return self._masks[[self._at[name] for name, _ in shots]]

@@ -1,0 +1,124 @@
+"""Files that are either whole or not there: atomic writes, digests, free space."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lerenet.errors import LerenetError
+
+TEMPORARY = ".lerenet-tmp-"
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; it replaces ``path`` only when the block succeeds.
+
+    The temporary keeps the suffix of ``path``, is synced to disk before ``os.replace``, and is
+    removed when the block raises, so a reader sees the old file or the new one, never a part.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise LerenetError(
+            f"{path}: can't be written: {error.strerror or error}",
+            "free disk space or choose another folder; the file that stood there is unchanged",
+        ) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_dir(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path``; it becomes ``path`` when the block succeeds.
+
+    An older folder at ``path`` is replaced only then. On any error nothing is left behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        old = path.with_name(f"{TEMPORARY}{os.getpid()}-old-{path.name}")
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise LerenetError(
+            f"{path}: can't be written: {error.strerror or error}",
+            "free disk space or choose another folder; nothing was changed",
+        ) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` atomically as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` atomically as indented JSON with sorted keys; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        LerenetError: when the file is missing or is not JSON; the message names it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise LerenetError(f"{path}: not found", "run the stage that makes it: `dvc repro`") from error
+    except ValueError as error:
+        raise LerenetError(f"{path}: not valid JSON: {error}", "delete it and run `dvc repro`") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise when the file system of ``folder`` has fewer than ``needed`` bytes free."""
+    folder = Path(folder)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise LerenetError(
+            f"{folder}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB needed",
+            "free disk space, then run the command again",
+        )
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what a killed process left half-written in ``folder``."""
+    for leftover in Path(folder).glob(f"{TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)

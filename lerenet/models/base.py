@@ -1,0 +1,95 @@
+"""What every head shares: the interface, the grid, the masked support."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lerenet.errors import ModelError
+
+State = dict[str, Tensor]
+
+
+class Segmenter(nn.Module):
+    """A head: support features, masks and a query's features in, logits out.
+
+    The support is encoded once (`encode`); a state of batch 1 serves any number of queries
+    (`decode`), so an enrolled class costs one backbone pass and one decode for each image.
+
+    Args:
+        channels: level -> channels of what the backbone gives.
+        levels: the levels this head reads, in this order.
+        image_size: side of the logits, in pixels.
+
+    Raises:
+        ModelError: when the backbone does not give a level that the head reads.
+    """
+
+    def __init__(self, channels: Mapping[int, int], levels: Sequence[int], image_size: int) -> None:
+        super().__init__()
+        missing = [level for level in levels if level not in channels]
+        if missing:
+            raise ModelError(
+                f"{type(self).__name__} reads level {missing[0]} of the backbone, which gives {sorted(channels)}",
+                "add the level to `levels` in params.yaml, or set `levels` of the recipe's model",
+            )
+        self.levels = tuple(levels)
+        self.channels = tuple(channels[level] for level in levels)
+        self.image_size = image_size
+
+    def encode(self, support: list[Tensor], masks: Tensor) -> State:
+        """Support features (B, K, c, h, w) a level and masks (B, K, H, W) in {0, 1} -> state."""
+        raise NotImplementedError
+
+    def decode(self, state: State, query: list[Tensor]) -> Tensor:
+        """State and query features (B, c, h, w) a level -> logits (B, image_size, image_size)."""
+        raise NotImplementedError
+
+    def forward(self, support: list[Tensor], masks: Tensor, query: list[Tensor]) -> Tensor:
+        """One-way episodes -> logits (B, image_size, image_size); foreground where they exceed 0."""
+        return self.decode(self.encode(support, masks), query)
+
+    def enlarge(self, logits: Tensor) -> Tensor:
+        """(B, 1, h, w) -> (B, image_size, image_size), bilinear."""
+        side = (self.image_size, self.image_size)
+        return F.interpolate(logits.float(), size=side, mode="bilinear", align_corners=False)[:, 0]
+
+
+def to_grid(feature: Tensor, grid: int) -> Tensor:
+    """(N, c, h, w) -> (N, c, grid, grid): area average down, bilinear up."""
+    if feature.shape[-2:] == (grid, grid):
+        return feature
+    if feature.shape[-1] >= grid and feature.shape[-2] >= grid:
+        return F.adaptive_avg_pool2d(feature, grid)
+    return F.interpolate(feature, size=(grid, grid), mode="bilinear", align_corners=False)
+
+
+def shots_to_grid(feature: Tensor, grid: int) -> Tensor:
+    """(B, K, c, h, w) -> (B, K, c, grid, grid)."""
+    return to_grid(feature.flatten(0, 1), grid).unflatten(0, feature.shape[:2])
+
+
+def masks_to_grid(masks: Tensor, grid: int, mode: str = "area") -> Tensor:
+    """(B, K, H, W) -> (B, K, grid, grid): share of each cell that is foreground, or bilinear samples."""
+    if mode == "area":
+        return F.interpolate(masks, size=(grid, grid), mode="area")
+    return F.interpolate(masks, size=(grid, grid), mode="bilinear", align_corners=True)
+
+
+def expand(state: Tensor, batch: int) -> Tensor:
+    """A state of batch 1 for ``batch`` queries; any other batch is left alone."""
+    return state.expand(batch, *state.shape[1:]) if state.shape[0] == 1 else state
+
+
+def parameters_of(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(value.numel() for value in module.parameters())
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of ``values`` (B, c, l) under ``weights`` (B, l) -> (B, c); zero where all weights are."""
+    total = weights.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return torch.einsum("bcl,bl->bc", values, weights) / total

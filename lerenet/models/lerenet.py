@@ -1,0 +1,123 @@
+"""LERENet as the paper writes it: MPR (local view), MPE* (global view), IFM. Presets `paper`, `authors`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.descriptors import centred, relation_maps
+from lerenet.models.ifm import IFM
+from lerenet.models.mpe import MPE, aligned_cosine, prototype
+from lerenet.models.mpr import MPR
+from lerenet.params import ModelConfig
+
+
+class ChannelHead(Segmenter):
+    """What LERENet and Baseline share: X_q and masked X_s of c channels on one grid.
+
+    `paper`: levels 2 and 3 joined, 1 x 1 to 256, ReLU, grid 25. `authors`: level 1 as it is, grid 50.
+    """
+
+    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+        self_levels = config.levels or ((1,) if config.preset == "authors" else (2, 3))
+        super().__init__(channels, self_levels, image_size)
+        self.authors = config.preset == "authors"
+        self.grid = config.grid or (50 if self.authors else 25)
+        given = sum(self.channels)
+        self.width = config.width or (given if self.authors else 256)
+        keep = self.authors and given == self.width
+        self.reduce = nn.Identity() if keep else nn.Sequential(nn.Conv2d(given, self.width, 1), nn.ReLU())
+
+    def project(self, levels: list[Tensor]) -> Tensor:
+        """Levels (N, c_i, grid, grid) -> X (N, c, grid, grid)."""
+        joined: Tensor = self.reduce(torch.cat(levels, dim=1))
+        return joined
+
+    def masked_support(self, support: list[Tensor], masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. 16: X_s (B, c, grid, grid), each shot under its own mask, then the mean; and the mask's area (B,)."""
+        batch = support[0].shape[:2]
+        levels = [to_grid(level.flatten(0, 1), self.grid) for level in support]
+        features = self.project(levels).unflatten(0, batch)  # (B, K, c, h, w)
+        shares = masks_to_grid(masks, self.grid, "bilinear" if self.authors else "area")  # (B, K, h, w)
+        mean = (features * shares[:, :, None].to(features.dtype)).mean(1)
+        return mean, shares.sum((2, 3)).mean(1)
+
+    def query_map(self, query: list[Tensor]) -> Tensor:
+        """X_q (B, c, grid, grid)."""
+        return self.project([to_grid(level, self.grid) for level in query])
+
+
+class PaperLERENet(ChannelHead):
+    """Eq. 7 to 16, with the switches of Table 3: ``mpr``, ``mpe`` and ``edge`` (MPE* is MPE with edge)."""
+
+    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+        super().__init__(config, channels, image_size)
+        self.concat = config.shots == "concat"
+        self.mpr = MPR(self.width, self.authors) if config.mpr else None
+        self.mpe = MPE(self.width) if config.mpe else None
+        self.edge = config.edge and config.mpe
+        parts = self.width * max(1, int(config.mpr) + int(config.mpe))
+        maps = (1 if self.authors else 2) if self.edge else 0
+        pairs = 1 if self.authors else 2
+        self.ifm = IFM(parts + maps, self.width, pairs, config.dropout, two_channels=self.authors)
+
+    def encode(self, support: list[Tensor], masks: Tensor) -> State:
+        """P_s^v, P_s^d, X_proj and the descriptors that D_cos compares with."""
+        masked, area = self.masked_support(support, masks)
+        state: State = {"masked": masked.flatten(2)}  # X_s, (B, c, l)
+        if self.mpr is not None:
+            state["s_v"], state["s_d"] = self.mpr.encode(state["masked"])
+        if self.mpe is not None:
+            state["proj"] = prototype(state["masked"], None if self.authors else area)
+        if self.edge and not self.authors:
+            state |= self._descriptors(support, masks)
+        return state
+
+    def _descriptors(self, support: list[Tensor], masks: Tensor) -> State:
+        frozen = torch.cat([shots_to_grid(level, self.grid) for level in support], dim=2)  # (B, K, c, h, w)
+        shares = masks_to_grid(masks, self.grid)  # (B, K, h, w)
+        if not self.concat:
+            frozen, shares = frozen.mean(1, keepdim=True), shares.mean(1, keepdim=True)
+        return {"frozen": frozen.flatten(3).transpose(1, 2).flatten(2), "shares": shares.flatten(1)}
+
+    def _edge(self, state: State, query: list[Tensor], x_q: Tensor) -> Tensor:
+        """D_cos: (B, 2, h, w) of frozen descriptors, or the authors' (B, 1, h, w)."""
+        if self.authors:
+            return aligned_cosine(x_q, expand(state["masked"], len(x_q)))
+        own = torch.cat([to_grid(level, self.grid) for level in query], dim=1).flatten(2)
+        pair = centred(own.detach(), expand(state["frozen"], len(own)).detach())
+        maps = relation_maps(*pair, expand(state["shares"], len(own)))
+        return maps[:, :2].unflatten(2, (self.grid, self.grid))
+
+    def decode(self, state: State, query: list[Tensor]) -> Tensor:
+        """P_main, P_aux and their fusion (eq. 11 to 15)."""
+        x_q = self.query_map(query)
+        batch, parts = len(x_q), []
+        if self.mpr is not None:
+            parts.append(self.mpr((expand(state["s_v"], batch), expand(state["s_d"], batch)), x_q))  # P_main
+        if self.mpe is not None:
+            parts.append(self.mpe(expand(state["proj"], batch), x_q))  # P_e
+        if self.edge:
+            parts.append(self._edge(state, query, x_q).to(x_q.dtype))  # with P_e: P_aux
+        return self.enlarge(self.ifm(parts or [x_q]))
+
+
+class Baseline(ChannelHead):
+    """Section 5.1: X_q and masked X_s joined, residual module, head; no MPR, MPE or IFM."""
+
+    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+        super().__init__(config, channels, image_size)
+        self.body = IFM(2 * self.width, self.width, 1, config.dropout, two_channels=self.authors)
+
+    def encode(self, support: list[Tensor], masks: Tensor) -> State:
+        """Masked X_s, and its prototype spread over the grid is left to the network to find."""
+        return {"masked": self.masked_support(support, masks)[0]}
+
+    def decode(self, state: State, query: list[Tensor]) -> Tensor:
+        """[X_q, X_s] -> logits."""
+        x_q = self.query_map(query)
+        return self.enlarge(self.body([x_q, F.relu(expand(state["masked"], len(x_q)))]))

@@ -1,0 +1,71 @@
+"""What needs no training: matching of descriptors, one prototype, and the two trivial answers.
+
+These are the floors that every table carries; `matching` is also the inspector's instant answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid, weighted_mean
+from lerenet.models.descriptors import centred, relation_maps, stacked
+from lerenet.params import ModelConfig
+
+LEVELS = (2, 3)
+GRID = 25
+
+
+class Matching(Segmenter):
+    """Foreground where a query descriptor is more like the support's foreground than its background."""
+
+    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+        super().__init__(channels, config.levels or LEVELS, image_size)
+        self.grid = config.grid or GRID
+
+    def encode(self, support: list[Tensor], masks: Tensor) -> State:
+        """Keep all K l support descriptors, (B, c, K l), and the mask's shares, (B, K l)."""
+        levels = [shots_to_grid(feature, self.grid).flatten(3) for feature in support]  # (B, K, c, l)
+        flat = [level.transpose(1, 2).flatten(2) for level in levels]  # (B, c, K l)
+        return {"support": stacked(flat), "weights": masks_to_grid(masks, self.grid).flatten(1)}
+
+    def decode(self, state: State, query: list[Tensor]) -> Tensor:
+        """Difference of foreground and background similarity, as logits."""
+        own = stacked([to_grid(feature, self.grid).flatten(2) for feature in query])  # (B, c, l)
+        logits = self.compare(own, expand(state["support"], len(own)), expand(state["weights"], len(own)))
+        return self.enlarge(logits.unflatten(1, (1, self.grid, self.grid)))
+
+    def compare(self, query: Tensor, support: Tensor, weights: Tensor) -> Tensor:
+        """Logits (B, l) of descriptors (B, c, l) against support (B, c, K l) and shares (B, K l)."""
+        return relation_maps(*centred(query, support), weights)[:, 2]
+
+
+class Prototype(Matching):
+    """Foreground where the cosine to the foreground's mean descriptor exceeds that to the background's."""
+
+    def compare(self, query: Tensor, support: Tensor, weights: Tensor) -> Tensor:
+        """Cosine to the foreground prototype (eq. 12) minus cosine to the background's, (B, l)."""
+        query, support = centred(query, support)
+        both = [weighted_mean(support, weights), weighted_mean(support, 1 - weights)]
+        near, far = (torch.einsum("bc,bcl->bl", F.normalize(p, dim=1), query) for p in both)
+        return near - far
+
+
+class Constant(Segmenter):
+    """The same answer everywhere: all foreground or all background."""
+
+    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+        super().__init__(channels, (min(channels),), image_size)
+        self.value = 1.0 if config.name == "all_foreground" else -1.0
+
+    def encode(self, support: list[Tensor], masks: Tensor) -> State:
+        """Nothing is kept of the support but its batch."""
+        return {"masks": masks[:, :1, :1, :1]}
+
+    def decode(self, state: State, query: list[Tensor]) -> Tensor:
+        """Logits of one sign."""
+        shape = (len(query[0]), self.image_size, self.image_size)
+        return torch.full(shape, self.value, device=query[0].device)

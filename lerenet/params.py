@@ -1,0 +1,214 @@
+"""The settings of a run: one file, ``params.yaml``, checked key by key before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lerenet.errors import ParamsError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Split = Literal["fold0", "fold1", "fold2", "all"]
+Level = Annotated[int, Field(ge=0, le=4)]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of every section: unknown keys are refused, values can't be changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Settings):
+    """One network head: everything `lerenet.models.create_model` needs beside the channels.
+
+    ``preset`` names a reading of the paper (see docs/network.md): ``default`` (relations only),
+    ``paper`` (the equations) or ``authors`` (what their early code does). The switches of Table 3
+    are ``mpr``, ``mpe`` and ``edge`` (MPE* is MPE with the global edge information D_cos).
+    """
+
+    name: Literal["lerenet", "baseline", "matching", "prototype", "all_foreground", "all_background"] = (
+        "lerenet"
+    )
+    preset: Literal["default", "paper", "authors"] = "default"
+    levels: tuple[Level, ...] | None = None  # None: the preset's
+    width: Positive | None = None  # c; None: the preset's
+    grid: Positive | None = None  # h = w; None: the preset's
+    mpr: bool = True
+    mpe: bool = True
+    edge: bool = True
+    shots: Literal["average", "concat"] = "concat"
+    dropout: Share = 0.1
+
+
+class TrainSettings(Settings):
+    """Episodic training (network.md, "Training")."""
+
+    epochs: Positive = 10
+    episodes_per_epoch: Annotated[int, Field(ge=0)] = 0  # 0: one pass over the base images as queries
+    batch: Positive = 8
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    momentum: Share = 0.9
+    poly_power: Annotated[float, Field(ge=0)] = 0.9
+    backbone_lr_scale: Annotated[float, Field(ge=0)] = 0.0  # 0: frozen, features cached
+    loss: Literal["bce", "focal", "dice", "bce_dice"] = "bce_dice"
+    clean_share: Share = 0.1  # of the queries, clean images
+    precision: Literal["bf16", "fp32"] = "bf16"
+    max_bad_steps: Positive = 3  # consecutive non-finite losses before the run stops
+
+
+class Recipe(Settings):
+    """A named way to make a model: network, its own training settings, pretrained or not."""
+
+    model: ModelConfig = ModelConfig()
+    train: dict[str, Any] = {}
+    pretrained: bool = True  # False: the backbone's initial weights (Table 6)
+
+
+class GridSettings(Settings):
+    """What `dvc repro` runs: the product of these lists."""
+
+    folds: tuple[Literal["fold0", "fold1", "fold2"], ...] = ("fold0", "fold1", "fold2")
+    splits: tuple[Split, ...] = ("fold0", "fold1", "fold2", "all")
+    backbones: tuple[Name, ...] = ("efficientnet_lite0",)
+    recipes: tuple[Name, ...] = ("lerenet",)
+    shots: tuple[Positive, ...] = (1,)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+
+
+class ShipSettings(Settings):
+    """The cell of the grid whose model is trained on every class and registered."""
+
+    backbone: Name = "efficientnet_lite0"
+    recipe: Name = "lerenet"
+    shots: Positive = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class EpisodeSettings(Settings):
+    """Frozen evaluation episodes."""
+
+    shots: tuple[Annotated[int, Field(ge=1, le=5)], ...] = (1, 5)
+    per_query: Positive = 2
+    validation_classes: Positive = 2
+
+
+class ViewSettings(Settings):
+    """Augmented views of each training image; they are made once and their features cached."""
+
+    count: Annotated[int, Field(ge=0, le=64)] = 4
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.1  # 1 - scale to 1 + scale
+    rotation: Annotated[float, Field(ge=0, le=180)] = 10.0  # degrees
+    blur: Share = 0.5  # probability
+    flip: Share = 0.5  # probability
+
+
+class PretrainSettings(Settings):
+    """Supervised segmentation of the base classes; 0 epochs keeps the initial weights."""
+
+    epochs: Annotated[int, Field(ge=0)] = 2
+    batch: Positive = 8
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+
+
+class ValidationSettings(Settings):
+    """What the data must satisfy before anything is trained on them."""
+
+    min_foreground: Share = 0.0001
+    max_foreground: Share = 0.95
+    min_images: Positive = 6
+    min_groups: Annotated[int, Field(ge=2)] = 2
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=32)] = 2
+    min_side: Positive = 16  # pixels
+
+
+class GateSettings(Settings):
+    """The promotion gate; all scores in points of IoU (0 to 100)."""
+
+    min_gain: float = 0.0
+    max_class_drop: Annotated[float, Field(ge=0)] = 10.0
+    max_fb_drop: Annotated[float, Field(ge=0)] = 1.0
+    max_latency_ms: Annotated[float, Field(gt=0)] = 1000.0
+    draws: Positive = 10_000
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class Params(Settings):
+    """All of ``params.yaml``."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    image_size: Annotated[int, Field(ge=32, le=1024)] = 200
+    init: Annotated[str, Field(min_length=1)] = "imagenet"  # imagenet, random or a weights file
+    levels: Annotated[tuple[Level, ...], Field(min_length=1)] = (1, 2, 3, 4)  # of the backbone, cached
+    grid: GridSettings = GridSettings()
+    ship: ShipSettings = ShipSettings()
+    validation: ValidationSettings = ValidationSettings()
+    episodes: EpisodeSettings = EpisodeSettings()
+    views: ViewSettings = ViewSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    train: TrainSettings = TrainSettings()
+    recipes: dict[Name, Recipe] = {"lerenet": Recipe()}
+    gate: GateSettings = GateSettings()
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "lerenet"
+
+    @model_validator(mode="after")
+    def _known_recipes(self) -> Params:
+        for used in (*self.grid.recipes, self.ship.recipe):
+            if used not in self.recipes:
+                raise ValueError(f"recipe {used!r} is used but not defined under 'recipes'")
+        for name in self.recipes:
+            self.train_settings(name)
+        return self
+
+    def train_settings(self, recipe: str) -> TrainSettings:
+        """``train`` with the recipe's own values over it."""
+        return TrainSettings.model_validate({**self.train.model_dump(), **self.recipes[recipe].train})
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        message = item["msg"].removeprefix("Value error, ")
+        got = "" if item["type"] in {"extra_forbidden", "value_error"} else f" (got {item['input']!r})"
+        allowed = ""
+        if item["type"] == "extra_forbidden":
+            message, allowed = "unknown key", _allowed(item["loc"])
+        lines.append(f"{key}: {message}{got}{allowed}")
+    return "; ".join(lines)
+
+
+def _allowed(location: tuple[int | str, ...]) -> str:
+    section: Any = Params
+    for part in location[:-1]:
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:
+            return ""
+        section = field.annotation
+    fields = getattr(section, "model_fields", None)
+    return f"; allowed: {', '.join(sorted(fields))}" if fields else ""
+
+
+def load_params(path: Path) -> Params:
+    """Read and check ``params.yaml``.
+
+    Raises:
+        ParamsError: the file is missing, is not YAML, or a key is unknown or out of range; the
+            message names the key and what is allowed.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path}: not found", "run in the project's folder, beside params.yaml") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}", "mend the line it names") from error
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {_explain(error)}", "correct the key in params.yaml") from error

@@ -1,0 +1,310 @@
+"""For the inspector on the line: one to five marked examples of a defect, then masks of new images."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from lerenet.data.images import image_facts, read_image, read_mask, resize_image, resize_mask
+from lerenet.device import pick_device
+from lerenet.errors import DataError, LerenetError, ModelError, TrackingError
+from lerenet.files import TEMPORARY, sha256_file, write_json
+from lerenet.loading import CONFIG, LoadedNetwork, load_network, matching_network
+from lerenet.models.base import State
+from lerenet.overlay import draw_overlay
+
+MAX_SHOTS = 5
+BATCH = 8  # queries decoded at once
+WITHOUT_TRAINING = "--model matching segments at once, without any training"
+
+logger = logging.getLogger(__name__)
+Pair = tuple[Path, Path]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One query's result; files are names inside the output folder.
+
+    ``foreground``: share of the image that is marked, 0..1. ``confidence``: mean over the pixels of
+    the probability of the class chosen, 0.5..1 (low by nature for ``matching``). ``milliseconds``:
+    network's time for this query.
+    """
+
+    query: str
+    mask: str
+    overlay: str
+    foreground: float
+    confidence: float
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """All results of a call, with what was used and what the reader should know."""
+
+    model: str
+    supports: list[str]
+    warnings: list[str]
+    predictions: list[Prediction]
+
+
+def open_model(model: str, image_size: int = 200) -> LoadedNetwork:
+    """Load ``champion``, a version number, ``matching`` or a model folder.
+
+    Raises:
+        ModelError: nothing of that name; no champion yet; weights that don't fit.
+        TrackingError: the registry can't be used.
+    """
+    if model == "matching":
+        return matching_network(image_size)
+    if model == "champion" or model.isdigit():
+        from lerenet.tracking.registry import resolve
+
+        try:
+            return load_network(resolve(model))
+        except TrackingError as error:
+            remedy = f"{error.remedy}; `dvc repro` makes a model to promote; {WITHOUT_TRAINING}"
+            raise ModelError(error.what, remedy) from error
+    for folder in (Path(model), Path(model) / "model"):
+        if (folder / CONFIG).is_file():
+            return load_network(folder)
+    raise ModelError(
+        f"no model {model!r}",
+        "say champion, a version number, matching, or a model folder such as artifacts/train/<cell>/model",
+    )
+
+
+def predict(
+    supports: Sequence[Pair],
+    queries: Sequence[Path],
+    out: Path,
+    model: str | LoadedNetwork = "champion",
+    *,
+    image_size: int = 200,
+) -> Predictions:
+    """Segment ``queries`` by the example of ``supports``; write masks, overlays and tables to ``out``.
+
+    Supports are read whole, and every query's header, before the model is loaded. Files appear in
+    ``out`` all together at the end: ``<name>_mask.png`` (0 / 255, in the query's own size),
+    ``<name>_overlay.png``, ``predictions.csv`` and ``predictions.json``. Older files of other names stay.
+
+    Args:
+        supports: 1 to 5 pairs (image, mask) of one kind of defect.
+        queries: Images to segment, of any size.
+        out: Folder; created when missing.
+        model: Anything `open_model` takes, or a loaded network.
+        image_size: For ``matching`` only: side to which images are resized.
+
+    Raises:
+        DataError: a support or query that can't be used; the message names the file.
+        ModelError: see `open_model`.
+        LerenetError: ``out`` can't be written.
+    """
+    supports, queries, out = list(supports), _once(queries), Path(out)
+    _check_supports(supports)
+    _check_queries(queries)
+    names = output_names(queries)
+    _check_overwrite(names, out, [*itertools.chain(*supports), *queries])
+    notes = _notes(supports, queries)
+    read = [read_support(image, mask) for image, mask in supports]
+    for query in queries:
+        image_facts(query)
+    loaded = open_model(model, image_size) if isinstance(model, str) else model
+    with _staging(out) as staging:
+        rows = list(_segment(loaded, supports, read, queries, names, staging))
+        found = Predictions(loaded.source, [str(image) for image, _ in supports], notes, rows)
+        _write_tables(found, staging)
+    return found
+
+
+def read_support(image: Path, mask: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Image (H, W, 3) and mask (H, W) of a support.
+
+    Raises:
+        DataError: unreadable, of different sizes, or the mask marks nothing.
+    """
+    pixels, marked = read_image(image), read_mask(mask)
+    if pixels.shape[:2] != marked.shape:
+        wide, high = (f"{a.shape[1]} x {a.shape[0]}" for a in (marked, pixels))
+        raise DataError(
+            f"{mask}: {wide} pixels, its image {image} has {high}", "export the mask at the image's size"
+        )
+    if not marked.any():
+        raise DataError(f"{mask}: marks no pixel", "mark the defect in white (255) on black (0)")
+    return pixels, marked
+
+
+def output_names(queries: Sequence[Path]) -> list[str]:
+    """One name a query, all different: its stem, with folder and suffix where stems repeat."""
+    repeated = Counter(query.stem.casefold() for query in queries)
+    names: list[str] = []
+    for query in queries:
+        folder, suffix = query.resolve().parent.name, query.suffix.lstrip(".")
+        options = [query.stem] if repeated[query.stem.casefold()] == 1 else []
+        options += [f"{folder}_{query.stem}", f"{folder}_{query.stem}_{suffix}"]
+        numbered = (f"{query.stem}_{number}" for number in itertools.count(2))
+        taken = {name.casefold() for name in names}
+        names.append(
+            next(name for name in itertools.chain(options, numbered) if name.casefold() not in taken)
+        )
+    return names
+
+
+def enrol(loaded: LoadedNetwork, read: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_]]]) -> State:
+    """Run backbone and head once for the K supports; the state serves any number of queries."""
+    size, network = loaded.image_size, loaded.network
+    device = next(itertools.chain(network.parameters(), network.buffers())).device
+    images = _batch([image for image, _ in read], size).to(device)  # (K, 3, S, S)
+    masks = np.stack([resize_mask(mask, size) for _, mask in read])
+    truth = torch.from_numpy(masks).float().to(device)  # (K, S, S)
+    with torch.inference_mode():
+        return network.enroll(images[None], truth[None])
+
+
+def _batch(images: Sequence[NDArray[np.uint8]], size: int) -> Tensor:
+    stacked = np.stack([resize_image(image, size) for image in images])  # (N, S, S, 3)
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
+
+
+def _segment(
+    loaded: LoadedNetwork,
+    supports: Sequence[Pair],
+    read: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
+    queries: Sequence[Path],
+    names: Sequence[str],
+    folder: Path,
+) -> Iterator[Prediction]:
+    device = pick_device()
+    loaded.network.to(device)
+    state = enrol(loaded, read)
+    for start in range(0, len(queries), BATCH):
+        images = [read_image(query) for query in queries[start : start + BATCH]]
+        began = time.perf_counter()
+        with torch.inference_mode():
+            pictures = _batch(images, loaded.image_size).to(device)  # (N, 3, S, S)
+            chances = loaded.network.segment(state, pictures).float().sigmoid().cpu()  # (N, S, S)
+        spent = (time.perf_counter() - began) * 1000 / len(images)
+        for offset, image in enumerate(images):
+            place = start + offset
+            yield _write(
+                folder, queries[place], names[place], image, chances[offset], loaded.threshold, spent
+            )
+
+
+def _write(
+    folder: Path,
+    query: Path,
+    name: str,
+    image: NDArray[np.uint8],
+    chance: Tensor,
+    threshold: float,
+    spent: float,
+) -> Prediction:
+    """Bring the probabilities (S, S) back to the query's size, write mask and overlay."""
+    own = interpolate(chance[None, None], size=image.shape[:2], mode="bilinear", align_corners=False)
+    probability = own[0, 0].numpy()
+    mask = probability > threshold
+    Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}_mask.png")
+    Image.fromarray(draw_overlay(image, mask)).save(folder / f"{name}_overlay.png")
+    return Prediction(
+        query=str(query),
+        mask=f"{name}_mask.png",
+        overlay=f"{name}_overlay.png",
+        foreground=round(float(mask.mean()), 6),
+        confidence=round(float(np.maximum(probability, 1 - probability).mean()), 4),
+        milliseconds=round(spent, 1),
+    )
+
+
+def _write_tables(found: Predictions, folder: Path) -> None:
+    import csv
+
+    with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as handle:
+        table = csv.DictWriter(handle, list(Prediction.__dataclass_fields__))
+        table.writeheader()
+        table.writerows(asdict(row) for row in found.predictions)
+    write_json(folder / "predictions.json", asdict(found))
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A hidden folder inside ``out``; its files move into ``out`` when the block succeeds, tables last."""
+    fresh = not out.exists()
+    staging = out / f"{TEMPORARY}{os.getpid()}-predict"
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        for path in sorted(staging.iterdir(), key=lambda path: (path.stem == "predictions", path.name)):
+            os.replace(path, out / path.name)
+    except OSError as error:
+        raise LerenetError(
+            f"{out}: can't be written: {error.strerror or error}", "free disk space or choose another --out"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if fresh and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+
+
+def _once(queries: Sequence[Path]) -> list[Path]:
+    return list({Path(query).resolve(): Path(query) for query in queries}.values())
+
+
+def _check_supports(supports: Sequence[Pair]) -> None:
+    if not 1 <= len(supports) <= MAX_SHOTS:
+        raise DataError(f"{len(supports)} supports given", f"give 1 to {MAX_SHOTS} pairs of image and mask")
+    for what, paths in zip(("image", "mask"), zip(*supports, strict=True), strict=True):
+        seen = Counter(Path(path).resolve() for path in paths)
+        for path, times in seen.items():
+            if times > 1:
+                raise DataError(f"{path}: given as support {what} {times} times", "give each support once")
+    _check_files([path for pair in supports for path in pair])
+
+
+def _check_queries(queries: Sequence[Path]) -> None:
+    if not queries:
+        raise DataError("no query given", "name the images to segment: --query IMG [IMG …]")
+    _check_files(queries)
+
+
+def _check_files(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not Path(path).is_file():
+            what = "is a folder" if Path(path).is_dir() else "not found"
+            raise DataError(f"{path}: {what}", "name image files; a shell glob such as parts/*.jpg will do")
+
+
+def _check_overwrite(names: Sequence[str], out: Path, inputs: Sequence[Path]) -> None:
+    given = {Path(path).resolve() for path in inputs}
+    for name in names:
+        for path in (out / f"{name}_mask.png", out / f"{name}_overlay.png"):
+            if path.resolve() in given:
+                raise DataError(f"{path}: would be overwritten, and it is an input", "choose another --out")
+
+
+def _notes(supports: Sequence[Pair], queries: Sequence[Path]) -> list[str]:
+    """Warnings on supports that are among the queries (by content)."""
+    known = {sha256_file(image): image for image, _ in supports}
+    notes = []
+    for query in queries:
+        image = known.get(sha256_file(query))
+        if image is not None:
+            notes.append(f"{query} is the support {image} itself: its result flatters the model")
+    for note in notes:
+        logger.warning(note)
+    return notes

@@ -1,0 +1,86 @@
+"""``lerenet promote``, ``rollback``, ``ledger``, ``versions``: the registry by hand."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+
+Operator = Annotated[str, typer.Option(help="Who does it; your user name when empty.")]
+Reason = Annotated[str, typer.Option(help="Why, in a sentence; kept in the ledger.")]
+
+
+def _operator(given: str) -> str:
+    try:
+        return given or getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def promote(
+    version: Annotated[str, typer.Argument(help="Number of the version; see `lerenet versions`.")],
+    operator: Operator = "",
+    reason: Reason = "",
+    force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; needs --reason.")] = False,
+) -> None:
+    """Judge a version against the champion and promote it if the gate lets it through (else status 1)."""
+    from lerenet import layout
+    from lerenet.params import load_params
+    from lerenet.promotion.promote import promote as change
+
+    params = load_params(layout.PARAMS)
+    verdict = change(version, params, operator=_operator(operator), reason=reason, force=force)
+    typer.echo(f"version {version}: {verdict.outcome}")
+    for line in verdict.reasons:
+        typer.echo(f"  {line}")
+    if not verdict.promotes:
+        raise typer.Exit(1)
+
+
+def rollback(operator: Operator = "", reason: Reason = "") -> None:
+    """Make the champion's predecessor champion again."""
+    from lerenet.promotion.promote import rollback as change
+
+    before, now = change(operator=_operator(operator), reason=reason)
+    typer.echo(f"champion: version {before} -> version {now}")
+
+
+def ledger() -> None:
+    """Show every decision, promotion and rollback."""
+    from lerenet.promotion.ledger import COLUMNS, read, table
+
+    _show(COLUMNS, table(read()), "the ledger is empty: nothing was decided yet")
+
+
+def versions() -> None:
+    """Show the registered versions, newest first."""
+    from lerenet.tracking import registry
+
+    columns = ("version", "aliases", "verdict", "mIoU", "low", "high", "cell", "commit")
+    rows = []
+    for item in registry.versions():
+        tags = item.tags
+        scores = [
+            f"{float(tags[name]):.1f}" if name in tags else "" for name in ("miou", "miou_low", "miou_high")
+        ]
+        commit = tags.get("git_commit", "")[:8] + ("+" if tags.get("git_dirty") == "true" else "")
+        verdict, cell = tags.get("verdict", ""), tags.get("cell", "")
+        rows.append((item.number, " ".join(item.aliases), verdict, *scores, cell, commit))
+    _show(columns, rows, "no version is registered yet: run the retraining")
+
+
+def _show(columns: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        typer.echo(empty)
+        return
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+COMMANDS = [promote, rollback, ledger, versions]

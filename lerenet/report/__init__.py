@@ -1,0 +1,1 @@
+"""The report page, the numbers for DVC and the results as Markdown."""

@@ -1,0 +1,83 @@
+"""Where a report comes from: data, code, machine, time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import yaml
+
+from lerenet.params import Params
+from lerenet.report.load import Loaded
+
+
+def facts(loaded: Loaded, params: Params) -> dict[str, str]:
+    """Name to value, in the order in which the header prints them."""
+    project = loaded.root.parent
+    digest = str(loaded.folds["digest"]) if loaded.folds else "no folds yet"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "Data set": _dataset_name(project / "data" / "dataset.yaml"),
+        "Data hash (DVC)": _data_hash(project / "data.dvc"),
+        "Episodes digest": digest,
+        "Seeds": f"{params.seed} (folds, episodes), {_numbers(params.grid.seeds)} (training)",
+        "Git commit": _commit(project),
+        "Machine": f"{cores} cores, {_cpu()}, torch {_version('torch')}, Python {platform.python_version()}",
+        "Made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _numbers(values: tuple[int, ...]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _yaml(path: Path) -> dict[str, object]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _dataset_name(path: Path) -> str:
+    return str(_yaml(path).get("name", "unnamed"))
+
+
+def _data_hash(path: Path) -> str:
+    outs = _yaml(path).get("outs")
+    first = outs[0] if isinstance(outs, list) and outs else {}
+    return str(first.get("md5", "untracked")) if isinstance(first, dict) else "untracked"
+
+
+def _commit(project: Path) -> str:
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=project, capture_output=True, text=True, timeout=20, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        dirty = " with uncommitted changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        return git("rev-parse", "HEAD") + dirty
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

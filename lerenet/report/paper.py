@@ -1,0 +1,78 @@
+"""The numbers that the paper prints, as data: other images, other protocol, never compared as equals."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from importlib.resources import files
+
+from lerenet.report.load import Loaded
+
+BACKBONES = {"vgg16": "VGG16", "resnet50": "ResNet50", "resnet101": "ResNet101"}
+
+
+@dataclass(frozen=True)
+class PrintedRow:
+    """One printed row: mIoU a fold, their mean and FB-IoU, in points."""
+
+    table: int
+    backbone: str
+    method: str
+    shots: int
+    folds: tuple[str, str, str]
+    miou: str
+    fb_iou: str
+
+
+@dataclass(frozen=True)
+class PrintedCost:
+    """One row of Table 5."""
+
+    method: str
+    gflops: str
+    parameters: str
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = files("lerenet.report").joinpath(name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def printed() -> list[PrintedRow]:
+    """Every row of Tables 2, 3, 4, 6 and 7, digits as printed."""
+    return [
+        PrintedRow(
+            int(row["table"]),
+            BACKBONES[row["backbone"]],
+            row["method"],
+            int(row["shots"]),
+            (row["fold0"], row["fold1"], row["fold2"]),
+            row["miou"],
+            row["fb_iou"],
+        )
+        for row in _rows("paper_results.csv")
+    ]
+
+
+def printed_cost() -> list[PrintedCost]:
+    """Table 5: floating-point operations (G) and learnable parameters (M)."""
+    return [
+        PrintedCost(row["method"], row["gflops"], row["learnable_params_million"])
+        for row in _rows("paper_cost.csv")
+    ]
+
+
+def beside(loaded: Loaded, shots: int) -> list[PrintedRow]:
+    """What stands below the main table: LERENet and Baseline with the grid's backbones.
+
+    A backbone that the paper does not use is answered with its ResNet50 rows.
+    """
+    used = {BACKBONES[m.backbone] for m in loaded.models if m.backbone in BACKBONES} or {"ResNet50"}
+    return [
+        row
+        for row in printed()
+        if row.table in (2, 4)
+        and row.shots == shots
+        and row.backbone in used
+        and row.method in ("LERENet", "Baseline")
+    ]

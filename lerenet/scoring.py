@@ -1,0 +1,98 @@
+"""Run a head over frozen episodes and count the pixels of each outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lerenet.data.episodes import Shot
+from lerenet.device import autocast
+from lerenet.errors import TrainingError
+from lerenet.metrics import COUNTS, confusion
+from lerenet.models.base import Segmenter
+
+KEPT = ["split", "protocol", "kind", "shots", "episode", "cls", "query", "query_group"]
+
+
+class Source(Protocol):
+    """Where features and masks come from: the cache, or the memory of a backbone in training."""
+
+    def features(self, shots: Sequence[Shot], levels: Sequence[int]) -> list[Tensor]:
+        """(n, c, h, w) for each level."""
+
+    def masks(self, shots: Sequence[Shot]) -> Tensor:
+        """(n, H, W) in {0, 1}."""
+
+
+def gather(
+    source: Source,
+    supports: Sequence[Sequence[Shot]],
+    queries: Sequence[Shot],
+    levels: Sequence[int],
+    device: torch.device,
+) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Tensors of a batch of episodes of equal shots K.
+
+    Returns:
+        support features (B, K, c, h, w) a level, support masks (B, K, H, W), query features (B, c, h, w) a level.
+    """
+    size, shots = len(supports), len(supports[0])
+    flat = [shot for support in supports for shot in support]
+    features = [level.to(device).unflatten(0, (size, shots)) for level in source.features(flat, levels)]
+    masks = source.masks(flat).to(device).unflatten(0, (size, shots))
+    return features, masks, [level.to(device) for level in source.features(queries, levels)]
+
+
+@torch.inference_mode()
+def predict_batch(
+    head: Segmenter, source: Source, rows: pd.DataFrame, device: torch.device, precision: str
+) -> Tensor:
+    """Logits (B, H, W) of episodes with the same number of shots."""
+    supports = [[(str(name), 0) for name in support] for support in rows["support"]]
+    queries = [(str(name), 0) for name in rows["query"]]
+    support, masks, query = gather(source, supports, queries, head.levels, device)
+    with autocast(device, precision):
+        logits: Tensor = head(support, masks, query)
+    return logits.float()
+
+
+def batches(episodes: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
+    """Slices of at most ``size`` episodes, each of one number of shots."""
+    for shots, part in episodes.groupby("shots"):
+        step = max(1, size // int(str(shots)))
+        for start in range(0, len(part), step):
+            yield part.iloc[start : start + step]
+
+
+def score(
+    head: Segmenter,
+    source: Source,
+    episodes: pd.DataFrame,
+    device: torch.device,
+    precision: str = "fp32",
+    batch: int = 16,
+    tick: Callable[[int], None] = lambda done: None,
+) -> pd.DataFrame:
+    """Counts of every episode: its identity, tp, fp, fn, tn (pixels) and iou (0..1; 1 when both are empty)."""
+    head.eval()
+    parts = []
+    for rows in batches(episodes, batch):
+        logits = predict_batch(head, source, rows, device, precision)
+        if not bool(torch.isfinite(logits).all()):
+            raise TrainingError(
+                f"the model gives logits that are not finite (query {rows['query'].iloc[0]})",
+                "train it again with a lower rate; nothing is scored",
+            )
+        truth = source.masks([(str(name), 0) for name in rows["query"]]).to(device) > 0.5
+        part = rows[KEPT].reset_index(drop=True)
+        part[COUNTS] = confusion(logits > 0, truth).cpu().numpy()
+        parts.append(part)
+        tick(len(rows))
+    counts = pd.concat(parts, ignore_index=True).sort_values("episode", ignore_index=True)
+    union = counts["tp"] + counts["fp"] + counts["fn"]
+    counts["iou"] = (counts["tp"] / union.where(union > 0)).fillna(1.0)
+    return counts

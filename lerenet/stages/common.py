@@ -1,0 +1,57 @@
+"""What several stages read: the data, the frozen episodes, digests for lineage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from lerenet import layout
+from lerenet.data.catalog import load_catalog
+from lerenet.data.folds import Split, load_folds
+from lerenet.params import Params, load_params
+
+
+def data_digest(project: Path = Path()) -> str:
+    """The md5 that ``data.dvc`` gives the data folder; "untracked" where there is none."""
+    try:
+        entry = yaml.safe_load((project / "data.dvc").read_text(encoding="utf-8"))
+        return str(entry["outs"][0]["md5"])
+    except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError):
+        return "untracked"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Settings, catalogue, splits and frozen episodes."""
+
+    params: Params
+    catalog: pd.DataFrame
+    folds: dict[str, Any]
+    episodes: pd.DataFrame
+
+    @classmethod
+    def load(cls) -> Inputs:
+        """Read them from the stages before."""
+        folds, episodes = load_folds(layout.FOLDS)
+        return cls(load_params(layout.PARAMS), load_catalog(layout.CATALOG), folds, episodes)
+
+    def split(self, name: str) -> Split:
+        """The classes of a split."""
+        found: Split = self.folds["splits"][name]
+        return found
+
+    def chosen(self, split: str, role: str, **match: object) -> pd.DataFrame:
+        """The frozen episodes of a split and role whose columns equal ``match``."""
+        rows = self.episodes
+        keep = (rows["split"] == split) & (rows["role"] == role)
+        for column, value in match.items():
+            keep &= rows[column] == value
+        return rows[keep].reset_index(drop=True)
+
+    def datasets(self) -> dict[str, str]:
+        """Digests of data and episodes, by name."""
+        return {"data": data_digest()[:36], "episodes": self.folds["digest"]}

@@ -1,0 +1,101 @@
+"""Stages ``evaluate@<cell>`` and ``floors@<fold>-<backbone>``: the frozen test episodes, counted."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from lerenet import layout, tracking
+from lerenet.device import pick_device
+from lerenet.evaluate import same_backbone, score_heads, summarise, write_panels
+from lerenet.features import FeatureStore
+from lerenet.files import atomic_path, write_json
+from lerenet.loading import load_network
+from lerenet.models import create_model
+from lerenet.models.backbones import Backbone, create_backbone
+from lerenet.models.base import Segmenter
+from lerenet.params import ModelConfig
+from lerenet.progress import progress
+from lerenet.recipes import cell_backbone
+from lerenet.stages.common import Inputs
+
+FLOORS = ("all_foreground", "all_background", "prototype", "matching")
+
+
+def run(key: str) -> None:
+    """Evaluate a trained cell on the test episodes of its fold."""
+    inputs, cell = Inputs.load(), layout.Cell.parse(key)
+    network = load_network(layout.TRAIN / key / "model").network
+    cached = cell_backbone(inputs.params, cell)
+    backbone = cached if same_backbone(network.backbone, cached) else network.backbone
+    name = cell.recipe if cell.shots == 1 else f"{cell.recipe}-{cell.shots}shot"
+    _run("evaluate", key, layout.EVALUATE / key, inputs, cell.split, {name: network.head}, backbone, name)
+
+
+def run_floors(key: str) -> None:
+    """Evaluate what needs no training, pretraining neither: all foreground or background, prototype, matching."""
+    inputs = Inputs.load()
+    params = inputs.params
+    split, name = layout.parse_base(key)
+    backbone = create_backbone(name, params.init, params.levels).eval()
+    channels = dict(zip(backbone.levels, backbone.channels, strict=True))
+    heads = {floor: create_model(ModelConfig(name=floor), channels, params.image_size) for floor in FLOORS}
+    _run("floors", key, layout.FLOORS / key, inputs, split, heads, backbone, "matching")
+
+
+def _run(
+    stage: str,
+    key: str,
+    out: Path,
+    inputs: Inputs,
+    split: str,
+    heads: Mapping[str, Segmenter],
+    backbone: Backbone,
+    shown: str,
+) -> None:
+    params, device = inputs.params, pick_device()
+    with tracking.stage_run(stage, key, out, params, settings={"key": key, "models": list(heads)}) as run:
+        for name, digest in inputs.datasets().items():
+            run.set_dataset(name, digest)
+        store = FeatureStore(backbone.to(device).eval(), inputs.catalog, params, layout.DATA)
+        store.ensure(inputs.split(split)["novel"])
+        episodes = inputs.chosen(split, "test")
+        started = time.monotonic()
+        with progress(f"{stage} {key}", len(episodes) * len(heads)) as tick:
+            counts = score_heads(
+                {name: head.to(device) for name, head in heads.items()}, store, episodes, tick
+            )
+        seconds = time.monotonic() - started
+        rows = summarise(counts, params)
+        with atomic_path(out / "counts.parquet") as temporary:
+            counts.to_parquet(temporary, index=False)
+        write_json(out / "summary.json", rows)
+        write_panels(
+            heads[shown], store, counts[counts["model"] == shown], episodes, layout.DATA, out / "panels"
+        )
+        speed = seconds * 1000 / max(1, len(episodes) * len(heads))
+        write_json(out / "metrics.json", {"ms_per_episode": speed, **_flat(rows)})
+        run.log_metrics({"ms_per_episode": speed, **_flat(rows)})
+        for part in ("counts.parquet", "summary.json", "panels"):
+            run.log_artifact(out / part)
+
+
+def _flat(rows: list[dict[str, object]]) -> dict[str, float]:
+    """``<model>.<protocol>.<shots>shot.<score>`` -> points."""
+    found = {}
+    for row in json.loads(json.dumps(rows)):
+        prefix = f"{row['model']}.{row['protocol']}.{row['shots']}shot"
+        for score in ("miou", "miou_low", "miou_high", "fb_iou"):
+            found[f"{prefix}.{score}"] = float(row[score])
+        for cls, value in row["classes"].items():
+            found[f"{prefix}.class.{cls}"] = float(value)
+    return found
+
+
+def read_counts(folders: list[Path]) -> pd.DataFrame:
+    """The counts of several evaluated cells, one under the other."""
+    return pd.concat([pd.read_parquet(folder / "counts.parquet") for folder in folders], ignore_index=True)

@@ -1,0 +1,41 @@
+"""Stage ``features@<split>-<backbone>``: fill the cache of frozen features before anything trains."""
+
+from __future__ import annotations
+
+import time
+
+from lerenet import layout, tracking
+from lerenet.device import pick_device
+from lerenet.features import FeatureStore
+from lerenet.files import write_json
+from lerenet.models.backbones import create_backbone
+from lerenet.progress import progress
+from lerenet.recipes import start_weights
+from lerenet.stages.common import Inputs
+
+
+def run(key: str) -> None:
+    """Compute the features of every image, and of the base classes' views; write the manifest."""
+    inputs = Inputs.load()
+    params = inputs.params
+    split, name = layout.parse_base(key)
+    out = layout.FEATURES / key
+    settings = {"views": params.views.model_dump(), "levels": params.levels, "image_size": params.image_size}
+    with tracking.stage_run("features", key, out, params, settings=settings) as run:
+        started = time.monotonic()
+        backbone = (
+            create_backbone(name, start_weights(params, key, True), params.levels).to(pick_device()).eval()
+        )
+        store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)
+        known = [*inputs.split(split)["base"], *inputs.split(split)["validation"]]
+        novel = inputs.split(split)["novel"]
+        total = store.size(known, augmented=True) + store.size(novel)
+        with progress(f"features {key}", total) as tick:
+            store.tick = tick
+            store.ensure(known, augmented=True)
+            store.ensure(novel)
+        run.log_metrics({"pairs": total, "seconds": time.monotonic() - started})
+        units = {cls: store.unit(cls, False).name for cls in [*known, *novel]}
+        views = {cls: store.unit(cls, True).name for cls in known}
+        manifest = {"weights": store.weights, "levels": params.levels, "units": units, "views": views}
+        write_json(out / "manifest.json", manifest)

@@ -1,0 +1,156 @@
+"""Stages ``train@<cell>`` and ``ship``: episodic training of one cell of the grid."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pandas as pd
+
+from lerenet import checkpoint, layout, tracking
+from lerenet.data.episodes import EpisodeSampler
+from lerenet.device import pick_device, seed_step
+from lerenet.errors import ParamsError
+from lerenet.features import FeatureStore, LiveSource
+from lerenet.files import atomic_path, read_json, write_json
+from lerenet.models import create_model
+from lerenet.params import Params
+from lerenet.progress import progress
+from lerenet.recipes import cell_backbone
+from lerenet.saving import save_network
+from lerenet.stages.common import Inputs
+from lerenet.tracking import StageRun
+from lerenet.train import Row, Trainer
+
+
+def run(key: str) -> None:
+    """Train a cell of a fold; its weights are those of the best epoch on the validation episodes."""
+    inputs, cell = Inputs.load(), layout.Cell.parse(key)
+    _check(inputs.params, cell)
+    _run("train", inputs, cell, inputs.split(cell.split)["base"], validate=True, stop=None)
+
+
+def run_ship() -> None:
+    """Train the shipping cell on every class, as long as its folds needed (median of their best epochs)."""
+    inputs = Inputs.load()
+    cell = ship_cell(inputs.params)
+    split = inputs.split("all")
+    epochs = [read_json(path)["best_epoch"] for path in fold_metrics(inputs.params)]
+    stop = max(1, round(statistics.median(epochs)))
+    _run("ship", inputs, cell, sorted([*split["base"], *split["validation"]]), validate=False, stop=stop)
+
+
+def ship_cell(params: Params) -> layout.Cell:
+    """The cell that is trained on every class."""
+    ship = params.ship
+    return layout.Cell("all", ship.backbone, ship.recipe, ship.shots, ship.seed)
+
+
+def fold_metrics(params: Params) -> list[Path]:
+    """The metrics files of the shipping recipe's folds."""
+    ship = params.ship
+    cells = [
+        layout.Cell(fold, ship.backbone, ship.recipe, ship.shots, ship.seed) for fold in params.grid.folds
+    ]
+    return [layout.TRAIN / cell.key / "metrics.json" for cell in cells]
+
+
+def _check(params: Params, cell: layout.Cell) -> None:
+    if cell.recipe not in params.recipes:
+        known = ", ".join(sorted(params.recipes))
+        raise ParamsError(f"{cell.key}: no recipe {cell.recipe!r} in params.yaml", f"known: {known}")
+
+
+def _run(
+    stage: str, inputs: Inputs, cell: layout.Cell, classes: list[str], validate: bool, stop: int | None
+) -> None:
+    params, out = inputs.params, layout.TRAIN / cell.key
+    settings = params.train_settings(cell.recipe)
+    recorded = {
+        "train": settings.model_dump(),
+        "recipe": params.recipes[cell.recipe].model_dump(),
+        "classes": classes,
+    }
+    recorded |= {"split": cell.split, "backbone": cell.backbone, "shots": cell.shots, "seed": cell.seed}
+    with tracking.stage_run(stage, cell.key, out, params, settings=recorded) as run:
+        for name, digest in inputs.datasets().items():
+            run.set_dataset(name, digest)
+        trainer = _trainer(inputs, cell, classes, validate, stop, layout.CHECKPOINTS / stage / cell.key)
+        trainer.on_epoch = lambda row: run.log_metrics(_numbers(row), step=int(row["epoch"] or 0))
+        with progress(f"{stage} {cell.key}", trainer.stop_epoch * trainer.steps) as tick:
+            trainer.tick = tick
+            curve = trainer.run()
+        _write(trainer, curve, inputs, cell, classes, out, run)
+    checkpoint.clear(trainer.folder)
+
+
+def _trainer(
+    inputs: Inputs, cell: layout.Cell, classes: list[str], validate: bool, stop: int | None, folder: Path
+) -> Trainer:
+    params = inputs.params
+    recipe, settings = params.recipes[cell.recipe], params.train_settings(cell.recipe)
+    backbone = cell_backbone(params, cell).to(pick_device())
+    trained = settings.backbone_lr_scale > 0
+    store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)
+    held = inputs.split(cell.split)["validation"] if validate else []
+    total = store.size(classes, augmented=True) + store.size(held)
+    with progress(f"features {cell.key}", total) as store.tick:
+        store.ensure(classes, augmented=True, pictures=trained)
+        store.ensure(held)
+    seed_step(cell.seed, 0, 0)
+    channels = dict(zip(backbone.levels, backbone.channels, strict=True))
+    head = create_model(recipe.model, channels, params.image_size).to(pick_device())
+    sampler = EpisodeSampler(
+        inputs.catalog, classes, cell.shots, params.views.count, settings.batch, settings.clean_share, cell.seed,
+        settings.episodes_per_epoch,
+    )  # fmt: skip
+    validation = inputs.chosen(cell.split, "validation", kind="defect", shots=_validation_shots(params, cell))
+    rows = inputs.catalog[inputs.catalog["cls"].isin(held)]
+    return Trainer(
+        head=head, store=store, sampler=sampler, settings=settings, validation=validation if validate else None,
+        live=LiveSource(layout.DATA, rows, params) if trained and validate else None, folder=folder,
+        device=pick_device(), seed=cell.seed, stop_epoch=stop or settings.epochs,
+    )  # fmt: skip
+
+
+def _validation_shots(params: Params, cell: layout.Cell) -> int:
+    return cell.shots if cell.shots in params.episodes.shots else min(params.episodes.shots)
+
+
+def _numbers(row: Row) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items() if value is not None and name != "epoch"}
+
+
+def _write(
+    trainer: Trainer,
+    curve: list[Row],
+    inputs: Inputs,
+    cell: layout.Cell,
+    classes: list[str],
+    out: Path,
+    run: StageRun,
+) -> None:
+    params = inputs.params
+    config = {
+        "cell": cell.key,
+        "model": params.recipes[cell.recipe].model.model_dump(),
+        "backbone": cell.backbone,
+        "image_size": params.image_size,
+        "shots": cell.shots,
+        "classes_seen": sorted({*classes, *inputs.split(cell.split)["base"]}),
+        "datasets": inputs.datasets(),
+    }
+    sha = save_network(out / "model", trainer.head, trainer.store.backbone, config)
+    with atomic_path(out / "curve.csv") as temporary:
+        pd.DataFrame(curve).to_csv(temporary, index=False)
+    metrics = {
+        "best_epoch": trainer.best["epoch"],
+        "miou_validation": trainer.best["miou"],
+        "loss": curve[-1]["loss"],
+        "parameters": sum(p.numel() for p in trainer.modules.parameters() if p.requires_grad),
+        "weights_sha256": sha,
+    }
+    write_json(out / "metrics.json", metrics)
+    run.log_metrics({name: float(v) for name, v in metrics.items() if isinstance(v, int | float)})
+    run.log_artifact(out / "model")
+    run.log_artifact(out / "curve.csv")

@@ -1,0 +1,213 @@
+"""What is offered for registration: the trained folders, their scores and where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from lerenet import layout
+from lerenet.bootstrap import interval
+from lerenet.errors import TrackingError
+from lerenet.files import read_json
+from lerenet.params import Params
+from lerenet.tracking.runs import git_state
+
+LOCK = Path("dvc.lock")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to register.
+
+    Attributes:
+        cell: Key of the shipping cell.
+        model: Its model folder.
+        folds: Split name to the model folder of that fold.
+        counts: Rows a gate compares: test episodes of the folds, protocol "groups", one model.
+        scores: mIoU and FB-IoU with intervals (`lerenet.bootstrap.interval`).
+        classes: IoU of each class, in points.
+        floors: mIoU of each model without training, mean over the folds.
+        lineage: Tags of the version, all text.
+        dataset: Name and licence of the data.
+        latency_ms: Time for an episode during evaluation, the slowest fold.
+        validated: Whether both validation stages passed.
+    """
+
+    cell: str
+    model: Path
+    folds: Mapping[str, Path]
+    counts: pd.DataFrame
+    scores: Mapping[str, float]
+    classes: Mapping[str, float]
+    floors: Mapping[str, float]
+    lineage: Mapping[str, str]
+    dataset: Mapping[str, str]
+    latency_ms: float
+    validated: bool
+
+
+def ship_cells(params: Params) -> dict[str, layout.Cell]:
+    """The shipping cell of each split: the folds and ``all``."""
+    ship = params.ship
+    return {
+        split: layout.Cell(split, ship.backbone, ship.recipe, ship.shots, ship.seed)
+        for split in (*params.grid.folds, "all")
+    }
+
+
+def gate_rows(counts: pd.DataFrame, shots: int) -> pd.DataFrame:
+    """Rows of ``counts`` that the gate reads: protocol "groups" at ``shots``, or the fewest there are."""
+    rows = counts[counts["protocol"] == "groups"]
+    kept = shots if (rows["shots"] == shots).any() else rows["shots"].min()
+    return rows[rows["shots"] == kept].reset_index(drop=True)
+
+
+def collect(params: Params) -> Candidate:
+    """Gather the candidate from the artifacts of the last ``dvc repro``.
+
+    Raises:
+        LerenetError: when a stage's output is missing; the message names the file.
+    """
+    cells = ship_cells(params)
+    folds = {name: cell for name, cell in cells.items() if name != "all"}
+    counts = pd.concat([_counts(cell) for cell in folds.values()], ignore_index=True)
+    counts = gate_rows(counts, params.ship.shots)
+    defects = counts[counts["kind"] == "defect"]
+    gate = params.gate
+    scores = interval(defects, draws=gate.draws, seed=params.seed, confidence=gate.confidence)
+    shots = int(counts["shots"].iloc[0])
+    summaries = [
+        row for cell in folds.values() for row in read_json(layout.EVALUATE / cell.key / "summary.json")
+    ]
+    classes = {
+        cls: float(iou)
+        for row in summaries
+        if row["protocol"] == "groups" and row["shots"] == shots
+        for cls, iou in row["classes"].items()
+    }
+    return Candidate(
+        cell=cells["all"].key,
+        model=layout.TRAIN / cells["all"].key / "model",
+        folds={name: layout.TRAIN / cell.key / "model" for name, cell in folds.items()},
+        counts=counts,
+        scores=scores,
+        classes=classes,
+        floors=_floors(folds, shots),
+        lineage=lineage(params),
+        dataset=_dataset(),
+        latency_ms=max(float(_metrics(cell).get("ms_per_episode", 0.0)) for cell in folds.values()),
+        validated=all(_passed(folder) for folder in (layout.VALIDATION, layout.FOLDS_VALIDATION)),
+    )
+
+
+def _counts(cell: layout.Cell) -> pd.DataFrame:
+    path = layout.EVALUATE / cell.key / "counts.parquet"
+    if not path.exists():
+        raise TrackingError(f"{path}: not found", "run `dvc repro` first")
+    return pd.read_parquet(path)
+
+
+def _metrics(cell: layout.Cell) -> dict[str, Any]:
+    found: dict[str, Any] = read_json(layout.EVALUATE / cell.key / "metrics.json")
+    return found
+
+
+def _floors(folds: Mapping[str, layout.Cell], shots: int) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for cell in folds.values():
+        path = layout.FLOORS / cell.base / "summary.json"
+        for row in read_json(path) if path.exists() else []:
+            if row["protocol"] == "groups" and row["shots"] == shots:
+                found.setdefault(row["model"], []).append(row["miou"])
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def _passed(folder: Path) -> bool:
+    path = folder / "result.json"
+    return path.exists() and bool(read_json(path).get("success"))
+
+
+def _dataset() -> dict[str, str]:
+    try:
+        found = yaml.safe_load((layout.DATA / "dataset.yaml").read_text(encoding="utf-8"))
+    except OSError:
+        found = {}
+    return {key: str(found.get(key, "unknown")) for key in ("name", "licence")}
+
+
+def lineage(params: Params) -> dict[str, str]:
+    """Where the candidate came from: the tags that every registered version carries."""
+    cells = ship_cells(params)
+    ship = cells["all"]
+    settings = json.dumps(params.model_dump(mode="json"), sort_keys=True)
+    return {
+        "cell": ship.key,
+        "lock": lock_hash(params),
+        "data_md5": _data_md5(),
+        "episodes_digest": str(read_json(layout.FOLDS / "folds.json")["digest"]),
+        "params_hash": hashlib.sha256(settings.encode()).hexdigest()[:32],
+        "training_run": _run_id(layout.TRAIN / ship.key),
+        "pretraining_run": _run_id(layout.PRETRAIN / ship.base),
+        **git_state(),
+    }
+
+
+def _run_id(folder: Path) -> str:
+    path = folder / "run.json"
+    found = read_json(path).get("mlflow_run_id") if path.exists() else None
+    return str(found or "untracked")
+
+
+def _data_md5() -> str:
+    try:
+        entry = yaml.safe_load(Path("data.dvc").read_text(encoding="utf-8"))
+        return str(entry["outs"][0]["md5"])
+    except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError):
+        return "untracked"
+
+
+def lock_hash(params: Params) -> str:
+    """SHA-256 of what ``dvc.lock`` says of the shipping model, its folds and all they come from.
+
+    Stages that the shipping model doesn't depend on (other recipes, the report) change nothing.
+
+    Raises:
+        TrackingError: when ``dvc.lock`` is missing or lacks one of these stages.
+    """
+    try:
+        stages: dict[str, Any] = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise TrackingError(f"{LOCK}: not found or unreadable", "run `dvc repro` first") from error
+    cells = ship_cells(params)
+    wanted = ["ship", *(f"evaluate@{cell.key}" for name, cell in cells.items() if name != "all")]
+    missing = [name for name in wanted if name not in stages]
+    if missing:
+        raise TrackingError(f"{LOCK}: no stage {', '.join(missing)}", "run `dvc repro` first")
+    kept = {name: stages[name] for name in _upstream(stages, wanted)}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _upstream(stages: Mapping[str, Any], wanted: list[str]) -> set[str]:
+    """``wanted`` and every stage whose output one of them reads, directly or not."""
+    outs = {out["path"]: name for name, stage in stages.items() for out in stage.get("outs", [])}
+    found, waiting = set(wanted), list(wanted)
+    while waiting:
+        for dep in stages[waiting.pop()].get("deps", []):
+            for path, maker in outs.items():
+                related = _inside(dep["path"], path) or _inside(path, dep["path"])
+                if related and maker not in found:
+                    found.add(maker)
+                    waiting.append(maker)
+    return found
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")

@@ -1,0 +1,169 @@
+"""Where runs and versions are kept: which MLflow store, whether it can be used, made once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+
+from lerenet.errors import TrackingError
+from lerenet.layout import CHECKPOINTS
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "MLFLOW_TRACKING_URI"
+REMEDY = (
+    f"unset {VARIABLE} to use sqlite:///mlflow.db in the project's folder, "
+    "or set it to http://host:port of an MLflow server"
+)
+DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+PROBE_SECONDS = 3.0
+LOCK_SECONDS = 120.0
+
+
+def quiet() -> None:
+    """Set MLflow's switches for this process: telemetry off, no pickles, short waits for a server."""
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for noisy in ("mlflow.store.db.utils", "mlflow.tracking", "mlflow.pyfunc", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def tracking_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, or the sqlite file ``mlflow.db`` in the project's (current) folder."""
+    return os.environ.get(VARIABLE, "").strip() or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def redacted(uri: str) -> str:
+    """``uri`` without a user name or password, for messages."""
+    parts = urlsplit(uri)
+    return uri.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else uri
+
+
+def check_uri(uri: str) -> None:
+    """Refuse a store that can never work, before any work starts.
+
+    Raises:
+        TrackingError: a plain folder, an unknown scheme, a URI without a host, a port that is no
+            number, or an sqlite file that can't be opened or written; the message names the variable.
+    """
+    parts = urlsplit(uri)
+    scheme = parts.scheme.partition("+")[0]
+    if scheme == "sqlite":
+        return _check_sqlite(uri)
+    if scheme in ("", "file"):
+        raise TrackingError(f"{VARIABLE}={uri}: a folder of runs is not supported by MLflow 3", REMEDY)
+    if scheme not in ("http", "https", *DATABASES):
+        raise TrackingError(f"{VARIABLE}={redacted(uri)}: unknown scheme {scheme!r}", REMEDY)
+    try:
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise TrackingError(f"{VARIABLE}={redacted(uri)}: {error}", REMEDY) from error
+    if not host:
+        raise TrackingError(f"{VARIABLE}={redacted(uri)}: no host in it", REMEDY)
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an sqlite URI, or None for another store."""
+    if not uri.startswith("sqlite"):
+        return None
+    return Path(unquote(urlsplit(uri).path)[1:] or ":memory:")
+
+
+def _check_sqlite(uri: str) -> None:
+    path = sqlite_path(uri)
+    if path is None or str(path) == ":memory:" or "://" not in uri:
+        raise TrackingError(f"{VARIABLE}={uri}: names no file", f"write sqlite:///mlflow.db, or {REMEDY}")
+    place = path if path.exists() else path.parent
+    if path.is_dir():
+        raise TrackingError(f"{VARIABLE}={uri}: {path} is a folder", REMEDY)
+    if not place.exists():
+        raise TrackingError(f"{VARIABLE}={uri}: the folder {place} does not exist", f"make it, or {REMEDY}")
+    if not (os.access(place, os.W_OK) and os.access(path.parent, os.W_OK)):
+        raise TrackingError(f"{VARIABLE}={uri}: {place} can't be written", REMEDY)
+    if path.exists() and path.stat().st_size:
+        with path.open("rb") as handle:
+            if handle.read(15) != b"SQLite format 3":
+                raise TrackingError(f"{VARIABLE}={uri}: {path} is no sqlite database", REMEDY)
+
+
+def reachable(uri: str) -> bool:
+    """Whether something answers at the host and port of ``uri`` (a local file always does)."""
+    parts = urlsplit(uri)
+    scheme = parts.scheme.partition("+")[0]
+    if scheme == "sqlite":
+        return True
+    port = parts.port or {"http": 80, "https": 443, **DATABASES}[scheme]
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def store_lock(uri: str) -> Iterator[None]:
+    """Hold the project's lock while an sqlite store is written; a server needs none."""
+    path = sqlite_path(uri)
+    if path is None:
+        yield
+        return
+    with FileLock(_lock_file(path), timeout=LOCK_SECONDS, is_singleton=True):  # may nest
+        yield
+
+
+def _lock_file(path: Path) -> Path:
+    folder = path.parent / CHECKPOINTS
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{path.name}.lock"
+
+
+def connect(experiment: str, uri: str | None = None) -> tuple[Any, str]:
+    """An `MlflowClient` and the id of ``experiment``, made once under a lock when missing.
+
+    Raises:
+        TrackingError: when the store can't be used.
+        mlflow.exceptions.MlflowException: when a server answers with an error.
+    """
+    uri = uri or tracking_uri()
+    check_uri(uri)
+    load()
+    with store_lock(uri):
+        client = client_of(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return client, client.create_experiment(experiment, artifact_location=_artifacts(uri))
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return client, str(found.experiment_id)
+
+
+def load() -> Any:
+    """Import MLflow (two seconds) with our switches set, and give its `MlflowClient`."""
+    quiet()
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient
+
+
+def client_of(uri: str | None = None) -> Any:
+    """An `MlflowClient` of the store, which is also the registry."""
+    uri = uri or tracking_uri()
+    return load()(tracking_uri=uri, registry_uri=uri)
+
+
+def _artifacts(uri: str) -> str | None:
+    path = sqlite_path(uri)
+    return None if path is None else (path.parent.resolve() / "mlartifacts").as_uri()

@@ -1,0 +1,259 @@
+"""Episodic training of one cell: (seed, epoch, step) -> episodes -> loss -> weights.
+
+Frozen backbone: features come from the cache, only the head is trained. With
+``backbone_lr_scale`` > 0 the backbone is in the loop and trained at that share of the rate.
+The weights that leave a fold are those of the best epoch on its validation episodes; the shipping
+split trains on every class and stops at the length its folds found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lerenet import checkpoint
+from lerenet.data.episodes import Episode, EpisodeSampler
+from lerenet.device import autocast, seed_step
+from lerenet.errors import TrainingError
+from lerenet.features import FeatureStore, LiveSource
+from lerenet.files import require_space
+from lerenet.metrics import miou
+from lerenet.models.base import Segmenter
+from lerenet.models.losses import create_loss
+from lerenet.params import TrainSettings
+from lerenet.scoring import Source, gather, score
+
+CHECKPOINT_SECONDS = 60.0
+Row = dict[str, float | int | None]
+
+
+@dataclass
+class Trainer:
+    """One training, resumable at any step.
+
+    Args:
+        head: the network; its backbone is ``store.backbone``.
+        store: features (frozen backbone) or pictures (trained backbone) of every image an episode names.
+        validation: frozen validation episodes, or None: the last weights are kept.
+        live: the validation images, when the backbone is trained and its features change.
+        stop_epoch: stop after this many of ``settings.epochs`` (the decay still spans them all).
+        on_epoch: called with each epoch's row of the curve.
+    """
+
+    head: Segmenter
+    store: FeatureStore
+    sampler: EpisodeSampler
+    settings: TrainSettings
+    validation: pd.DataFrame | None
+    live: LiveSource | None
+    folder: Path
+    device: torch.device
+    seed: int
+    stop_epoch: int
+    on_epoch: Callable[[Row], None] = lambda row: None
+    tick: Callable[..., None] = lambda done=1, note=None: None
+    history: list[Row] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.trained = self.settings.backbone_lr_scale > 0
+        self.loss = create_loss(self.settings.loss)
+        self.optimizer = self._optimizer()
+        self.steps = self.sampler.steps
+        self.total = self.settings.epochs * self.steps
+        self.saved_at = time.monotonic()
+        self.bad = 0
+
+    # -- the loop, in reading order --------------------------------------------------------------
+
+    def run(self) -> list[Row]:
+        """Train to the end, from the last checkpoint if there is one; return the curve.
+
+        Raises:
+            TrainingError: after ``max_bad_steps`` losses in a row that are not finite.
+        """
+        size = sum(value.numel() * value.element_size() for value in self.modules.state_dict().values())
+        require_space(self.folder, 8 * size + 2**20)
+        epoch, step, running = self._resume()
+        self.tick(epoch * self.steps + step)
+        while epoch < self.stop_epoch:
+            started = time.monotonic()
+            while step < self.steps:
+                running += self._step(epoch, step)
+                step += 1
+                self.tick(1, f"epoch {epoch + 1}/{self.stop_epoch}, loss {running / step:.4f}")
+                if time.monotonic() - self.saved_at > CHECKPOINT_SECONDS and step < self.steps:
+                    self._save(epoch, step, running)
+            self._end_epoch(epoch, running / self.steps, time.monotonic() - started)
+            epoch, step, running = epoch + 1, 0, 0.0
+            self._save(epoch, step, running)
+        if self.validation is None:
+            self.best = {"epoch": self.stop_epoch, "miou": None, "weights": self._weights()}
+        self.modules.load_state_dict(self.best["weights"])
+        return self.history
+
+    def _step(self, epoch: int, step: int) -> float:
+        seed_step(self.seed, epoch, step)  # dropout, too, depends on nothing earlier
+        lr = self._set_rate(epoch * self.steps + step)
+        episodes = self.sampler.batch_at(epoch, step)
+        self.modules.train()
+        with autocast(self.device, self.settings.precision):
+            logits = self.forward(episodes)
+        truth = self.store.masks([episode.query for episode in episodes]).to(self.device)
+        loss: Tensor = self.loss(logits.float(), truth)
+        value = loss.item()
+        if not torch.isfinite(loss):
+            self._refuse(value, epoch, step, episodes, lr)
+            return 0.0
+        self.bad = 0
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return value
+
+    def forward(self, episodes: list[Episode]) -> Tensor:
+        """Logits (B, H, W) of a batch of training episodes."""
+        supports, queries = [episode.support for episode in episodes], [episode.query for episode in episodes]
+        if not self.trained:
+            support, masks, query = gather(self.store, supports, queries, self.head.levels, self.device)
+        else:
+            support, masks, query = self._through_backbone(supports, queries)
+        logits: Tensor = self.head(support, masks, query)
+        return logits
+
+    def _through_backbone(
+        self, supports: list[Any], queries: list[Any]
+    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        size, shots = len(supports), len(supports[0])
+        flat = [shot for support in supports for shot in support]
+        pictures = self.store.pictures([*flat, *queries]).to(self.device, memory_format=torch.channels_last)
+        found = dict(zip(self.store.backbone.levels, self.store.backbone(pictures), strict=True))
+        levels = [found[level] for level in self.head.levels]
+        masks = self.store.masks(flat).to(self.device).unflatten(0, (size, shots))
+        support = [level[: size * shots].unflatten(0, (size, shots)) for level in levels]
+        return support, masks, [level[size * shots :] for level in levels]
+
+    def _end_epoch(self, epoch: int, loss: float, seconds: float) -> None:
+        value = None
+        if self.validation is not None:
+            value = miou(
+                score(self.head, self._source(), self.validation, self.device, self.settings.precision)
+            )
+        if value is not None and value > self.best.get("miou", -1.0):
+            self.best = {"epoch": epoch + 1, "miou": value, "weights": self._weights()}
+        row: Row = {
+            "epoch": epoch + 1,
+            "step": (epoch + 1) * self.steps,
+            "loss": loss,
+            "miou_validation": value,
+        }
+        row |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds}
+        self.history.append(row)
+        self.on_epoch(row)
+
+    def _source(self) -> Source:
+        if self.live is None:
+            return self.store
+        self.live.refresh(self.store.backbone)
+        return self.live
+
+    # -- optimiser and schedule --------------------------------------------------------------------
+
+    @property
+    def modules(self) -> torch.nn.ModuleDict:
+        """What is trained and saved: the head, and the backbone when it is in the loop."""
+        parts: dict[str, torch.nn.Module] = {"head": self.head}
+        if self.trained:
+            parts["backbone"] = self.store.backbone
+        return torch.nn.ModuleDict(parts)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        groups = [{"params": list(self.head.parameters()), "scale": 1.0}]
+        if self.trained:
+            groups.append(
+                {"params": list(self.store.backbone.parameters()), "scale": self.settings.backbone_lr_scale}
+            )
+        s = self.settings
+        if s.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
+        return torch.optim.AdamW(groups, lr=s.lr, weight_decay=s.weight_decay)
+
+    def _set_rate(self, step: int) -> float:
+        """Polynomial decay: lr (1 - step / total) ^ power, times each group's own scale."""
+        lr = self.settings.lr * (1 - step / self.total) ** self.settings.poly_power
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["scale"]
+        return lr
+
+    def _refuse(self, value: float, epoch: int, step: int, episodes: list[Episode], lr: float) -> None:
+        self.bad += 1
+        names = sorted({name for e in episodes for name, _ in (e.query, *e.support)})
+        record = {"loss": repr(value), "epoch": epoch, "step": step, "lr": lr, "images": names}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "bad_steps.jsonl").open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(record) + "\n")
+        if self.bad >= self.settings.max_bad_steps:
+            raise TrainingError(
+                f"the loss is {value} for {self.bad} steps in a row (epoch {epoch + 1}, step {step}); "
+                f"last batch: {', '.join(names[:6])}",
+                f"look at these images, or lower train.lr; all batches are in {self.folder / 'bad_steps.jsonl'}",
+            )
+
+    # -- state -------------------------------------------------------------------------------------
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.modules.state_dict().items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything a checkpoint must agree with to be taken up again."""
+        key = {
+            "settings": self.settings.model_dump(),
+            "weights": self.store.weights,
+            "params": self.store.params.model_dump(include={"seed", "image_size", "views"}),
+            "classes": list(self.sampler.classes),
+            "images": self.sampler.images,
+            "units": [str(self.store.unit(cls, False).name) for cls in self.sampler.classes],
+            "shots": self.sampler.shots,
+            "stop": self.stop_epoch,
+            "seed": self.seed,
+            "head": {name: list(value.shape) for name, value in self.head.state_dict().items()},
+            "episodes": [] if self.validation is None else self.validation["episode"].tolist(),
+            "torch": torch.__version__,
+        }
+        return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _save(self, epoch: int, step: int, running: float) -> None:
+        state = {
+            "fingerprint": self.fingerprint,
+            "epoch": epoch,
+            "step": step,
+            "running": running,
+            "bad": self.bad,
+            "modules": self.modules.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "best": self.best,
+        }
+        checkpoint.save(self.folder, state, epoch * self.steps + step)
+        self.saved_at = time.monotonic()
+
+    def _resume(self) -> tuple[int, int, float]:
+        state = checkpoint.load_latest(self.folder, self.fingerprint)
+        if state is None:
+            return 0, 0, 0.0
+        self.modules.load_state_dict(state["modules"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history, self.best, self.bad = state["history"], state["best"], state["bad"]
+        for row in self.history:
+            self.on_epoch(row)
+        return int(state["epoch"]), int(state["step"]), float(state["running"])

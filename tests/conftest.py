@@ -1,0 +1,34 @@
+"""What several test files share: an MLflow store made once, and a project to register from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database; making its tables takes seconds, copying it none."""
+    from lerenet.tracking import store
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    store.client_of(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder is an empty project with its own MLflow store; networks load from a stand-in."""
+    from tests import registry_fixture
+
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DVC_STAGE"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copyfile(mlflow_template, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    stand_in = ModuleType("lerenet.loading")
+    stand_in.load_network = registry_fixture.load_network  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("sys").modules, "lerenet.loading", stand_in)
+    return tmp_path

@@ -1,0 +1,67 @@
+"""A whole small project on disk, for tests that run stages or `dvc repro`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.factories import tiny_dataset
+
+SOURCE = Path(__file__).parent.parent
+SMALL: dict[str, Any] = {
+    "image_size": 64,
+    "levels": [1, 2, 3],
+    "grid": {"backbones": ["efficientnet_lite0"], "recipes": ["lerenet"]},
+    "validation": {"min_images": 4, "near_duplicate_bits": 0},
+    "episodes": {"shots": [1, 2], "per_query": 1, "validation_classes": 2},
+    "views": {"count": 1},
+    "pretrain": {"epochs": 1},
+    "train": {"epochs": 2, "batch": 8},
+    "recipes": {"lerenet": {"model": {"name": "lerenet", "grid": 8, "width": 8}}},
+    "gate": {"draws": 200},
+}
+
+
+def make_project(folder: Path, **changes: Any) -> Path:
+    """A folder with params.yaml and a tiny data set: 12 classes, 6 defect and 2 clean images each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tiny_dataset(folder / "data")
+    (folder / "params.yaml").write_text(yaml.safe_dump({**SMALL, **changes}))
+    return folder
+
+
+def make_dvc_project(folder: Path, **changes: Any) -> Path:
+    """`make_project` as a git and DVC project with this project's dvc.yaml and code."""
+    make_project(folder, **changes)
+    shutil.copytree(SOURCE / "lerenet", folder / "lerenet", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copyfile(SOURCE / name, folder / name)
+    run(folder, "git", "init", "-q")
+    run(folder, "git", "config", "user.email", "test@example.invalid")
+    run(folder, "git", "config", "user.name", "test")
+    run(folder, "dvc", "init", "-q")
+    run(folder, "dvc", "add", "-q", "data")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "start")
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child: this interpreter's programs first, no outside tracker."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    return {**kept, "PATH": path, "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def run(folder: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a program in ``folder``; its output is in the error when it fails."""
+    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done

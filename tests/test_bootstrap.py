@@ -1,0 +1,146 @@
+"""The interval of a score: against a plain loop, against SciPy, and what it must not accept."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lerenet.bootstrap import interval, paired_bootstrap
+from lerenet.errors import PromotionError
+from lerenet.metrics import fb_iou, miou
+
+
+def make_counts(seed: int = 0, queries: int = 8, per_query: int = 2, quality: float = 0.6) -> pd.DataFrame:
+    """Counts of three folds of two classes; a better ``quality`` finds more of each defect."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for fold in range(3):
+        for cls in (f"A{fold}", f"B{fold}"):
+            for query in range(queries):
+                size = int(rng.integers(50, 400))
+                for _ in range(per_query):
+                    tp = int(size * np.clip(quality + rng.normal(0, 0.1), 0, 1))
+                    fp = int(rng.integers(0, 100))
+                    rows.append((f"fold{fold}", cls, f"{cls}/{query}", tp, fp, size - tp, 2000 - size - fp))
+    table = pd.DataFrame(rows, columns=["split", "cls", "query", "tp", "fp", "fn", "tn"])
+    return table.assign(episode=range(len(table)), kind="defect", protocol="groups", shots=1, model="m")
+
+
+def test_point_scores_are_those_of_the_metrics() -> None:
+    counts = make_counts()
+    found = interval(counts, draws=50)
+    folds = [part for _, part in counts.groupby("split")]
+    assert found["miou"] == pytest.approx(np.mean([miou(part) for part in folds]))
+    assert found["fb_iou"] == pytest.approx(np.mean([fb_iou(part) for part in folds]))
+    assert found["miou_low"] < found["miou"] < found["miou_high"]
+    assert found["fb_low"] < found["fb_iou"] < found["fb_high"]
+
+
+def naive(counts: pd.DataFrame, draws: int, seed: int) -> np.ndarray:
+    """The same resampling, written as a loop over draws, strata and query images."""
+    rng = np.random.default_rng(seed)
+    strata = [(key, part) for key, part in counts.groupby(["split", "cls"])]
+    values = []
+    for _ in range(draws):
+        taken: dict[str, list[pd.DataFrame]] = {}
+        for (split, _cls), part in strata:
+            names = part["query"].unique()
+            for name in rng.choice(names, size=len(names)):
+                taken.setdefault(split, []).append(part[part["query"] == name])
+        values.append(np.mean([miou(pd.concat(parts)) for parts in taken.values()]))
+    return np.asarray(values)
+
+
+def test_interval_agrees_with_a_plain_loop() -> None:
+    counts = make_counts(queries=4, per_query=1)
+    slow = np.percentile(naive(counts, 150, 1), [2.5, 97.5])
+    fast = interval(counts, draws=4000)
+    width = slow[1] - slow[0]
+    assert fast["miou_low"] == pytest.approx(slow[0], abs=0.2 * width)
+    assert fast["miou_high"] == pytest.approx(slow[1], abs=0.2 * width)
+
+
+def test_one_class_agrees_with_scipy() -> None:
+    from scipy import stats
+
+    counts = make_counts(queries=40, per_query=1).query("cls == 'A0'")
+    columns = [counts[name].to_numpy() for name in ("tp", "fp", "fn")]
+
+    def iou(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, axis: int = -1) -> np.ndarray:
+        return 100 * tp.sum(axis) / (tp.sum(axis) + fp.sum(axis) + fn.sum(axis))
+
+    theirs = stats.bootstrap(
+        columns, iou, paired=True, vectorized=True, n_resamples=9999, method="percentile", rng=3
+    ).confidence_interval
+    ours = interval(counts, draws=9999)
+    width = theirs.high - theirs.low
+    assert ours["miou_low"] == pytest.approx(theirs.low, abs=0.05 * width)
+    assert ours["miou_high"] == pytest.approx(theirs.high, abs=0.05 * width)
+
+
+def test_pairing_narrows_the_interval_of_a_gain() -> None:
+    champion = make_counts(seed=1)
+    better = champion.assign(tp=champion["tp"] + 5, fn=champion["fn"] - 5)
+    gain = paired_bootstrap(champion, better, draws=2000)
+    alone = interval(champion, draws=2000)
+    assert gain.low > 0
+    assert gain.high - gain.low < (alone["miou_high"] - alone["miou_low"]) / 2
+    assert gain.gain == pytest.approx(gain.challenger - gain.champion)
+    assert set(gain.class_gain) == {"A0", "B0", "A1", "B1", "A2", "B2"}
+    assert np.mean(list(gain.class_gain.values())) == pytest.approx(gain.gain)
+    assert gain.episodes == len(champion)
+    assert gain.queries == champion["query"].nunique()
+
+
+def test_ten_thousand_draws_are_quick_and_repeatable() -> None:
+    champion, challenger = make_counts(queries=60), make_counts(seed=5, queries=60)
+    start = time.perf_counter()
+    first = paired_bootstrap(champion, challenger)
+    assert time.perf_counter() - start < 5
+    assert first == paired_bootstrap(champion, challenger)
+    assert first != paired_bootstrap(champion, challenger, seed=1)
+
+
+def test_a_query_image_is_resampled_whole() -> None:
+    """Ten copies of each episode of a query add no information: the interval stays."""
+    counts = make_counts(per_query=1)
+    copies = pd.concat([counts] * 10, ignore_index=True).assign(episode=range(10 * len(counts)))
+    once, often = interval(counts, draws=500), interval(copies, draws=500)
+    assert often == pytest.approx(once)
+
+
+def test_clean_rows_do_not_count() -> None:
+    counts = make_counts()
+    clean = counts.assign(kind="clean", tp=0, fn=0, episode=counts["episode"] + 1000)
+    assert interval(pd.concat([counts, clean]), draws=50) == interval(counts, draws=50)
+
+
+@pytest.mark.parametrize("change", ["fewer", "other query", "twice", "none"])
+def test_unpaired_tables_are_refused(change: str) -> None:
+    champion = make_counts(queries=2)
+    challenger = {
+        "fewer": champion.iloc[1:],
+        "other query": champion.assign(query=champion["query"] + "x"),
+        "twice": pd.concat([champion, champion]),
+        "none": champion.iloc[:0],
+    }[change]
+    with pytest.raises(PromotionError):
+        paired_bootstrap(champion, challenger, draws=10)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.permutations(range(24)))
+def test_order_of_rows_and_pixel_scale_do_not_matter(seed: int, order: list[int]) -> None:
+    counts = make_counts(seed=seed, queries=2)
+    shuffled = counts.iloc[order].reset_index(drop=True)
+    scaled = counts.assign(**{name: counts[name] * 7 for name in ("tp", "fp", "fn", "tn")})
+    expected = interval(counts, draws=40)
+    assert interval(shuffled, draws=40) == pytest.approx(expected)
+    assert interval(scaled, draws=40) == pytest.approx(expected)
+    same = paired_bootstrap(counts, shuffled, draws=40)
+    assert (same.gain, same.low, same.high) == pytest.approx((0, 0, 0))

@@ -1,0 +1,330 @@
+"""The flows: DVC's graph mirrored, nothing left behind, nothing started from inside DVC."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from flows import retrain as retraining
+from flows import stages
+from lerenet.promotion.gate import Verdict
+
+PROJECT = Path(__file__).parent.parent
+# A task run outside a flow has no flow run to send its log to.
+pytestmark = pytest.mark.filterwarnings("ignore:Logger 'prefect.task_runs' attempted:UserWarning")
+
+PIPELINE = """
+stages:
+  catalog:
+    cmd: echo catalog >> order.txt && echo 1 > catalog.txt
+    outs: [catalog.txt]
+  folds:
+    cmd: echo folds >> order.txt && cat catalog.txt > folds.txt
+    deps: [catalog.txt]
+    outs: [folds.txt]
+  train:
+    matrix: {split: [fold0, fold1], backbone: [lite_0]}
+    cmd: echo train-${key} >> order.txt && cat folds.txt > train-${key}.txt
+    deps: [folds.txt]
+    outs: ["train-${key}.txt"]
+  report:
+    cmd: echo report >> order.txt && cat train-*.txt > report.txt
+    deps: [train-fold0-lite_0.txt, train-fold1-lite_0.txt]
+    outs: [report.txt]
+"""
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """One Prefect server for all tests; the value is its address."""
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git and DVC project of trivial stages as the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    stages.CHILDREN.reset()
+    return tmp_path
+
+
+def order(folder: Path) -> list[str]:
+    return (folder / "order.txt").read_text().split()
+
+
+# -- the graph ----------------------------------------------------------------------------------
+
+DOT = 'strict digraph {\n"data.dvc";\n"a";\n"b@x-1";\n"data.dvc" -> "a";\n"a" -> "b@x-1";\n}\n'
+
+
+def test_the_dot_of_dvc_is_read() -> None:
+    assert stages.parse_dot(DOT) == {
+        "data.dvc": frozenset(),
+        "a": frozenset({"data.dvc"}),
+        "b@x-1": frozenset({"a"}),
+    }
+
+
+def test_a_group_is_its_stages_and_what_they_need() -> None:
+    names = ["catalog", "folds", "pretrain@fold0-x", "features@fold0-x", "train@fold0-x-l-1-0", "report"]
+    chain = {name: frozenset(names[max(0, i - 1) : i]) for i, name in enumerate(names)}
+    assert list(stages.select(chain, ["pretraining"])) == names[:3]
+    assert list(stages.select(chain, ["training"])) == names[:5]
+    assert stages.select(chain, []) == chain
+    assert set(stages.select({**chain, "other": frozenset()}, ["folds"])) == {"catalog", "folds"}
+
+
+def test_every_stage_of_the_project_is_in_one_group() -> None:
+    known = [name for group in stages.GROUPS.values() for name in group]
+    assert sorted(known) == sorted(yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"])
+
+
+def test_a_flow_inside_a_dvc_stage_refuses_to_start(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train@fold0")
+    with pytest.raises(RuntimeError, match="train@fold0"):
+        stages.mirror()
+    with pytest.raises(RuntimeError, match="train@fold0"):
+        retraining.retrain.fn()
+    assert not (pipeline / "order.txt").exists()
+
+
+# -- child processes ----------------------------------------------------------------------------
+
+
+def test_stop_ends_the_whole_group(pipeline: Path) -> None:
+    (pipeline / "dvc.yaml").write_text("stages:\n  train:\n    cmd: sleep 321.5 & echo $! > pid; wait\n")
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            stages.run_dvc("repro", "--single-item", "train")
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    pid = wait_for_pid(pipeline / "pid")
+    stages.CHILDREN.stop()
+    thread.join(20)
+    assert isinstance(errors[0], stages.Cancelled)
+    assert gone(pid)
+    with pytest.raises(stages.Cancelled):
+        stages.run_dvc("version")
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ended; one that nobody has waited for yet counts as ended."""
+    for _ in range(100):
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def wait_for_pid(path: Path) -> int:
+    for _ in range(600):
+        if path.exists() and path.read_text().strip():
+            return int(path.read_text())
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not appear")
+
+
+FLOW = """
+from prefect import flow
+from flows.stages import mirror
+@flow
+def outer() -> None:
+    mirror()
+if __name__ == "__main__":
+    outer()
+"""
+
+
+def test_a_terminated_flow_leaves_no_child(pipeline: Path, server: str) -> None:
+    (pipeline / "dvc.yaml").write_text("stages:\n  train:\n    cmd: sleep 322.5 & echo $! > pid; wait\n")
+    (pipeline / "outer.py").write_text(FLOW)
+    environment = {**os.environ, "PREFECT_API_URL": server, "PYTHONPATH": str(PROJECT)}
+    child = subprocess.Popen([sys.executable, "outer.py"], env=environment)
+    pid = wait_for_pid(pipeline / "pid")
+    family = psutil.Process(child.pid).children(recursive=True)
+    child.send_signal(signal.SIGTERM)
+    child.wait(40)
+    assert gone(pid)
+    assert all(gone(process.pid) for process in family)
+
+
+# -- the mirror ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("server")
+def test_the_mirror_runs_in_order_and_then_skips_everything(pipeline: Path) -> None:
+    done = stages.mirror(jobs=2)
+    assert set(done) == {"catalog", "folds", "train@fold0-lite_0", "train@fold1-lite_0", "report"}
+    ran = order(pipeline)
+    assert ran[:2] == ["catalog", "folds"]
+    assert set(ran[2:4]) == {"train-fold0-lite_0", "train-fold1-lite_0"}
+    assert ran[4:] == ["report"]
+    stages.mirror()
+    assert order(pipeline) == ran
+
+
+@pytest.mark.usefixtures("server")
+def test_force_runs_the_groups_own_stages_again(pipeline: Path) -> None:
+    stages.mirror(["folds"])
+    ran = order(pipeline)
+    stages.mirror(["folds"], force=True)
+    assert order(pipeline) == [*ran, "catalog", "folds"]
+
+
+@pytest.mark.usefixtures("server")
+def test_a_failure_starts_nothing_more_and_names_the_stage(pipeline: Path) -> None:
+    (pipeline / "dvc.yaml").write_text(PIPELINE.replace("cat catalog.txt > folds.txt", "false"))
+    with pytest.raises(stages.StageError, match=r"folds(.|\n)*not started: .*report"):
+        stages.mirror()
+    assert order(pipeline) == ["catalog", "folds"]
+
+
+def test_a_lock_of_dvc_is_told_from_a_failure(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, kind in (("ERROR: Unable to acquire lock.", stages.StageLocked), ("boom", stages.StageError)):
+        Path("dvc.py").write_text(f"import sys; print({text!r}); sys.exit(1)")  # found before the real one
+        monkeypatch.setenv("PYTHONPATH", str(pipeline))
+        with pytest.raises(stages.StageError) as caught:
+            stages.run_dvc("repro")
+        assert type(caught.value) is kind
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(("error", "calls"), [(stages.StageLocked, 3), (stages.StageError, 1)])
+def test_only_locks_are_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception], calls: int
+) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    def run_dvc(*words: str) -> str:
+        seen.append(words)
+        if len(seen) < 3:
+            raise error("no")
+        return ""
+
+    monkeypatch.setattr(stages, "run_dvc", run_dvc)
+    hurried = stages.run_stage.with_options(retry_delay_seconds=0)
+    state = hurried("catalog", return_state=True)
+    assert state.is_completed() is (error is stages.StageLocked)
+    assert seen == [("repro", "--single-item", "catalog")] * calls
+
+
+def test_gpu_stages_hold_a_strict_slot_only_with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    import prefect.concurrency.sync as sync
+
+    held: list[Any] = []
+    monkeypatch.setattr(sync, "concurrency", lambda *words, **named: held.append((words, named)))
+    monkeypatch.setattr(stages, "has_cuda", lambda: False)
+    stages._gpu_slot("train@x")
+    monkeypatch.setattr(stages, "has_cuda", lambda: True)
+    stages._gpu_slot("catalog")
+    assert held == []
+    stages._gpu_slot("train@x")
+    assert held == [(("gpu",), {"occupy": 1, "strict": True})]
+
+
+# -- the retraining -----------------------------------------------------------------------------
+
+STEPS = ["pull_data", "mirror", "report_drift", "nothing_changed", "mirror", "register", "decide", "push"]
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The retraining with every step replaced by one that writes its name down."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    Path("params.yaml").write_text("{}")
+    seen: list[str] = []
+    answers = {"register": "7", "nothing_changed": False, "decide": Verdict("rejected", ("worse",))}
+    for name in sorted(set(STEPS)):
+
+        def work(*_words: Any, name: str = name) -> Any:
+            seen.append(name)
+            return answers.get(name)
+
+        monkeypatch.setattr(retraining, name, work)
+    return seen
+
+
+@pytest.mark.usefixtures("server")
+def test_the_retraining_keeps_its_order(recorded: list[str]) -> None:
+    state = retraining.retrain(return_state=True)
+    assert recorded == STEPS
+    assert state.is_completed()
+    assert state.message == "Version 7: rejected"
+
+
+@pytest.mark.usefixtures("server")
+def test_nothing_changed_ends_completed_unless_forced(
+    recorded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retraining, "nothing_changed", lambda params: True)
+    state = retraining.retrain(pull=False, return_state=True)
+    assert state.is_completed()
+    assert "Nothing changed" in state.message
+    assert recorded == ["mirror", "report_drift"]
+    recorded.clear()
+    retraining.retrain(pull=False, force=True)
+    assert recorded == ["mirror", "report_drift", "mirror", "register", "decide", "push"]
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("broken", ["mirror", "register", "decide"])
+def test_a_failed_step_ends_the_retraining(
+    recorded: list[str], monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*_words: Any) -> None:
+        raise stages.StageError(broken)
+
+    monkeypatch.setattr(retraining, broken, fail)
+    assert retraining.retrain(return_state=True).is_failed()
+    assert recorded == STEPS[: STEPS.index(broken)]  # `mirror` fails at its first call
+
+
+# -- deployments --------------------------------------------------------------------------------
+
+
+def test_the_deployments_run_one_at_a_time_and_the_retraining_at_night() -> None:
+    from flows.serve import deployments
+
+    found = {f"{each.flow_name}/{each.name}": each for each in deployments()}
+    assert found["retrain/nightly"].schedules[0].schedule.cron == "0 2 * * *"
+    for each in found.values():
+        assert each.concurrency_options.collision_strategy == "CANCEL_NEW"
+        assert each.concurrency_limit == 1
+    assert {"fold-splitting/manual", "evaluation/manual", "promote/manual", "rollback/manual"} <= set(found)
+
+
+def test_prefect_yaml_names_flows_that_exist() -> None:
+    for entry in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]:
+        path, _, name = entry["entrypoint"].partition(":")
+        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+        assert getattr(module, name).name
+        assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}

@@ -1,0 +1,134 @@
+"""The gate's verdicts and guard rails, on counts alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from lerenet.errors import PromotionError
+from lerenet.params import GateSettings
+from lerenet.promotion.gate import Guards, Verdict, decide, episodes_needed, forced
+from tests.test_bootstrap import make_counts
+
+SETTINGS = GateSettings(draws=1000)
+GOOD = Guards(validated=True, latency_ms=10, export_agrees=True)
+CHAMPION = make_counts()
+
+
+def shifted(counts: pd.DataFrame, pixels: int, only: str = "") -> pd.DataFrame:
+    """``counts`` with ``pixels`` of each defect found (or lost), in every class or one."""
+    rows = counts["cls"] == only if only else counts["cls"] != ""
+    moved = counts["fn"].clip(upper=pixels) if pixels > 0 else (-counts["tp"]).clip(lower=pixels)
+    moved = moved.where(rows, 0)
+    return counts.assign(tp=counts["tp"] + moved, fn=counts["fn"] - moved)
+
+
+def test_no_champion_is_a_bootstrap() -> None:
+    verdict = decide(None, CHAMPION, SETTINGS, GOOD)
+    assert verdict.outcome == "bootstrap"
+    assert verdict.promotes
+    assert verdict.scores["miou_low"] < verdict.scores["miou"]
+
+
+def test_a_better_challenger_is_promoted() -> None:
+    verdict = decide(CHAMPION, shifted(CHAMPION, 8), SETTINGS, GOOD)
+    assert verdict.outcome == "promoted"
+    assert verdict.gain is not None
+    assert verdict.gain.low > 0
+
+
+def test_a_spoiled_challenger_is_rejected_with_its_interval() -> None:
+    verdict = decide(CHAMPION, shifted(CHAMPION, -60), SETTINGS, GOOD)
+    assert verdict.outcome == "rejected"
+    assert not verdict.promotes
+    assert verdict.gain is not None
+    assert verdict.gain.high < 0
+    assert "interval" in " ".join(verdict.reasons)
+
+
+def test_the_same_model_again_is_rejected() -> None:
+    assert decide(CHAMPION, CHAMPION, SETTINGS, GOOD).outcome == "rejected"
+
+
+def test_doubt_is_inconclusive_and_says_how_many_episodes_would_settle_it() -> None:
+    noise = make_counts(seed=9, queries=8).assign(episode=CHAMPION["episode"], query=CHAMPION["query"])
+    verdict = decide(
+        CHAMPION, noise, SETTINGS.model_copy(update={"max_fb_drop": 50.0, "max_class_drop": 90.0}), GOOD
+    )
+    assert verdict.outcome == "inconclusive"
+    assert verdict.episodes_needed is not None
+    assert verdict.gain is not None
+    assert verdict.episodes_needed > verdict.gain.episodes
+    assert str(verdict.episodes_needed) in verdict.reasons[0]
+
+
+def test_episodes_needed_follow_the_square_of_the_width() -> None:
+    verdict = decide(CHAMPION, shifted(CHAMPION, 8), SETTINGS, GOOD)
+    assert verdict.gain is not None
+    gain = dataclasses.replace(verdict.gain, gain=1.0, low=-1.0, high=3.0, episodes=100)
+    assert episodes_needed(gain, 0.0) == 400
+    assert episodes_needed(gain, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("guards", "word"),
+    [
+        (dataclasses.replace(GOOD, validated=False), "validation"),
+        (dataclasses.replace(GOOD, latency_ms=5000), "5000 ms"),
+        (dataclasses.replace(GOOD, latency_ms=float("nan")), "budget"),
+        (dataclasses.replace(GOOD, export_agrees=False), "registered model"),
+    ],
+)
+def test_each_guard_rejects_even_a_better_or_first_model(guards: Guards, word: str) -> None:
+    for champion in (None, CHAMPION):
+        verdict = decide(champion, shifted(CHAMPION, 8), SETTINGS, guards)
+        assert verdict.outcome == "rejected"
+        assert word in " ".join(verdict.reasons)
+
+
+def test_a_class_that_loses_much_rejects_a_better_mean() -> None:
+    better = shifted(shifted(CHAMPION, 60), -90, only="A1")
+    verdict = decide(CHAMPION, better, SETTINGS, GOOD)
+    assert verdict.gain is not None
+    assert verdict.gain.gain > 0
+    assert verdict.outcome == "rejected"
+    assert "class A1 loses" in verdict.reasons[0]
+
+
+def test_fb_iou_may_not_fall_beyond_its_margin() -> None:
+    noisy = shifted(CHAMPION, 200).assign(fp=CHAMPION["fp"] + 100, tn=CHAMPION["tn"] - 100)
+    strict = SETTINGS.model_copy(update={"max_fb_drop": 0.0, "max_class_drop": 90.0})
+    verdict = decide(CHAMPION, noisy, strict, GOOD)
+    if verdict.gain is not None and verdict.gain.fb_gain < 0:
+        assert "FB-IoU" in " ".join(verdict.reasons)
+    worse = CHAMPION.assign(fp=CHAMPION["fp"] + 300, tn=CHAMPION["tn"] - 300)
+    assert "FB-IoU loses" in " ".join(decide(CHAMPION, worse, SETTINGS, GOOD).reasons)
+
+
+def test_nan_counts_are_rejected() -> None:
+    poisoned = CHAMPION.astype({"tp": float})
+    poisoned.loc[0, "tp"] = float("nan")
+    verdict = decide(CHAMPION, poisoned, SETTINGS, GOOD)
+    assert verdict.outcome == "rejected"
+    assert "NaN" in verdict.reasons[0]
+
+
+def test_other_episodes_are_refused() -> None:
+    other = dataclasses.replace(GOOD, champion_digest="a", challenger_digest="b")
+    with pytest.raises(PromotionError, match="episodes a"):
+        decide(CHAMPION, CHAMPION, SETTINGS, other)
+    with pytest.raises(PromotionError, match="different episodes"):
+        decide(CHAMPION, CHAMPION.iloc[:-1], SETTINGS, GOOD)
+
+
+def test_force_records_operator_and_reason() -> None:
+    before = Verdict("rejected", ("too slow",))
+    after = forced(before, "ada", "the line stands still")
+    assert after.outcome == "forced"
+    assert after.promotes
+    assert "ada" in after.reasons[0]
+    assert "too slow" in after.reasons
+    with pytest.raises(PromotionError):
+        forced(before, "ada", " ")
