@@ -53,7 +53,7 @@ def summarise(counts: pd.DataFrame, params: Params) -> list[dict[str, Any]]:
             "classes": class_iou(defect),
             "episodes": len(defect),
         }
-        row["shots"] = int(row["shots"])
+        row["shots"] = int(str(row["shots"]))
         rows.append({**row, "clean": clean_scores(clean) if len(clean) else None})
     return rows
 
@@ -65,17 +65,20 @@ def write_panels(
     from lerenet.data.images import write_png
     from lerenet.panels import choose_episodes, draw_panel
 
-    rows = store.catalog.set_index("image", drop=False)
+    known = store.catalog.set_index("image", drop=False)
     by_number = episodes.set_index("episode", drop=False)
     with atomic_dir(out) as temporary:
-        for pick in choose_episodes(counts).itertuples():
-            episode = by_number.loc[[pick.episode]]
+        for pick in choose_episodes(counts).to_dict("records"):
+            episode = by_number.loc[[int(pick["episode"])]]
             logits = predict_batch(head, store, episode, pick_device(), "fp32")
-            support, mask = load_plain(data, rows.loc[episode["support"].iloc[0][0]], store.params.image_size)
-            query, truth = load_plain(data, rows.loc[pick.query], store.params.image_size)
-            title = f"{pick.cls}, {pick.rank}, episode {pick.episode}"
+            support, mask = load_plain(
+                data, known.loc[episode["support"].iloc[0][0]], store.params.image_size
+            )
+            query, truth = load_plain(data, known.loc[pick["query"]], store.params.image_size)
+            name = f"{pick['cls']}-{pick['rank']}-{pick['episode']}"
+            title = f"{pick['cls']}, {pick['rank']}, episode {pick['episode']}"
             panel = draw_panel(support, mask, query, truth, (logits[0] > 0).cpu().numpy(), title)
-            write_png(temporary / f"{pick.cls}-{pick.rank}-{pick.episode}.png", panel)
+            write_png(temporary / f"{name}.png", panel)
 
 
 def score_version(

@@ -33,8 +33,11 @@ def ratio(part: float, whole: float) -> float:
 
 def class_iou(counts: pd.DataFrame) -> dict[str, float]:
     """IoU of each class in points (0 to 100), from the counts of its episodes."""
-    sums = counts.groupby("cls")[COUNTS].sum()
-    return {str(row.Index): ratio(row.tp, row.tp + row.fp + row.fn) for row in sums.itertuples()}
+    found = {}
+    for cls, rows in counts.groupby("cls"):
+        tp, fp, fn, _ = (float(rows[name].sum()) for name in COUNTS)
+        found[str(cls)] = ratio(tp, tp + fp + fn)
+    return found
 
 
 def miou(counts: pd.DataFrame) -> float:

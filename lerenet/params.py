@@ -41,6 +41,7 @@ class ModelConfig(Settings):
     mpr: bool = True
     mpe: bool = True
     edge: bool = True
+    edge_form: Literal["descriptor", "channel", "aligned"] | None = None  # of D_cos; None: the preset's
     shots: Literal["average", "concat"] = "concat"
     dropout: Share = 0.1
 

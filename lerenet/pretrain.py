@@ -97,7 +97,7 @@ def _train_epoch(
             continue
         bad = 0
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         total += loss.item()
         tick(len(chosen), f"loss {loss.item():.3f}")

@@ -84,6 +84,8 @@ class Trainer:
         size = sum(value.numel() * value.element_size() for value in self.modules.state_dict().values())
         require_space(self.folder, 8 * size + 2**20)
         epoch, step, running = self._resume()
+        if not self.history:
+            self._record(0, None, 0.0)  # the initial weights stand for election, too
         self.tick(epoch * self.steps + step)
         while epoch < self.stop_epoch:
             started = time.monotonic()
@@ -93,7 +95,7 @@ class Trainer:
                 self.tick(1, f"epoch {epoch + 1}/{self.stop_epoch}, loss {running / step:.4f}")
                 if time.monotonic() - self.saved_at > CHECKPOINT_SECONDS and step < self.steps:
                     self._save(epoch, step, running)
-            self._end_epoch(epoch, running / self.steps, time.monotonic() - started)
+            self._record(epoch + 1, running / self.steps, time.monotonic() - started)
             epoch, step, running = epoch + 1, 0, 0.0
             self._save(epoch, step, running)
         if self.validation is None:
@@ -116,7 +118,7 @@ class Trainer:
             return 0.0
         self.bad = 0
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         return value
 
@@ -142,20 +144,15 @@ class Trainer:
         support = [level[: size * shots].unflatten(0, (size, shots)) for level in levels]
         return support, masks, [level[size * shots :] for level in levels]
 
-    def _end_epoch(self, epoch: int, loss: float, seconds: float) -> None:
+    def _record(self, epoch: int, loss: float | None, seconds: float) -> None:
+        """Score ``epoch`` finished epochs on the validation episodes; keep the weights if they are the best."""
         value = None
         if self.validation is not None:
-            value = miou(
-                score(self.head, self._source(), self.validation, self.device, self.settings.precision)
-            )
-        if value is not None and value > self.best.get("miou", -1.0):
-            self.best = {"epoch": epoch + 1, "miou": value, "weights": self._weights()}
-        row: Row = {
-            "epoch": epoch + 1,
-            "step": (epoch + 1) * self.steps,
-            "loss": loss,
-            "miou_validation": value,
-        }
+            precision = self.settings.precision
+            value = miou(score(self.head, self._source(), self.validation, self.device, precision))
+            if value > self.best.get("miou", -1.0):
+                self.best = {"epoch": epoch, "miou": value, "weights": self._weights()}
+        row: Row = {"epoch": epoch, "step": epoch * self.steps, "loss": loss, "miou_validation": value}
         row |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds}
         self.history.append(row)
         self.on_epoch(row)
@@ -189,7 +186,7 @@ class Trainer:
 
     def _set_rate(self, step: int) -> float:
         """Polynomial decay: lr (1 - step / total) ^ power, times each group's own scale."""
-        lr = self.settings.lr * (1 - step / self.total) ** self.settings.poly_power
+        lr: float = self.settings.lr * (1 - step / self.total) ** self.settings.poly_power
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["scale"]
         return lr

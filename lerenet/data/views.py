@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from lerenet.data.images import read_image, read_mask, resize_image, resize_mask
 from numpy.typing import NDArray
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
+from lerenet.data.images import read_image, read_mask, resize_image, resize_mask
 from lerenet.params import ViewSettings
 from lerenet.seeds import generator
 
@@ -51,7 +51,7 @@ def augment(
     return picture.permute(1, 2, 0).numpy(), truth[0].bool().numpy()
 
 
-def load_plain(data: Path, row: pd.Series, size: int) -> tuple[Pixels, Mask]:  # type: ignore[type-arg]
+def load_plain(data: Path, row: pd.Series, size: int) -> tuple[Pixels, Mask]:
     """Image and mask of a catalogue row at ``size`` x ``size``; a clean image's mask is empty."""
     image = resize_image(read_image(data / row["image"]), size)
     if not row["mask"]:
@@ -65,7 +65,7 @@ def load_views(
     size: int,
     settings: ViewSettings,
     seed: int,
-    views: Sequence[int],  # type: ignore[type-arg]
+    views: Sequence[int],
 ) -> list[tuple[Pixels, Mask]]:
     """The asked-for views of one image, decoded once."""
     image, mask = load_plain(data, row, size)

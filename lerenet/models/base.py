@@ -33,7 +33,8 @@ class Segmenter(nn.Module):
         missing = [level for level in levels if level not in channels]
         if missing:
             raise ModelError(
-                f"{type(self).__name__} reads level {missing[0]} of the backbone, which gives {sorted(channels)}",
+                f"{type(self).__name__} reads level {missing[0]} of the backbone, "
+                f"which gives {sorted(channels)}",
                 "add the level to `levels` in params.yaml, or set `levels` of the recipe's model",
             )
         self.levels = tuple(levels)
@@ -63,7 +64,8 @@ def to_grid(feature: Tensor, grid: int) -> Tensor:
     if feature.shape[-2:] == (grid, grid):
         return feature
     if feature.shape[-1] >= grid and feature.shape[-2] >= grid:
-        return F.adaptive_avg_pool2d(feature, grid)
+        smaller: Tensor = F.adaptive_avg_pool2d(feature, grid)
+        return smaller
     return F.interpolate(feature, size=(grid, grid), mode="bilinear", align_corners=False)
 
 
@@ -92,4 +94,5 @@ def parameters_of(module: nn.Module) -> int:
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Mean of ``values`` (B, c, l) under ``weights`` (B, l) -> (B, c); zero where all weights are."""
     total = weights.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    return torch.einsum("bcl,bl->bc", values, weights) / total
+    mean: Tensor = torch.einsum("bcl,bl->bc", values, weights) / total
+    return mean

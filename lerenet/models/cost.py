@@ -16,7 +16,7 @@ from lerenet.params import ModelConfig
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters of the head, and with the executed backbone; GFLOPs of an episode and of an enrolled query."""
+    """Parameters of the head, and with the executed backbone; GFLOPs of an episode and an enrolled query."""
 
     head_parameters: int
     all_parameters: int
@@ -31,7 +31,7 @@ def measure_cost(config: ModelConfig, backbone: str, shots: int = 1, image_size:
     """
     if config.preset == "authors" and f"{backbone}_authors" in AUTHORS:
         backbone = f"{backbone}_authors"  # their stem is twice as wide as timm's
-    levels = (1, 2, 3, 4)
+    levels = sorted({1, 2, 3, 4, *(config.levels or ())})
     full = create_backbone(backbone, "random", levels)
     head = create_model(config, dict(zip(full.levels, full.channels, strict=True)), image_size)
     network = Network(full.cut(head.levels), head).eval()
@@ -57,8 +57,8 @@ def print_cost(config: ModelConfig, backbone: str, shots: int, image_size: int) 
     )
     table.add_column("what")
     table.add_column("value", justify="right")
-    table.add_row("parameters, head", f"{cost.head_parameters:,}")
-    table.add_row("parameters, head and executed backbone", f"{cost.all_parameters:,}")
+    table.add_row("parameters, head (learned, backbone frozen)", f"{cost.head_parameters:,}")
+    table.add_row("parameters, with the executed backbone", f"{cost.all_parameters:,}")
     table.add_row(f"one episode ({shots + 1} images)", f"{cost.episode_gflops:.1f} GFLOP")
     table.add_row("one query, class enrolled", f"{cost.enrolled_gflops:.1f} GFLOP")
     Console().print(table)

@@ -18,25 +18,32 @@ from lerenet.models.base import weighted_mean
 
 NEAREST = 3
 ABSENT = -2.0  # below any cosine
+MAPS = 4  # that `relation_maps` gives
+
+
+def full(value: Tensor) -> Tensor:
+    """At least single precision: cosines in half precision lose the third digit that matching needs."""
+    return value if value.dtype == torch.float64 else value.float()
 
 
 def centred(query: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
     """Descriptors (B, c, l_q) and (B, c, l_s), minus their common mean, of unit length."""
-    query, support = query.float(), support.float()
+    query, support = full(query), full(support)
     count = query.shape[2] + support.shape[2]
     mean = (query.sum(2, keepdim=True) + support.sum(2, keepdim=True)) / count  # (B, c, 1)
     return F.normalize(query - mean, dim=1), F.normalize(support - mean, dim=1)
 
 
-def split_positions(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Foreground and background positions (B, l) of a mask's shares (B, l).
+def split_positions(shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Foreground and background positions (B, K l) of the masks' shares (B, K, l).
 
-    Foreground holds more than half a cell of defect; where no cell does (a tiny or thin defect), the
-    cells with the largest share. Background holds none at all.
+    Foreground holds more than half a cell of defect; where no cell of a shot does (a tiny or thin
+    defect), the cells with its largest share. Background holds none at all.
     """
-    foreground = weights > 0.5
-    largest = (weights >= weights.amax(1, keepdim=True)) & (weights > 0)
-    return torch.where(foreground.any(1, keepdim=True), foreground, largest), weights <= 0
+    foreground = shares > 0.5
+    largest = (shares >= shares.amax(2, keepdim=True)) & (shares > 0)
+    foreground = torch.where(foreground.any(2, keepdim=True), foreground, largest)
+    return foreground.flatten(1), (shares <= 0).flatten(1)
 
 
 def nearest_mean(similarity: Tensor, allowed: Tensor, nearest: int = NEAREST) -> Tensor:
@@ -50,25 +57,61 @@ def nearest_mean(similarity: Tensor, allowed: Tensor, nearest: int = NEAREST) ->
     return (top * there).sum(2) / there.sum(2).clamp_min(1)
 
 
-def relation_maps(query: Tensor, support: Tensor, weights: Tensor) -> Tensor:
+def relation_maps(query: Tensor, support: Tensor, shares: Tensor) -> Tensor:
     """D_cos in the form a network can read.
 
     Args:
         query: centred descriptors (B, c, l_q).
-        support: centred descriptors (B, c, l_s), l_s = K l.
-        weights: share of foreground at each support position (B, l_s).
+        support: centred descriptors (B, c, K l).
+        shares: share of foreground at each support position (B, K, l).
 
     Returns:
         (B, 4, l_q): nearest foreground, nearest background, their difference, prototype.
     """
-    similarity = torch.bmm(query.transpose(1, 2), support)  # (B, l_q, l_s)
-    foreground, background = split_positions(weights)
+    similarity = torch.bmm(query.transpose(1, 2), support)  # (B, l_q, K l)
+    foreground, background = split_positions(shares)
     near, far = nearest_mean(similarity, foreground), nearest_mean(similarity, background)
-    prototype = F.normalize(weighted_mean(support, weights), dim=1)  # (B, c)
+    prototype = F.normalize(weighted_mean(support, shares.flatten(1)), dim=1)  # (B, c)
     like = torch.einsum("bc,bcl->bl", prototype, query)
     return torch.stack([near, far, near - far, like], dim=1)
 
 
+def relate(query: Tensor, support: Tensor, shares: Tensor, concat: bool = True) -> tuple[Tensor, Tensor]:
+    """Relation maps of a query to K shots, in full precision even under autocast.
+
+    Args:
+        query: descriptors (B, c, l).
+        support: descriptors (B, K, c, l).
+        shares: share of foreground at each support position (B, K, l).
+        concat: True: all K l positions are one set; False: each shot under its own mask gives its
+            maps, and the maps are averaged.
+
+    Returns:
+        Maps (B, 4, l), and the query's centred descriptors of unit length (B, c, l).
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        if concat or support.shape[1] == 1:
+            own, other = centred(query, support.transpose(1, 2).flatten(2))
+            return relation_maps(own, other, full(shares)), own
+        batch, shots = support.shape[:2]
+        own, other = centred(query.repeat_interleave(shots, dim=0), support.flatten(0, 1))
+        maps = relation_maps(own, other, full(shares).flatten(0, 1)[:, None])  # (B K, 4, l)
+        own = F.normalize(own.unflatten(0, (batch, shots)).mean(1), dim=1)
+        return maps.unflatten(0, (batch, shots)).mean(1), own
+
+
 def stacked(levels: Sequence[Tensor]) -> Tensor:
-    """Descriptors of several levels (B, c_i, l) in one (B, sum c_i, l), each level of unit length."""
-    return torch.cat([F.normalize(level.float(), dim=1) for level in levels], dim=1)
+    """Descriptors of several levels (..., c_i, l) in one (..., sum c_i, l), each level of unit length."""
+    return torch.cat([F.normalize(full(level), dim=-2) for level in levels], dim=-2)
+
+
+def channel_cosine(query: Tensor, support: Tensor) -> Tensor:
+    """D_cos as the text of eq. 14 has it: cosines between channels, (B, c, l) twice -> (B, c, c)."""
+    with torch.autocast(query.device.type, enabled=False):
+        query, support = F.normalize(full(query), dim=2), F.normalize(full(support), dim=2)
+        return torch.bmm(query, support.transpose(1, 2))
+
+
+def aligned_cosine(query: Tensor, support: Tensor) -> Tensor:
+    """The authors' D_cos: cosine at the same position, (B, c, l) twice -> (B, 1, l)."""
+    return F.cosine_similarity(full(query), full(support), dim=1)[:, None]

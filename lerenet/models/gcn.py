@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+START = 1e-4  # spread of A at the start; its rows then sum to a few hundredths
+
 
 def laplacian(adjacency: Tensor) -> Tensor:
     """Eq. 2: L~ = D~^-1/2 (I + A) D~^-1/2, with D~ the degrees of I + A.
@@ -23,12 +25,12 @@ class GraphConvolution(nn.Module):
 
     def __init__(self, nodes: int, states: int) -> None:
         super().__init__()
-        self.raw = nn.Parameter(torch.full((nodes, nodes), -10.0))  # softplus(-10) is about 5e-5
+        self.raw = nn.Parameter(torch.empty(nodes, nodes).normal_(std=START))
         self.theta = nn.Linear(states, states, bias=False)
 
     def adjacency(self) -> Tensor:
         """A, (nodes, nodes)."""
-        return F.softplus((self.raw + self.raw.T) / 2)
+        return (self.raw + self.raw.T).abs() / 2
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, nodes, states) -> (B, nodes, states)."""

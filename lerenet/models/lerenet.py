@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
-from lerenet.models.descriptors import centred, relation_maps
+from lerenet.models.descriptors import aligned_cosine, channel_cosine, relate
 from lerenet.models.ifm import IFM
-from lerenet.models.mpe import MPE, aligned_cosine, prototype
+from lerenet.models.mpe import MPE, prototype
 from lerenet.models.mpr import MPR
 from lerenet.params import ModelConfig
 
@@ -23,8 +22,8 @@ class ChannelHead(Segmenter):
     """
 
     def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
-        self_levels = config.levels or ((1,) if config.preset == "authors" else (2, 3))
-        super().__init__(channels, self_levels, image_size)
+        levels = config.levels or ((1,) if config.preset == "authors" else (2, 3))
+        super().__init__(channels, levels, image_size)
         self.authors = config.preset == "authors"
         self.grid = config.grid or (50 if self.authors else 25)
         given = sum(self.channels)
@@ -38,7 +37,11 @@ class ChannelHead(Segmenter):
         return joined
 
     def masked_support(self, support: list[Tensor], masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Eq. 16: X_s (B, c, grid, grid), each shot under its own mask, then the mean; and the mask's area (B,)."""
+        """Eq. 16: each shot under its own mask, then the mean.
+
+        Returns:
+            X_s (B, c, grid, grid), and the mean area of the masks on the grid, (B,).
+        """
         batch = support[0].shape[:2]
         levels = [to_grid(level.flatten(0, 1), self.grid) for level in support]
         features = self.project(levels).unflatten(0, batch)  # (B, K, c, h, w)
@@ -59,9 +62,10 @@ class PaperLERENet(ChannelHead):
         self.concat = config.shots == "concat"
         self.mpr = MPR(self.width, self.authors) if config.mpr else None
         self.mpe = MPE(self.width) if config.mpe else None
-        self.edge = config.edge and config.mpe
-        parts = self.width * max(1, int(config.mpr) + int(config.mpe))
-        maps = (1 if self.authors else 2) if self.edge else 0
+        form = config.edge_form or ("aligned" if self.authors else "descriptor")
+        self.edge = form if config.edge and config.mpe else ""  # the form of D_cos
+        parts = self.width * (int(config.mpr) + int(config.mpe) or 2)
+        maps = {"": 0, "aligned": 1, "descriptor": 2, "channel": self.width}[self.edge]
         pairs = 1 if self.authors else 2
         self.ifm = IFM(parts + maps, self.width, pairs, config.dropout, two_channels=self.authors)
 
@@ -73,25 +77,24 @@ class PaperLERENet(ChannelHead):
             state["s_v"], state["s_d"] = self.mpr.encode(state["masked"])
         if self.mpe is not None:
             state["proj"] = prototype(state["masked"], None if self.authors else area)
-        if self.edge and not self.authors:
-            state |= self._descriptors(support, masks)
+        if self.edge == "descriptor":
+            frozen = torch.cat([shots_to_grid(level, self.grid) for level in support], dim=2)
+            state["frozen"] = frozen.flatten(3).detach()  # (B, K, c, l)
+            state["shares"] = masks_to_grid(masks, self.grid).flatten(2)  # (B, K, l)
         return state
 
-    def _descriptors(self, support: list[Tensor], masks: Tensor) -> State:
-        frozen = torch.cat([shots_to_grid(level, self.grid) for level in support], dim=2)  # (B, K, c, h, w)
-        shares = masks_to_grid(masks, self.grid)  # (B, K, h, w)
-        if not self.concat:
-            frozen, shares = frozen.mean(1, keepdim=True), shares.mean(1, keepdim=True)
-        return {"frozen": frozen.flatten(3).transpose(1, 2).flatten(2), "shares": shares.flatten(1)}
-
     def _edge(self, state: State, query: list[Tensor], x_q: Tensor) -> Tensor:
-        """D_cos: (B, 2, h, w) of frozen descriptors, or the authors' (B, 1, h, w)."""
-        if self.authors:
-            return aligned_cosine(x_q, expand(state["masked"], len(x_q)))
-        own = torch.cat([to_grid(level, self.grid) for level in query], dim=1).flatten(2)
-        pair = centred(own.detach(), expand(state["frozen"], len(own)).detach())
-        maps = relation_maps(*pair, expand(state["shares"], len(own)))
-        return maps[:, :2].unflatten(2, (self.grid, self.grid))
+        """D_cos in its form: `descriptor` (B, 2, h, w), `channel` (B, c, h, w) or `aligned` (B, 1, h, w)."""
+        batch, flat = len(x_q), x_q.flatten(2)  # X_q, (B, c, l)
+        if self.edge == "descriptor":
+            own = torch.cat([to_grid(level, self.grid) for level in query], dim=1).flatten(2).detach()
+            frozen, shares = expand(state["frozen"], batch), expand(state["shares"], batch)
+            maps: Tensor = relate(own, frozen, shares, self.concat)[0][:, :2]  # (B, 2, l)
+        elif self.edge == "channel":
+            maps = torch.bmm(channel_cosine(flat, expand(state["masked"], batch)).to(flat.dtype), flat)
+        else:
+            maps = aligned_cosine(flat, expand(state["masked"], batch))
+        return maps.unflatten(2, x_q.shape[2:])
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """P_main, P_aux and their fusion (eq. 11 to 15)."""
@@ -103,7 +106,8 @@ class PaperLERENet(ChannelHead):
             parts.append(self.mpe(expand(state["proj"], batch), x_q))  # P_e
         if self.edge:
             parts.append(self._edge(state, query, x_q).to(x_q.dtype))  # with P_e: P_aux
-        return self.enlarge(self.ifm(parts or [x_q]))
+        masked = expand(state["masked"], batch).unflatten(2, x_q.shape[2:])
+        return self.enlarge(self.ifm(parts or [x_q, masked]))  # all switches off: the Baseline's inputs
 
 
 class Baseline(ChannelHead):
@@ -114,10 +118,10 @@ class Baseline(ChannelHead):
         self.body = IFM(2 * self.width, self.width, 1, config.dropout, two_channels=self.authors)
 
     def encode(self, support: list[Tensor], masks: Tensor) -> State:
-        """Masked X_s, and its prototype spread over the grid is left to the network to find."""
+        """Masked X_s, (B, c, h, w)."""
         return {"masked": self.masked_support(support, masks)[0]}
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """[X_q, X_s] -> logits."""
         x_q = self.query_map(query)
-        return self.enlarge(self.body([x_q, F.relu(expand(state["masked"], len(x_q)))]))
+        return self.enlarge(self.body([x_q, expand(state["masked"], len(x_q))]))

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lerenet.errors import ModelError
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -40,5 +42,11 @@ LOSSES: dict[str, Loss] = {"bce": bce, "focal": focal, "dice": dice, "bce_dice":
 
 
 def create_loss(name: str) -> Loss:
-    """The loss of that name (`TrainSettings.loss`)."""
+    """The loss of that name (`TrainSettings.loss`).
+
+    Raises:
+        ModelError: unknown name; the message lists them.
+    """
+    if name not in LOSSES:
+        raise ModelError(f"no loss {name!r}", f"known: {', '.join(sorted(LOSSES))}")
     return LOSSES[name]

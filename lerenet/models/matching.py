@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid, weighted_mean
-from lerenet.models.descriptors import centred, relation_maps, stacked
+from lerenet.models.descriptors import centred, relate, stacked
 from lerenet.params import ModelConfig
 
 LEVELS = (2, 3)
@@ -24,31 +24,33 @@ class Matching(Segmenter):
 
     def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(channels, config.levels or LEVELS, image_size)
-        self.grid = config.grid or GRID
+        self.grid, self.concat = config.grid or GRID, config.shots == "concat"
 
     def encode(self, support: list[Tensor], masks: Tensor) -> State:
-        """Keep all K l support descriptors, (B, c, K l), and the mask's shares, (B, K l)."""
-        levels = [shots_to_grid(feature, self.grid).flatten(3) for feature in support]  # (B, K, c, l)
-        flat = [level.transpose(1, 2).flatten(2) for level in levels]  # (B, c, K l)
-        return {"support": stacked(flat), "weights": masks_to_grid(masks, self.grid).flatten(1)}
+        """Keep every support descriptor, (B, K, c, l), and the masks' shares, (B, K, l)."""
+        levels = [shots_to_grid(feature, self.grid).flatten(3) for feature in support]  # (B, K, c_i, l)
+        return {"support": stacked(levels), "shares": masks_to_grid(masks, self.grid).flatten(2)}
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """Difference of foreground and background similarity, as logits."""
         own = stacked([to_grid(feature, self.grid).flatten(2) for feature in query])  # (B, c, l)
-        logits = self.compare(own, expand(state["support"], len(own)), expand(state["weights"], len(own)))
+        support, shares = (expand(state[name], len(own)) for name in ("support", "shares"))
+        with torch.autocast(own.device.type, enabled=False):
+            logits = self.compare(own, support, shares)  # (B, l)
         return self.enlarge(logits.unflatten(1, (1, self.grid, self.grid)))
 
-    def compare(self, query: Tensor, support: Tensor, weights: Tensor) -> Tensor:
-        """Logits (B, l) of descriptors (B, c, l) against support (B, c, K l) and shares (B, K l)."""
-        return relation_maps(*centred(query, support), weights)[:, 2]
+    def compare(self, query: Tensor, support: Tensor, shares: Tensor) -> Tensor:
+        """Logits (B, l) of descriptors (B, c, l) against support (B, K, c, l) and shares (B, K, l)."""
+        return relate(query, support, shares, self.concat)[0][:, 2]
 
 
 class Prototype(Matching):
     """Foreground where the cosine to the foreground's mean descriptor exceeds that to the background's."""
 
-    def compare(self, query: Tensor, support: Tensor, weights: Tensor) -> Tensor:
+    def compare(self, query: Tensor, support: Tensor, shares: Tensor) -> Tensor:
         """Cosine to the foreground prototype (eq. 12) minus cosine to the background's, (B, l)."""
-        query, support = centred(query, support)
+        query, support = centred(query, support.transpose(1, 2).flatten(2))
+        weights = shares.flatten(1)  # (B, K l)
         both = [weighted_mean(support, weights), weighted_mean(support, 1 - weights)]
         near, far = (torch.einsum("bc,bcl->bl", F.normalize(p, dim=1), query) for p in both)
         return near - far

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lerenet.models.cbam import CBAM
 
@@ -17,15 +16,6 @@ def prototype(support: Tensor, area: Tensor | None) -> Tensor:
     if area is None:
         return support.mean(2)
     return support.sum(2) / area.clamp_min(1e-6)[:, None]
-
-
-def aligned_cosine(query: Tensor, support: Tensor) -> Tensor:
-    """The authors' D_cos: cosine of query and masked support at the same position.
-
-    (B, c, h, w) and (B, c, l) -> (B, 1, h, w).
-    """
-    same = F.cosine_similarity(query.flatten(2).float(), support.float(), dim=1)  # (B, l)
-    return same.unflatten(1, query.shape[2:])[:, None]
 
 
 class MPE(nn.Module):

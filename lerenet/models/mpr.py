@@ -22,9 +22,10 @@ class MPR(nn.Module):
         self.f_d = nn.Conv1d(width, width, 1)
         self.gcn = NodeMixing(2 * width, width) if authors else GraphConvolution(2 * width, width)
         self.reduce = nn.Conv1d(2 * width, width, 1)
-        self.tau = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
+        norm = nn.BatchNorm2d(width)
+        self.tau = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), norm)
         if not authors:
-            nn.init.zeros_(self.tau[1].weight)  # the module starts as the identity
+            nn.init.zeros_(norm.weight)  # the module starts as the identity
 
     def encode(self, support: Tensor) -> tuple[Tensor, Tensor]:
         """Masked support (B, c, l) -> P_s^v, P_s^d (B, c, l): eq. 7 and 8."""

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lerenet.errors import ModelError
 from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
-from lerenet.models.descriptors import centred, relation_maps, stacked
+from lerenet.models.descriptors import MAPS, relate, stacked
 from lerenet.models.gcn import laplacian
 from lerenet.models.ifm import RelationFusion
 from lerenet.params import ModelConfig
@@ -26,7 +27,6 @@ from lerenet.params import ModelConfig
 LEVELS = (1, 2, 3, 4)
 NEIGHBOURS = 16
 STATES = 16  # of a graph node
-MAPS = 4
 
 
 def affinity(descriptors: Tensor, sharpness: Tensor) -> Tensor:
@@ -66,11 +66,17 @@ class RelationReasoning(nn.Module):
 class RelationLERENet(Segmenter):
     """Relations only, with the switches of Table 3.
 
-    ``edge`` keeps the nearest-neighbour maps of every level; without it only the prototype's maps
-    remain (MPE); without ``mpe`` only the joined matcher's; ``mpr`` adds the reasoned maps.
+    The maps of the joined matcher always enter; this is the ablation's baseline. ``mpe`` adds the
+    prototype's map of every level, ``edge`` (with ``mpe``: MPE*) the nearest-neighbour maps of every
+    level, ``mpr`` the reasoned maps. No gradient reaches the backbone: its features are frozen.
     """
 
     def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+        if config.edge_form not in (None, "descriptor"):
+            raise ModelError(
+                f"edge_form {config.edge_form!r} needs feature channels; the default preset has none",
+                "set `preset: paper` or `preset: authors` in the recipe's model, or leave edge_form out",
+            )
         levels = config.levels or tuple(level for level in LEVELS if level in channels)
         super().__init__(channels, levels, image_size)
         self.grid, width = config.grid or 25, config.width or 64
@@ -86,33 +92,27 @@ class RelationLERENet(Segmenter):
     @staticmethod
     def _kept(config: ModelConfig, guides: int) -> list[int]:
         """Which of the guides' maps enter; the last guide (all levels joined) is the matcher."""
-        matcher = list(range(MAPS * (guides - 1), MAPS * guides - 1))
-        if not config.mpe:
-            return matcher
-        every = range(MAPS * guides)
-        return list(every) if config.edge else [m for m in every if m % MAPS == MAPS - 1]
+        kept = set(range(MAPS * (guides - 1), MAPS * guides - 1))
+        if config.mpe:
+            kept |= set(range(0 if config.edge else MAPS - 1, MAPS * guides, 1 if config.edge else MAPS))
+        return sorted(kept)
 
     def encode(self, support: list[Tensor], masks: Tensor) -> State:
-        """Support descriptors of every level, (B, c_i, K l), and the mask's shares, (B, K l)."""
-        shares = masks_to_grid(masks, self.grid)  # (B, K, h, w)
-        state: State = {}
-        for i, level in enumerate(support):
-            at_grid = shots_to_grid(level, self.grid).flatten(3)  # (B, K, c, l)
-            at_grid = at_grid if self.concat else at_grid.mean(1, keepdim=True)
-            state[f"level{i}"] = at_grid.transpose(1, 2).flatten(2)
-        state["shares"] = (shares if self.concat else shares.mean(1, keepdim=True)).flatten(1)
+        """Support descriptors of every level, (B, K, c_i, l), and the masks' shares, (B, K, l)."""
+        levels = [shots_to_grid(level, self.grid).flatten(3) for level in support]
+        state: State = {f"level{i}": level for i, level in enumerate(levels)}
+        state["shares"] = masks_to_grid(masks, self.grid).flatten(2)
         return state
 
     def guides(self, state: State, query: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Relation maps (B, 4 guides, l), and the query's joined descriptors (B, c, l)."""
-        own = [to_grid(level, self.grid).flatten(2).float() for level in query]
+        own = [to_grid(level, self.grid).flatten(2).float() for level in query]  # (B, c_i, l)
         batch = len(own[0])
-        other = [expand(state[f"level{i}"], batch).float() for i in range(len(own))]
+        other = [expand(state[f"level{i}"], batch).float() for i in range(len(own))]  # (B, K, c_i, l)
         shares = expand(state["shares"], batch)
-        pairs = [centred(q, s) for q, s in zip(own, other, strict=True)]
-        pairs.append(centred(stacked(own), stacked(other)))
-        maps = torch.cat([relation_maps(q, s, shares) for q, s in pairs], dim=1)
-        return maps, pairs[-1][0]
+        pairs = [*zip(own, other, strict=True), (stacked(own), stacked(other))]
+        found = [relate(q, s, shares, self.concat) for q, s in pairs]
+        return torch.cat([maps for maps, _ in found], dim=1), found[-1][1]
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """Matcher's logits times a learned scale, plus the fusion's correction."""

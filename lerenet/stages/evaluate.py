@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -23,7 +24,12 @@ from lerenet.progress import progress
 from lerenet.recipes import cell_backbone
 from lerenet.stages.common import Inputs
 
-FLOORS = ("all_foreground", "all_background", "prototype", "matching")
+FLOORS: tuple[Literal["all_foreground", "all_background", "prototype", "matching"], ...] = (
+    "all_foreground",
+    "all_background",
+    "prototype",
+    "matching",
+)
 
 
 def run(key: str) -> None:
@@ -43,7 +49,9 @@ def run_floors(key: str) -> None:
     split, name = layout.parse_base(key)
     backbone = create_backbone(name, params.init, params.levels).eval()
     channels = dict(zip(backbone.levels, backbone.channels, strict=True))
-    heads = {floor: create_model(ModelConfig(name=floor), channels, params.image_size) for floor in FLOORS}
+    heads: dict[str, Segmenter] = {
+        floor: create_model(ModelConfig(name=floor), channels, params.image_size) for floor in FLOORS
+    }
     _run("floors", key, layout.FLOORS / key, inputs, split, heads, backbone, "matching")
 
 

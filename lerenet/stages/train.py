@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +37,7 @@ def run_ship() -> None:
     cell = ship_cell(inputs.params)
     split = inputs.split("all")
     epochs = [read_json(path)["best_epoch"] for path in fold_metrics(inputs.params)]
-    stop = max(1, round(statistics.median(epochs)))
+    stop = round(statistics.median(epochs))
     _run("ship", inputs, cell, sorted([*split["base"], *split["validation"]]), validate=False, stop=stop)
 
 
@@ -66,7 +67,7 @@ def _run(
 ) -> None:
     params, out = inputs.params, layout.TRAIN / cell.key
     settings = params.train_settings(cell.recipe)
-    recorded = {
+    recorded: dict[str, Any] = {
         "train": settings.model_dump(),
         "recipe": params.recipes[cell.recipe].model_dump(),
         "classes": classes,
@@ -109,7 +110,7 @@ def _trainer(
     return Trainer(
         head=head, store=store, sampler=sampler, settings=settings, validation=validation if validate else None,
         live=LiveSource(layout.DATA, rows, params) if trained and validate else None, folder=folder,
-        device=pick_device(), seed=cell.seed, stop_epoch=stop or settings.epochs,
+        device=pick_device(), seed=cell.seed, stop_epoch=settings.epochs if stop is None else stop,
     )  # fmt: skip
 
 

@@ -1,0 +1,10 @@
+"""Data commands."""
+
+import typer
+
+app = typer.Typer()
+
+
+@app.callback()
+def main() -> None:
+    """Data."""
