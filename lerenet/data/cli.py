@@ -1,10 +1,76 @@
-"""Data commands."""
+"""``lerenet data sample`` and ``lerenet data import``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-app = typer.Typer()
+app = typer.Typer(no_args_is_help=True)
+Data = Annotated[Path, typer.Option(help="The data folder.")]
 
 
-@app.callback()
-def main() -> None:
-    """Data."""
+@app.command()
+def sample(
+    data: Data = Path("data"),
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of everything; 0 gives the bytes that data.dvc names.")
+    ] = 0,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Do nothing when the data folder is there.")
+    ] = False,
+) -> None:
+    """Make the sample data set: 12 procedurally made classes, the same bytes every time."""
+    if if_missing and data.exists():
+        typer.echo(f"{data}: there already, left as it is")
+        return
+    from lerenet.data.sample import make_sample
+
+    make_sample(data, seed)
+    typer.echo(f"{data}: the sample data set, 12 classes (seed {seed})")
+
+
+@app.command(name="import")
+def import_command(
+    path: Annotated[Path, typer.Argument(help="A folder, or a zip or tar archive.")],
+    kind: Annotated[
+        str, typer.Option(help="Layout: canonical, magnetic-tile, mvtec-ad, ...; guessed when empty.")
+    ] = "",
+    spec: Annotated[Path | None, typer.Option(help="YAML file that describes a layout of your own.")] = None,
+    folds: Annotated[Path | None, typer.Option(help="YAML file with three lists of class names.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the data set.")] = "",
+    add: Annotated[bool, typer.Option("--add", help="Keep the classes that are there.")] = False,
+    data: Data = Path("data"),
+) -> None:
+    """Import images: all of them, or none when a file can't be used."""
+    from rich.console import Console
+
+    from lerenet.data.importer import import_dataset
+
+    with Console(stderr=True).status(f"importing {path}"):
+        done = import_dataset(path, data, kind or None, spec, folds, name, add)
+    _show(done.source, data, done.folds, done.defect, done.clean)
+    if done.dealt:
+        typer.echo(f"dealt to folds by rule (give --folds to choose): {', '.join(done.dealt)}")
+    typer.echo("next: `dvc add data` (or `dvc commit -f data.dvc`), then `dvc repro`")
+
+
+def _show(
+    source: str,
+    data: Path,
+    folds: Sequence[Sequence[str]],
+    defect: Mapping[str, int],
+    clean: Mapping[str, int],
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{data} ({source})")
+    for heading in ("fold", "class", "defect", "clean"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for number, names in enumerate(folds):
+        for cls in names:
+            table.add_row(str(number), cls, str(defect.get(cls, 0)), str(clean.get(cls, 0)))
+    Console().print(table)

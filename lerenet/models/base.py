@@ -64,14 +64,14 @@ def to_grid(feature: Tensor, grid: int) -> Tensor:
     if feature.shape[-2:] == (grid, grid):
         return feature
     if feature.shape[-1] >= grid and feature.shape[-2] >= grid:
-        smaller: Tensor = F.adaptive_avg_pool2d(feature, grid)
-        return smaller
+        return F.adaptive_avg_pool2d(feature, (grid, grid))
     return F.interpolate(feature, size=(grid, grid), mode="bilinear", align_corners=False)
 
 
 def shots_to_grid(feature: Tensor, grid: int) -> Tensor:
     """(B, K, c, h, w) -> (B, K, c, grid, grid)."""
-    return to_grid(feature.flatten(0, 1), grid).unflatten(0, feature.shape[:2])
+    found: Tensor = to_grid(feature.flatten(0, 1), grid).unflatten(0, feature.shape[:2])
+    return found
 
 
 def masks_to_grid(masks: Tensor, grid: int, mode: str = "area") -> Tensor:

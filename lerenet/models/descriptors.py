@@ -26,12 +26,17 @@ def full(value: Tensor) -> Tensor:
     return value if value.dtype == torch.float64 else value.float()
 
 
+def unit(value: Tensor, dim: int) -> Tensor:
+    """Vectors along ``dim`` brought to length 1; zero stays zero. Faster than `F.normalize` off the last axis."""
+    return value * value.square().sum(dim, keepdim=True).clamp_min(1e-24).rsqrt()
+
+
 def centred(query: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
     """Descriptors (B, c, l_q) and (B, c, l_s), minus their common mean, of unit length."""
     query, support = full(query), full(support)
     count = query.shape[2] + support.shape[2]
     mean = (query.sum(2, keepdim=True) + support.sum(2, keepdim=True)) / count  # (B, c, 1)
-    return F.normalize(query - mean, dim=1), F.normalize(support - mean, dim=1)
+    return unit(query - mean, 1), unit(support - mean, 1)
 
 
 def split_positions(shares: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,13 +101,13 @@ def relate(query: Tensor, support: Tensor, shares: Tensor, concat: bool = True) 
         batch, shots = support.shape[:2]
         own, other = centred(query.repeat_interleave(shots, dim=0), support.flatten(0, 1))
         maps = relation_maps(own, other, full(shares).flatten(0, 1)[:, None])  # (B K, 4, l)
-        own = F.normalize(own.unflatten(0, (batch, shots)).mean(1), dim=1)
+        own = unit(own.unflatten(0, (batch, shots)).mean(1), 1)
         return maps.unflatten(0, (batch, shots)).mean(1), own
 
 
 def stacked(levels: Sequence[Tensor]) -> Tensor:
     """Descriptors of several levels (..., c_i, l) in one (..., sum c_i, l), each level of unit length."""
-    return torch.cat([F.normalize(full(level), dim=-2) for level in levels], dim=-2)
+    return torch.cat([unit(full(level), -2) for level in levels], dim=-2)
 
 
 def channel_cosine(query: Tensor, support: Tensor) -> Tensor:

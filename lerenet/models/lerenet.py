@@ -89,12 +89,13 @@ class PaperLERENet(ChannelHead):
         if self.edge == "descriptor":
             own = torch.cat([to_grid(level, self.grid) for level in query], dim=1).flatten(2).detach()
             frozen, shares = expand(state["frozen"], batch), expand(state["shares"], batch)
-            maps: Tensor = relate(own, frozen, shares, self.concat)[0][:, :2]  # (B, 2, l)
+            maps = relate(own, frozen, shares, self.concat)[0][:, :2]  # (B, 2, l)
         elif self.edge == "channel":
             maps = torch.bmm(channel_cosine(flat, expand(state["masked"], batch)).to(flat.dtype), flat)
         else:
             maps = aligned_cosine(flat, expand(state["masked"], batch))
-        return maps.unflatten(2, x_q.shape[2:])
+        on_grid: Tensor = maps.unflatten(2, x_q.shape[2:])
+        return on_grid
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """P_main, P_aux and their fusion (eq. 11 to 15)."""
