@@ -85,11 +85,18 @@ def import_dataset(
                 raise DataError(f"{path}: neither a folder nor a zip or tar archive", "unpack it by hand")
             folder = Path(scratch)
             extract(path, folder)
+        folder = _root(folder)
         files = list_files(folder)
         source = load_spec(spec) if spec else find_source(kind) if kind else guess_source(files, path)
         found = find(folder, files, source)
         _check(folder, files, found, source)
         return _build(folder, found, source, data, folds, name or _name(folder, source), add)
+
+
+def _root(folder: Path) -> Path:
+    """``folder``, or the one below it that holds the tables (archives often pack a top folder)."""
+    tables = [path.parent for name in ("dataset.yaml", "sources.csv") for path in folder.glob(f"*/{name}")]
+    return tables[0] if len(set(tables)) == 1 and not (folder / "sources.csv").exists() else folder
 
 
 def _check(folder: Path, files: Sequence[str], found: Sequence[Found], source: Source) -> None:

@@ -77,7 +77,7 @@ class RelationLERENet(Segmenter):
                 f"edge_form {config.edge_form!r} needs feature channels; the default preset has none",
                 "set `preset: paper` or `preset: authors` in the recipe's model, or leave edge_form out",
             )
-        levels = config.levels or tuple(level for level in LEVELS if level in channels)
+        levels = config.levels or tuple(level for level in LEVELS if level in channels) or LEVELS
         super().__init__(channels, levels, image_size)
         self.grid, width = config.grid or 25, config.width or 64
         self.concat = config.shots == "concat"
