@@ -53,14 +53,16 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
+    old = path.with_name(f"{TEMPORARY}{os.getpid()}-old-{path.name}")
     try:
         yield temporary
-        old = path.with_name(f"{TEMPORARY}{os.getpid()}-old-{path.name}")
         if path.exists():
             os.replace(path, old)
         os.replace(temporary, path)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise LerenetError(
             f"{path}: can't be written: {error.strerror or error}",

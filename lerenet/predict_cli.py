@@ -104,6 +104,6 @@ def print_table(found: Predictions, out: Path) -> None:
         table.add_column(name, justify="right")
     for row in found.predictions:
         numbers = (f"{row.foreground:.2%}", f"{row.confidence:.2f}", f"{row.milliseconds:.0f}")
-        table.add_row(escape(row.query), escape(row.mask), *numbers)
+        table.add_row(escape(Path(row.query).name), escape(row.mask), *numbers)
     console.print(table)
     console.print(f"written to {escape(str(out))}", soft_wrap=True)
