@@ -42,6 +42,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
+def recover_dir(path: Path) -> None:
+    """Mend what a process killed inside `atomic_dir` left: the old folder comes back, the rest goes."""
+    for leftover in path.parent.glob(f"{TEMPORARY}*-{path.name}"):
+        pid, _, rest = leftover.name.removeprefix(TEMPORARY).partition("-")
+        if rest not in (path.name, f"old-{path.name}"):
+            continue
+        if pid.isdigit() and Path(f"/proc/{pid}").exists() and int(pid) != os.getpid():
+            continue  # another process is at work
+        if rest != path.name and not path.exists():
+            os.replace(leftover, path)
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it becomes ``path`` when the block succeeds.
@@ -50,6 +64,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    recover_dir(path)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from lerenet.params import Params
 from tests.factories import tiny_dataset
 
 SOURCE = Path(__file__).parent.parent
@@ -32,7 +33,8 @@ def make_project(folder: Path, **changes: Any) -> Path:
     """A folder with params.yaml and a tiny data set: 12 classes, 6 defect and 2 clean images each."""
     folder.mkdir(parents=True, exist_ok=True)
     tiny_dataset(folder / "data")
-    (folder / "params.yaml").write_text(yaml.safe_dump({**SMALL, **changes}))
+    whole = Params.model_validate({**SMALL, **changes}).model_dump(mode="json")  # dvc.yaml reads every key
+    (folder / "params.yaml").write_text(yaml.safe_dump(whole))
     return folder
 
 

@@ -50,6 +50,16 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["d"]
 
 
+def test_a_folder_lost_between_two_renames_comes_back(tmp_path: Path) -> None:
+    lost = tmp_path / f"{files.TEMPORARY}999999999-old-d"
+    lost.mkdir()
+    (lost / "one").write_text("1")
+    (tmp_path / f"{files.TEMPORARY}999999999-d").mkdir()
+    files.recover_dir(tmp_path / "d")
+    assert os.listdir(tmp_path) == ["d"]
+    assert os.listdir(tmp_path / "d") == ["one"]
+
+
 def test_nan_is_refused_in_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "m.json", {"loss": float("nan")})

@@ -181,3 +181,27 @@ def test_a_layout_of_ones_own_is_one_small_entry(tmp_path: Path) -> None:
     spec.write_text(yaml.safe_dump({"name": "own", "rules": [{**rule, "imges": "x"}]}))
     with pytest.raises(DataError, match=r"own\.yaml: rules\.0\.imges"):
         import_dataset(tmp_path / "own", tmp_path / "data", spec=spec)
+
+
+def test_adding_a_data_set_with_folds_of_its_own_moves_no_old_class(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    old = tiny_dataset(tmp_path / "old", classes=6, defect=2, clean=0, size=32)
+    import_dataset(old, data)
+    before = yaml.safe_load((data / "dataset.yaml").read_text())
+    new = tmp_path / "new"
+    picture(new / "Rust" / "Images" / "a.png")
+    mask(new / "Rust" / "GT" / "a.png")
+    (new / "dataset.yaml").write_text(
+        yaml.safe_dump({"name": "new", "folds": [["C05", "C04"], ["Rust"], ["C00"]]})
+    )
+    import_dataset(new, data, add=True)
+    after = yaml.safe_load((data / "dataset.yaml").read_text())
+    assert after["name"] == before["name"]
+    assert [[cls for cls in fold if cls != "Rust"] for fold in after["folds"]] == before["folds"]
+    assert "Rust" in after["folds"][1]
+
+
+def test_a_class_that_is_not_there_in_the_folds_is_said(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text("[[C00], [C01], [C02, Typo]]")
+    with pytest.raises(DataError, match=r"f\.yaml: no class 'Typo'"):
+        import_dataset(source, tmp_path / "data", folds=tmp_path / "f.yaml")

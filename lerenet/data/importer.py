@@ -1,7 +1,7 @@
 """Bring images from outside into the data folder: all of them, or nothing when one can't be used.
 
 The new folder is built beside the old one and takes its place only when it is whole. JPEG images and
-0/255 PNG masks are copied byte for byte; everything else is read, checked and written anew.
+0/255 PNG masks are copied byte for byte; other images become JPEG of quality 95, other masks 0/255 PNG.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lerenet.data.images import (
 )
 from lerenet.data.sources import CLASS_NAME, Source, find_source, load_spec
 from lerenet.errors import DataError
-from lerenet.files import atomic_dir
+from lerenet.files import TEMPORARY, atomic_dir
 
 COLUMNS = ["cls", "kind", "file", "group_id", "source", "source_path", "provenance"]
 MOST_FOREGROUND = 0.95  # more, and the mask is likely inverted
@@ -69,7 +69,7 @@ def import_dataset(
         kind: name of a known layout (`lerenet.data.sources.REGISTRY`); None: guessed.
         spec: YAML file that describes a layout of one's own.
         folds: YAML file with three lists of class names.
-        name: of the data set; empty: the source's.
+        name: of the data set; empty: what it is called already.
         add: keep what is there and add (or replace) classes.
 
     Raises:
@@ -78,7 +78,8 @@ def import_dataset(
     """
     if not path.exists():
         raise DataError(f"{path}: not found", "give a folder, or a zip or tar archive")
-    with tempfile.TemporaryDirectory(prefix="lerenet-import-") as scratch:
+    data.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=data.parent) as scratch:
         folder = path
         if path.is_file():
             if not is_archive(path):
@@ -90,7 +91,7 @@ def import_dataset(
         source = load_spec(spec) if spec else find_source(kind) if kind else guess_source(files, path)
         found = find(folder, files, source)
         _check(folder, files, found, source)
-        return _build(folder, found, source, data, folds, name or _name(folder, source), add)
+        return _build(folder, found, source, data, folds, name, add)
 
 
 def _root(folder: Path) -> Path:
@@ -113,10 +114,11 @@ def _check(folder: Path, files: Sequence[str], found: Sequence[Found], source: S
     refuse(problems, REMEDY)
 
 
-def _name(folder: Path, source: Source) -> str:
-    about = folder / "dataset.yaml"
-    known = yaml.safe_load(about.read_text(encoding="utf-8")) if about.exists() else {}
-    return str((known or {}).get("name") or source.name)
+def _about(folder: Path) -> dict[str, str]:
+    """Name and licence in a folder's dataset.yaml, as far as it has them."""
+    path = folder / "dataset.yaml"
+    known = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+    return {key: str(known[key]) for key in ("name", "licence") if known.get(key)}
 
 
 def _build(
@@ -140,9 +142,12 @@ def _build(
         refuse(problems, REMEDY)
         for row in rows:
             (summary.defect if row["kind"] == "defect" else summary.clean)[row["cls"]] += 1
-        given = _given_folds(folder, data if add else None, folds)
-        summary.folds, summary.dealt = assign_folds({row["cls"] for row in rows}, given)
-        _write_tables(target, rows, summary.folds, name, source.licence or _licence(folder))
+        classes = {row["cls"] for row in rows}
+        summary.folds, summary.dealt = assign_folds(classes, _given_folds(folder, data, folds, add, classes))
+        about = {"name": source.name, "licence": source.licence or "as the source says", **_about(folder)}
+        about |= _about(data) if add else {}
+        about |= {"name": name} if name else {}
+        _write_tables(target, rows, summary.folds, about)
     return summary
 
 
@@ -212,23 +217,29 @@ def _place_mask(item: Found, path: Path, size: tuple[int, int], orientation: int
         write_mask(out, mask)
 
 
-def _given_folds(folder: Path, old: Path | None, asked: Path | None) -> Folds | None:
-    for path in (asked, folder / "dataset.yaml", old / "dataset.yaml" if old else None):
-        if path is not None and (path == asked or path.exists()):
-            return read_folds(path)
-    return None
+def _given_folds(folder: Path, data: Path, asked: Path | None, add: bool, classes: set[str]) -> Folds | None:
+    """The folds asked for; else those of the data that are added to, then those of the source."""
+    if asked is not None:
+        folds = read_folds(asked)
+        unknown = sorted({cls for fold in folds for cls in fold} - classes)
+        if unknown:
+            raise DataError(
+                f"{asked}: no class {unknown[0]!r} among {', '.join(sorted(classes))}", "correct the name"
+            )
+        return folds
+    tables = [path / "dataset.yaml" for path in (data, folder) if path == folder or add]
+    merged: Folds = [[], [], []]
+    for table in (read_folds(path) for path in tables if path.exists()):
+        seen = {cls for fold in merged for cls in fold}
+        for fold, names in zip(merged, table, strict=True):
+            fold += [cls for cls in names if cls not in seen]
+    return merged
 
 
-def _licence(folder: Path) -> str:
-    about = folder / "dataset.yaml"
-    known = yaml.safe_load(about.read_text(encoding="utf-8")) if about.exists() else {}
-    return str((known or {}).get("licence", "as the source says"))
-
-
-def _write_tables(target: Path, rows: list[Row], folds: Folds, name: str, licence: str) -> None:
+def _write_tables(target: Path, rows: list[Row], folds: Folds, about: dict[str, str]) -> None:
     with (target / "sources.csv").open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(sorted(rows, key=lambda row: row["file"]))
-    about = {"name": name, "licence": licence, "folds": folds}
-    (target / "dataset.yaml").write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
+    text = yaml.safe_dump({**about, "folds": folds}, sort_keys=False)
+    (target / "dataset.yaml").write_text(text, encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -83,4 +84,4 @@ def _show(columns: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> 
     Console().print(table)
 
 
-COMMANDS = [promote, rollback, ledger, versions]
+COMMANDS: list[Callable[..., None]] = [promote, rollback, ledger, versions]
