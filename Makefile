@@ -30,7 +30,7 @@ repro: data ## Set up and run the whole pipeline on the data (the sample, unless
 	@echo "report: artifacts/report/report.html"
 
 test: setup ## Set up and run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup ## The slow tests: whole pipelines, kill and resume
 	$(BIN)/python -m pytest -m slow
