@@ -56,10 +56,22 @@ def nearest_mean(similarity: Tensor, allowed: Tensor, nearest: int = NEAREST) ->
 
     Fewer allowed positions than ``nearest``: the mean over those there are; none: 0.
     """
-    masked = similarity.masked_fill(~allowed[:, None], ABSENT)
+    masked = similarity if bool(allowed.all()) else similarity.masked_fill(~allowed[:, None], ABSENT)
     top = masked.topk(min(nearest, similarity.shape[2]), dim=2).values  # (B, l_q, nearest)
     there = top > ABSENT / 2
     return (top * there).sum(2) / there.sum(2).clamp_min(1)
+
+
+def similarity_to(rows: Tensor, support: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines (B, l_q, n) to the allowed support positions alone, and which of the n are real, (B, n).
+
+    The few foreground positions are gathered before they are compared; n is the most that one of the
+    batch has, and what is short of it is padded.
+    """
+    count = max(1, int(allowed.sum(1).max()))
+    index = allowed.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]  # (B, n)
+    chosen = support.gather(2, index[:, None].expand(-1, support.shape[1], -1))  # (B, c, n)
+    return torch.bmm(rows, chosen), allowed.gather(1, index)
 
 
 def relation_maps(query: Tensor, support: Tensor, shares: Tensor) -> Tensor:
@@ -73,9 +85,8 @@ def relation_maps(query: Tensor, support: Tensor, shares: Tensor) -> Tensor:
     Returns:
         (B, 4, l_q): nearest foreground, nearest background, their difference, prototype.
     """
-    similarity = torch.bmm(query.transpose(1, 2), support)  # (B, l_q, K l)
-    foreground, background = split_positions(shares)
-    near, far = nearest_mean(similarity, foreground), nearest_mean(similarity, background)
+    rows = query.transpose(1, 2)  # (B, l_q, c)
+    near, far = (nearest_mean(*similarity_to(rows, support, allowed)) for allowed in split_positions(shares))
     prototype = F.normalize(weighted_mean(support, shares.flatten(1)), dim=1)  # (B, c)
     like = torch.einsum("bc,bcl->bl", prototype, query)
     return torch.stack([near, far, near - far, like], dim=1)
