@@ -130,7 +130,7 @@ def _build(
     name: str,
     add: bool,
 ) -> Summary:
-    known = read_sources(folder) if (folder / "sources.csv").exists() else {}
+    known = read_sources(folder)
     summary, problems = Summary(source.name), []
     with atomic_dir(data) as target:
         rows = _keep(data, target, {item.cls for item in found}) if add and data.exists() else []
@@ -155,8 +155,7 @@ def _keep(data: Path, target: Path, replaced: set[str]) -> list[Row]:
     """Copy the classes of ``data`` that are not imported again; return their rows of sources.csv."""
     for cls in sorted(path for path in data.iterdir() if path.is_dir() and path.name not in replaced):
         shutil.copytree(cls, target / cls.name)
-    kept = read_sources(data) if (data / "sources.csv").exists() else {}
-    return [dict(row) for row in kept.values() if row["cls"] not in replaced]
+    return [dict(row) for row in read_sources(data).values() if row["cls"] not in replaced]
 
 
 def _place(item: Found, target: Path, known: dict[str, Row]) -> Row:

@@ -14,12 +14,12 @@ import yaml
 from numpy.typing import NDArray
 
 from lerenet.data.images import write_jpeg, write_mask
+from lerenet.data.importer import COLUMNS
 from lerenet.data.sample.classes import KINDS, Kind
 from lerenet.data.sample.defects import Mask
 from lerenet.data.sample.textures import Field, grid
 from lerenet.files import atomic_dir
 
-COLUMNS = ("cls", "kind", "file", "group_id", "source", "source_path", "provenance")
 SIZES = ((160, 200), (176, 176), (200, 160), (192, 240), (224, 208))
 MARGIN = 12  # pixels by which a shot of a specimen may be shifted
 MAX_SHOTS = 3
