@@ -9,11 +9,13 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help setup data repro test test-slow check ui clean
+TABLES := summary table2 table3 table4 table6 table7
+.PHONY: help setup data repro $(TABLES) test test-slow check bench ui clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo '  make TABLE      Run one of: $(TABLES) (narrow it with ARGS, see flows/tables.py)'
 
 setup: $(VENV)/.ready ## Make .venv with everything the lock names
 
@@ -29,6 +31,10 @@ repro: data ## Set up and run the whole pipeline on the data (the sample, unless
 	$(BIN)/dvc repro
 	@echo "report: artifacts/report/report.html"
 
+# For instance: make table3 ARGS="--folds fold2 --epochs 1"
+$(TABLES): data
+	$(BIN)/python -m flows.tables $@ $(ARGS)
+
 test: setup ## Set up and run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
@@ -39,6 +45,9 @@ check: setup ## Lint, format and type checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: data ## Compare speed with the plain ways on this machine, about 10 minutes (ARGS for options)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 ui: setup ## MLflow's pages on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1

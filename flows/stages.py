@@ -312,6 +312,25 @@ def _run_graph(graph: Graph, jobs: int, force: Sequence[str]) -> None:
         raise StageError("\n".join(reasons) + skipped)
 
 
+def repro(*stages: str, single: bool = False) -> str:
+    """A plain ``dvc repro`` of ``stages`` (of a matrix all cells) and what they need, without Prefect.
+
+    Args:
+        stages: Names as in ``dvc.yaml``.
+        single: Leave out what they need.
+
+    Returns:
+        DVC's output; its lines go to the log as they come.
+
+    Raises:
+        RuntimeError: inside a DVC stage.
+        StageLocked: another DVC command works on the project.
+        StageError: a stage failed.
+    """
+    refuse_inside_dvc()
+    return run_dvc("repro", *(["--single-item"] if single else []), *stages)
+
+
 def mirror(groups: Sequence[str] = (), jobs: int = 2, force: bool = False) -> list[str]:
     """``dvc repro`` as Prefect tasks: the named groups with what they need, or everything.
 

@@ -139,18 +139,31 @@ def cost(
     recipe: Annotated[str, typer.Option(help="A recipe of params.yaml.")] = "lerenet",
     backbone: Annotated[str, typer.Option(help="Backbone name.")] = "efficientnet_lite0",
     shots: Annotated[int, typer.Option(min=1, max=5)] = 1,
+    levels: Annotated[
+        str, typer.Option(help="Levels that the head reads, e.g. 1,2,3; else the recipe's.")
+    ] = "",
+    table5: Annotated[
+        bool, typer.Option("--table5", help="The paper's Table 5, counted its way and torch's.")
+    ] = False,
+    breakdown: Annotated[bool, typer.Option("--breakdown", help="Where the FLOPs go.")] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="Time and memory on this machine.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of --latency.")] = 20,
 ) -> None:
     """Parameters and FLOPs of a recipe and backbone, for an episode and for an enrolled class."""
     from lerenet import layout
-    from lerenet.models.cost import print_cost
+    from lerenet.cost import show
     from lerenet.params import load_params
 
     params = load_params(layout.PARAMS)
-    if recipe not in params.recipes:
-        raise LerenetError(
-            f"no recipe {recipe!r} in params.yaml", f"known: {', '.join(sorted(params.recipes))}"
-        )
-    print_cost(params.recipes[recipe].model, backbone, shots, params.image_size)
+    if table5:
+        known = {name: params.recipes[name].model for name in show.RECIPES if name in params.recipes}
+        return show.print_table5(known)
+    model = show.chosen_model(params, recipe, levels)
+    show.print_cost(model, backbone, shots, params.image_size)
+    if breakdown:
+        show.print_breakdown(model, backbone, shots, params.image_size)
+    if latency:
+        show.print_latency(model, backbone, shots, params.image_size, repeats)
 
 
 def main() -> None:

@@ -6,26 +6,27 @@ is the mean over the classes of the fold; intervals come from resampling the epi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from torch.nn import functional as F
 
 from lerenet.bootstrap import interval
 from lerenet.data.catalog import load_catalog
-from lerenet.data.views import load_plain
 from lerenet.device import pick_device
 from lerenet.errors import ModelError
 from lerenet.features import FeatureStore
-from lerenet.files import atomic_dir, read_json
+from lerenet.files import read_json
 from lerenet.loading import load_network
 from lerenet.metrics import class_iou, clean_scores
-from lerenet.models.base import Segmenter
+from lerenet.models.base import Segmenter, weighted_mean
 from lerenet.params import Params
 from lerenet.scoring import predict_batch, score
 
+BATCH = 16
 GROUP = ["model", "split", "protocol", "shots"]
 
 
@@ -58,27 +59,50 @@ def summarise(counts: pd.DataFrame, params: Params) -> list[dict[str, Any]]:
     return rows
 
 
-def write_panels(
-    head: Segmenter, store: FeatureStore, counts: pd.DataFrame, episodes: pd.DataFrame, data: Path, out: Path
-) -> None:
-    """Draw the best, median and worst 1-shot episode of each class (`lerenet.panels.choose_episodes`)."""
-    from lerenet.data.images import write_png
-    from lerenet.panels import choose_episodes, draw_panel
+def shown_episodes(episodes: pd.DataFrame) -> pd.DataFrame:
+    """The episodes that figures may show: of each query its first 1-shot defect episode of protocol "groups"."""
+    wanted = (episodes["protocol"] == "groups") & (episodes["kind"] == "defect") & (episodes["shots"] == 1)
+    return episodes[wanted].sort_values("episode").drop_duplicates("query").reset_index(drop=True)
 
-    known = store.catalog.set_index("image", drop=False)
-    by_number = episodes.set_index("episode", drop=False)
-    with atomic_dir(out) as temporary:
-        for pick in choose_episodes(counts).to_dict("records"):
-            episode = by_number.loc[[int(pick["episode"])]]
-            logits = predict_batch(head, store, episode, pick_device(), "fp32")
-            support, mask = load_plain(
-                data, known.loc[episode["support"].iloc[0][0]], store.params.image_size
-            )
-            query, truth = load_plain(data, known.loc[pick["query"]], store.params.image_size)
-            name = f"{pick['cls']}-{pick['rank']}-{pick['episode']}"
-            title = f"{pick['cls']}, {pick['rank']}, episode {pick['episode']}"
-            panel = draw_panel(support, mask, query, truth, (logits[0] > 0).cpu().numpy(), title)
-            write_png(temporary / f"{name}.png", panel)
+
+def write_masks(head: Segmenter, store: FeatureStore, episodes: pd.DataFrame, out: Path) -> None:
+    """Save what the head marks on `shown_episodes`, packed; `lerenet.panels.read_masks` reads it."""
+    from lerenet.panels import save_masks
+
+    shown = shown_episodes(episodes)
+    parts = [shown.iloc[i : i + BATCH] for i in range(0, len(shown), BATCH)]
+    marked = [predict_batch(head, store, rows, pick_device(), "fp32").cpu().numpy() > 0 for rows in parts]
+    save_masks(out, shown["episode"].tolist(), marked)
+
+
+def likeness(store: FeatureStore, episodes: pd.DataFrame) -> pd.DataFrame:
+    """How alike support and query look on `shown_episodes`: columns ``episode`` and ``cosine`` (-1 to 1).
+
+    The cosine of the defects' mean descriptors under the store's backbone, mean over its levels. The
+    query's truth is used: this chooses what figures show and is no score.
+    """
+    shown, found = shown_episodes(episodes), []
+    levels = store.backbone.levels
+    for start in range(0, len(shown), BATCH):
+        rows = shown.iloc[start : start + BATCH]
+        support, query = (
+            _defect_means(store, names, levels)
+            for names in ([str(names[0]) for names in rows["support"]], list(rows["query"]))
+        )
+        cosines = [F.cosine_similarity(a, b, dim=1) for a, b in zip(support, query, strict=True)]
+        found += torch.stack(cosines).mean(0).tolist()
+    return pd.DataFrame({"episode": shown["episode"], "cosine": found})
+
+
+def _defect_means(store: FeatureStore, names: list[str], levels: Sequence[int]) -> list[torch.Tensor]:
+    """Mean descriptor (B, c) inside the masks, a level."""
+    shots = [(name, 0) for name in names]
+    masks = store.masks(shots)  # (B, H, W)
+    means = []
+    for level in store.features(shots, levels):  # (B, c, h, w)
+        shares = F.interpolate(masks[:, None].float(), size=level.shape[-2:], mode="area")  # (B, 1, h, w)
+        means.append(weighted_mean(level.float().flatten(2), shares.flatten(1)))
+    return means
 
 
 def score_version(

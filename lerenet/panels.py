@@ -1,4 +1,4 @@
-"""Pictures of single episodes, and the stated rule that picks which episodes are shown.
+"""Pictures of single episodes, the masks they are drawn from, and the stated rules that pick them.
 
 The colours are from the Okabe-Ito set, which colour-blind readers tell apart; the white outline of
 the truth says the same without colour: found is inside it, falsely marked outside it.
@@ -6,11 +6,18 @@ the truth says the same without colour: found is inside it, falsely marked outsi
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+
+from lerenet.errors import DataError
+from lerenet.files import atomic_path
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -22,13 +29,14 @@ MISSED: Colour = (240, 228, 66)  # false negative, yellow
 SUPPORT: Colour = (230, 159, 0)  # outline of the support mask, orange
 BACKGROUND: Colour = (24, 27, 31)
 TEXT: Colour = (235, 237, 240)
-TILE, GAP, HEAD, FOOT = 260, 8, 22, 44  # pixels
+TRUTH: Colour = (255, 255, 255)  # outline of the query's mask
+TILE, GAP, HEAD = 190, 4, 19  # pixels
 OPACITY = 0.6
 RANKS = ("best", "median", "worst")
 
 
 def choose_episodes(counts: pd.DataFrame) -> pd.DataFrame:
-    """The episodes that are shown: the best, the median and the worst of each class.
+    """The best, the median and the worst episode of each class.
 
     The rule: of the 1-shot defect episodes of protocol "groups" of one model, ordered by IoU and then
     by episode number, take the highest IoU, the middle one (the lower of two) and the lowest. Among
@@ -58,26 +66,64 @@ def choose_episodes(counts: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(chosen, ignore_index=True)
 
 
-def draw_panel(
-    support: Pixels,
-    support_mask: Mask,
-    query: Pixels,
-    truth: Mask | None,
-    prediction: Mask,
-    title: str,
-) -> Pixels:
-    """Draw one episode as three tiles: support with its mask's outline, query, result on the query.
+def choose_extremes(episodes: pd.DataFrame, measure: str, lowest: bool, total: int) -> pd.DataFrame:
+    """The most extreme episode of each class by the column ``measure``, then of those the ``total`` most extreme.
 
-    With ``truth`` the result is tinted by outcome (found, falsely marked, missed), outlined in white
-    where the truth is, and the caption carries the IoU; without it the marked pixels are tinted.
+    Args:
+        episodes: columns ``cls``, ``episode`` and ``measure``; rows without a finite measure are left out.
+        measure: name of the column.
+        lowest: whether the lowest values are the extreme ones, else the highest.
+        total: how many rows at most, each of another class.
+
+    Returns:
+        The chosen rows, the most extreme first; among equals the smaller episode number.
+    """
+    known = episodes[np.isfinite(episodes[measure].to_numpy(float))]
+    ordered = known.sort_values([measure, "episode"], ascending=[lowest, True])
+    chosen: pd.DataFrame = ordered.drop_duplicates("cls").head(total).reset_index(drop=True)
+    return chosen
+
+
+def save_masks(path: Path, episodes: Sequence[int], batches: Iterable[Mask]) -> None:
+    """Write masks (n, H, W), given in batches, one a number of ``episodes``: one bit a pixel, compressed."""
+    parts = list(batches)
+    masks = np.concatenate(parts) if parts else np.zeros((0, 1, 1), bool)
+    with atomic_path(path) as temporary:
+        shape = masks.shape[1:]
+        packed = np.packbits(masks.reshape(len(masks), shape[0] * shape[1]), axis=1)
+        np.savez_compressed(temporary, episodes=np.asarray(episodes, np.int64), shape=shape, bits=packed)
+
+
+def read_masks(path: Path) -> dict[int, Mask]:
+    """Episode number to mask (H, W), as `save_masks` wrote them.
+
+    Raises:
+        DataError: the file can't be read.
+    """
+    try:
+        with np.load(path) as found:
+            height, width = (int(side) for side in found["shape"])
+            bits = np.unpackbits(found["bits"], axis=1, count=height * width).astype(bool)
+            masks = bits.reshape(-1, height, width)
+            return {int(number): mask for number, mask in zip(found["episodes"], masks, strict=True)}
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise DataError(f"{path}: can't be read: {error}", "delete it and run `dvc repro`") from error
+
+
+def draw_panel(
+    support: Pixels, support_mask: Mask, query: Pixels, truth: Mask | None, results: Mapping[str, Mask]
+) -> Pixels:
+    """Draw one episode as a row of tiles: support with its mask's outline, query, a tile a result.
+
+    With ``truth`` the query carries its outline and a result is tinted by outcome (found, falsely
+    marked, missed) with its IoU in the caption; without it the marked pixels are tinted.
 
     Args:
         support: (h, w, 3) picture.
         support_mask: (h, w) of the support.
         query: (H, W, 3) picture; any size, the tiles are scaled.
         truth: (H, W) of the query, or None when it isn't known.
-        prediction: (H, W) of the query.
-        title: one line for the caption; cut when it is too long.
+        results: a model's name to what it marks, (H, W) of the query.
 
     Returns:
         (height, width, 3) picture.
@@ -86,22 +132,20 @@ def draw_panel(
         ValueError: a mask's size is not its picture's.
     """
     _same_size("support_mask", support_mask, support)
-    _same_size("prediction", prediction, query)
     if truth is not None:
         _same_size("truth", truth, query)
-    tiles = [
-        ("Support", _tile(support, [], (support_mask, SUPPORT))),
-        ("Query", _tile(query, [], None)),
-        ("Result", _result(query, truth, prediction)),
-    ]
-    width = len(tiles) * TILE + (len(tiles) + 1) * GAP
-    canvas = Image.new("RGB", (width, HEAD + TILE + FOOT), BACKGROUND)
+    tiles = [("Support", _tile(support, [], (support_mask, SUPPORT)))]
+    tiles.append(("Query", _tile(query, [], None if truth is None else (truth, TRUTH))))
+    for name, mask in results.items():
+        _same_size(name, mask, query)
+        tiles.append((f"{name}: {_score(truth, mask)}", _result(query, truth, mask)))
+    width = len(tiles) * TILE + (len(tiles) - 1) * GAP
+    canvas = Image.new("RGB", (width, HEAD + TILE), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     for index, (name, tile) in enumerate(tiles):
-        left = GAP + index * (TILE + GAP)
-        draw.text((left, 3), name, fill=TEXT, font=_font(14))
+        left = index * (TILE + GAP)
+        draw.text((left + 3, 2), _shortened(name, TILE - 6), fill=TEXT, font=_font(13))
         canvas.paste(tile, (left + (TILE - tile.width) // 2, HEAD + (TILE - tile.height) // 2))
-    _caption(draw, width, title, truth, prediction)
     return np.asarray(canvas)
 
 
@@ -118,7 +162,7 @@ def _result(query: Pixels, truth: Mask | None, prediction: Mask) -> Image.Image:
     if truth is None:
         return _tile(query, [(prediction, FOUND)], None)
     tints = [(prediction & truth, FOUND), (prediction & ~truth, FALSE), (truth & ~prediction, MISSED)]
-    return _tile(query, tints, (truth, (255, 255, 255)))
+    return _tile(query, tints, (truth, TRUTH))
 
 
 def _tile(
@@ -153,31 +197,15 @@ def _edge(mask: Mask) -> Mask:
     return np.asarray(outside | (mask & border), bool)
 
 
-def _caption(draw: ImageDraw.ImageDraw, width: int, title: str, truth: Mask | None, prediction: Mask) -> None:
-    top = HEAD + TILE + 4
-    draw.text((GAP, top), _shortened(title, width - 2 * GAP), fill=TEXT, font=_font(14))
-    draw.text((GAP, top + 19), _score(truth, prediction), fill=TEXT, font=_font(13))
-    legend = [("marked", FOUND)]
-    if truth is not None:
-        legend = [("found", FOUND), ("falsely marked", FALSE), ("missed", MISSED)]
-    left = GAP + 2 * (TILE + GAP)
-    for name, colour in legend:
-        draw.rectangle((left, top + 23, left + 9, top + 32), fill=colour)
-        draw.text((left + 14, top + 19), name, fill=TEXT, font=_font(13))
-        left += 22 + round(draw.textlength(name, font=_font(13)))
-
-
 def _score(truth: Mask | None, prediction: Mask) -> str:
     if truth is None:
-        return f"{100 * prediction.mean():.2f} % of the picture marked"
+        return f"{100 * prediction.mean():.1f} % marked"
     union = int((prediction | truth).sum())
-    if not truth.any():
-        return f"clean query; {100 * prediction.mean():.2f} % falsely marked"
-    return f"IoU {100 * int((prediction & truth).sum()) / union:.1f} %"
+    return f"IoU {100 * int((prediction & truth).sum()) / max(1, union):.0f}"
 
 
 def _shortened(text: str, room: int) -> str:
-    font = _font(14)
+    font = _font(13)
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "...") > room:

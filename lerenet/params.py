@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from lerenet.errors import ParamsError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Fold = Literal["fold0", "fold1", "fold2"]
 Split = Literal["fold0", "fold1", "fold2", "all"]
 Level = Annotated[int, Field(ge=0, le=4)]
 Positive = Annotated[int, Field(ge=1)]
@@ -75,12 +76,25 @@ class Recipe(Settings):
 class GridSettings(Settings):
     """What `dvc repro` runs: the product of these lists."""
 
-    folds: tuple[Literal["fold0", "fold1", "fold2"], ...] = ("fold0", "fold1", "fold2")
+    folds: tuple[Fold, ...] = ("fold0", "fold1", "fold2")
     splits: tuple[Split, ...] = ("fold0", "fold1", "fold2", "all")
     backbones: tuple[Name, ...] = ("efficientnet_lite0",)
     recipes: tuple[Name, ...] = ("lerenet",)
     shots: tuple[Positive, ...] = (1,)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+
+
+class TableSettings(Settings):
+    """The cells of one table of the paper (or of the summary): the product of these lists.
+
+    `python -m flows.tables NAME` writes them to ``grid`` and runs them; the report shows what is there.
+    """
+
+    recipes: Annotated[tuple[Name, ...], Field(min_length=1)]
+    backbones: Annotated[tuple[Name, ...], Field(min_length=1)] = ("efficientnet_lite0",)
+    folds: Annotated[tuple[Fold, ...], Field(min_length=1)] = ("fold0", "fold1", "fold2")
+    shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
 
 
 class ShipSettings(Settings):
@@ -155,6 +169,7 @@ class Params(Settings):
     pretrain: PretrainSettings = PretrainSettings()
     train: TrainSettings = TrainSettings()
     recipes: dict[Name, Recipe] = {"lerenet": Recipe()}
+    tables: dict[Name, TableSettings] = {}
     gate: GateSettings = GateSettings()
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "lerenet"
 
@@ -163,6 +178,10 @@ class Params(Settings):
         for used in (*self.grid.recipes, self.ship.recipe):
             if used not in self.recipes:
                 raise ValueError(f"recipe {used!r} is used but not defined under 'recipes'")
+        for table, settings in self.tables.items():
+            for used in settings.recipes:
+                if used not in self.recipes:
+                    raise ValueError(f"tables.{table}: recipe {used!r} is not defined under 'recipes'")
         for name in self.recipes:
             self.train_settings(name)
         return self

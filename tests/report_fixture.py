@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from lerenet.metrics import class_iou, clean_scores, fb_iou, miou
+from lerenet.panels import save_masks
 
 CLASSES = {
     "fold0": ["Al_Pit", "KSDD", "MT_Uneven", "NEU_Inclusion"],
@@ -19,6 +21,7 @@ CLASSES = {
 }
 BACKBONE = "efficientnet_lite0"
 FLOORS = {"all_foreground": 0.0, "all_background": -9.0, "prototype": -1.6, "matching": -0.7}
+DIGEST = "0123456789abcdef" * 2
 SIDE = 40_000  # pixels of a picture
 
 
@@ -27,13 +30,16 @@ def make_artifacts(
     *,
     folds: tuple[str, ...] = ("fold0", "fold1", "fold2"),
     seeds: tuple[int, ...] = (0,),
+    recipes: tuple[str, ...] = ("lerenet",),
+    shots: tuple[int, ...] = (1,),
     queries: int = 8,
     classes: dict[str, list[str]] = CLASSES,
     lift: float = 0.5,
 ) -> Path:
-    """Write ``root`` as the stages would; ``lift`` moves the trained model above matching."""
+    """Write ``root`` as the stages would, and the images beside it; ``lift`` moves recipes above matching."""
     rng = np.random.default_rng(3)
     _catalog(root, classes, rng)
+    every = []
     _folds(root, classes)
     for name in ("validation", "validation_folds"):
         check = {"suite": "images", "sentence": "every image is listed once", "severity": "error"}
@@ -46,12 +52,16 @@ def make_artifacts(
         episodes = _episodes(fold, classes[fold], queries, rng)
         counts = [_counts(episodes, name, shift, rng) for name, shift in FLOORS.items()]
         _evaluation(root / "floors" / f"{fold}-{BACKBONE}", pd.concat(counts), "floors")
-        for seed in seeds:
-            cell = f"{fold}-{BACKBONE}-lerenet-1-{seed}"
-            _evaluation(root / "evaluate" / cell, _counts(episodes, "lerenet", lift - 0.7, rng), "evaluate")
+        pairs = shown(episodes)[["episode"]].assign(cosine=lambda t: rng.uniform(-0.5, 1, len(t)))
+        pairs.to_parquet(root / "floors" / f"{fold}-{BACKBONE}" / "likeness.parquet")
+        for recipe, k, seed in product(recipes, shots, seeds):
+            cell = f"{fold}-{BACKBONE}-{recipe}-{k}-{seed}"
+            name = recipe if k == 1 else f"{recipe}-{k}shot"
+            _evaluation(root / "evaluate" / cell, _counts(episodes, name, lift - 0.7, rng), "evaluate")
             _train(root / "train" / cell, cell, rng)
-            _panels(root / "evaluate" / cell / "panels", classes[fold], rng)
         _pretrain(root / "pretrain" / f"{fold}-{BACKBONE}")
+        every.append(episodes)
+    _images(root, pd.concat(every))
     return root
 
 
@@ -73,6 +83,7 @@ def _catalog(root: Path, classes: dict[str, list[str]], rng: np.random.Generator
                 for i in range(total):
                     share = float(10 ** rng.normal(-1.8 + 0.3 * place, 0.4)) if kind == "defect" else 0.0
                     row = {"image": f"{cls}/{folder}/{i:03}.jpg", "cls": cls, "fold": fold, "kind": kind}
+                    row["mask"] = f"{cls}/GT/{i:03}.png" if kind == "defect" else ""
                     rows.append({**row, "group": f"{cls}/{i // 2}", "foreground": min(share, 0.6)})
     root.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_parquet(root / "catalog.parquet")
@@ -84,9 +95,7 @@ def _folds(root: Path, classes: dict[str, list[str]]) -> None:
         known = [name for fold, names in classes.items() if fold != split for name in names]
         splits[split] = {"base": known[2:], "validation": known[:2], "novel": classes.get(split, [])}
     counts = {name: {"images": 24, "groups": 12} for names in classes.values() for name in names}
-    _json(
-        root / "folds" / "folds.json", {"splits": splits, "digest": "0123456789abcdef" * 2, "classes": counts}
-    )
+    _json(root / "folds" / "folds.json", {"splits": splits, "digest": DIGEST, "classes": counts})
 
 
 def _episodes(fold: str, classes: list[str], queries: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -105,10 +114,11 @@ def _episodes(fold: str, classes: list[str], queries: int, rng: np.random.Genera
                             cls,
                             f"{cls}/Images/{i:03}.jpg",
                             f"{cls}/{i // 2}",
+                            f"{cls}/Images/{(i + 5) % 24:03}.jpg",
                             size,
                         )
                     )
-    names = ["split", "protocol", "kind", "shots", "cls", "query", "query_group", "size"]
+    names = ["split", "protocol", "kind", "shots", "cls", "query", "query_group", "support", "size"]
     table = pd.DataFrame(rows, columns=names)
     table.insert(0, "episode", np.arange(len(table)) + 100_000 * int(fold[-1]))
     return table
@@ -123,7 +133,9 @@ def _counts(episodes: pd.DataFrame, model: str, shift: float, rng: np.random.Gen
         tp, fp = size.astype("int64"), SIDE - size
     if model == "all_background":
         tp, fp = np.zeros_like(size), np.zeros_like(size)
-    table = episodes.drop(columns="size").assign(model=model, tp=tp, fp=fp, fn=size - tp, tn=SIDE - size - fp)
+    table = episodes.drop(columns=["size", "support"]).assign(
+        model=model, tp=tp, fp=fp, fn=size - tp, tn=SIDE - size - fp
+    )
     union = table["tp"] + table["fp"] + table["fn"]
     return table.assign(iou=(table["tp"] / union.where(union > 0)).fillna(1.0))
 
@@ -137,6 +149,9 @@ def _evaluation(folder: Path, counts: pd.DataFrame, stage: str) -> None:
         [_summary(dict(zip(keys, key, strict=True)), rows) for key, rows in counts.groupby(keys)],
     )
     _run(folder / "run.json", stage, folder.name, 31.0)
+    _json(folder / "about.json", {"episodes": DIGEST, "init": "imagenet", "image_size": 40})
+    numbers = shown(counts)["episode"].tolist()
+    save_masks(folder / "masks.npz", numbers, [np.random.default_rng(1).random((len(numbers), 40, 40)) > 0.7])
 
 
 def _summary(row: dict[str, Any], counts: pd.DataFrame) -> dict[str, Any]:
@@ -174,9 +189,20 @@ def _pretrain(folder: Path) -> None:
     _run(folder / "run.json", "pretrain", folder.name, 64.0)
 
 
-def _panels(folder: Path, classes: list[str], rng: np.random.Generator) -> None:
-    folder.mkdir()
-    for cls in classes:
-        for rank, episode in (("best", 3), ("median", 7), ("worst", 5)):
-            shade = rng.integers(60, 200, (82, 203, 3), dtype=np.uint8)
-            Image.fromarray(shade).save(folder / f"{cls}-{rank}-{episode}.png")
+def _images(root: Path, episodes: pd.DataFrame) -> None:
+    """``episodes.parquet``, and a small picture and mask of every image that an episode names."""
+    episodes.assign(support=[[name] for name in episodes["support"]]).to_parquet(
+        root / "folds" / "episodes.parquet"
+    )
+    shade, mask = np.full((40, 40, 3), 120, np.uint8), np.zeros((40, 40), np.uint8)
+    mask[10:20, 10:30] = 255
+    for name in sorted({*episodes["query"], *episodes["support"]}):
+        for path, pixels in ((name, shade), (name.replace("Images", "GT").replace("jpg", "png"), mask)):
+            (root.parent / "data" / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root.parent / "data" / path)
+
+
+def shown(episodes: pd.DataFrame) -> pd.DataFrame:
+    """The episodes of which masks are kept."""
+    wanted = (episodes["protocol"] == "groups") & (episodes["kind"] == "defect") & (episodes["shots"] == 1)
+    return episodes[wanted].drop_duplicates("query")

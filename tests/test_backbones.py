@@ -15,27 +15,12 @@ from skimage.transform import resize
 from lerenet.errors import ModelError
 from lerenet.models import backbones
 from lerenet.models.backbones import LITE0, NAMES, create_backbone
-from lerenet.models.cost import measure_cost
-from lerenet.params import ModelConfig
 
-AUTHORS = ModelConfig(preset="authors")
 LEVELS = {
     LITE0: {1: (24, 50, 50), 2: (40, 25, 25), 3: (112, 13, 13), 4: (320, 7, 7)},
     "vgg16": {1: (128, 50, 50), 2: (256, 25, 25), 3: (512, 25, 25)},
     "resnet50": {1: (256, 50, 50), 2: (512, 25, 25), 3: (1024, 13, 13)},
 }
-
-
-@pytest.mark.parametrize(("shots", "gflops"), [(1, 19.2), (5, 32.9)])
-def test_authors_cost_on_resnet50(shots: int, gflops: float) -> None:
-    cost = measure_cost(AUTHORS, "resnet50", shots, 200)
-    assert (cost.head_parameters, cost.all_parameters) == (2_567_186, 2_916_306)
-    assert round(cost.episode_gflops, 1) == gflops
-    assert cost.enrolled_gflops < cost.episode_gflops
-
-
-def test_authors_head_on_vgg16_bn() -> None:
-    assert measure_cost(AUTHORS, "vgg16_bn", 1, 64).head_parameters == 642_570
 
 
 @pytest.mark.parametrize("name", LEVELS)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from lerenet.errors import ModelError
 from lerenet.models import create_model
 from lerenet.models.base import Segmenter
-from lerenet.models.cost import measure_cost, print_cost
 from lerenet.models.losses import create_loss
 from lerenet.models.network import Network
 from lerenet.params import ModelConfig
@@ -270,7 +269,7 @@ def test_the_default_starts_as_the_matcher_of_its_own_levels() -> None:
     assert torch.allclose(default(*inputs), default.scale * matcher(*inputs), atol=1e-3)
 
 
-# -- backbone and head, and what they cost ---------------------------------------------------------------
+# -- backbone and head ------------------------------------------------------------------------------------
 
 
 class Pyramid(nn.Module):
@@ -301,13 +300,6 @@ def test_network_is_backbone_then_head(name: str) -> None:
     assert torch.allclose(network.segment(state, queries)[:1], expected[:1], atol=1e-4)
 
 
-def test_authors_cost_what_network_md_counts() -> None:
-    cost = measure_cost(ModelConfig(preset="authors"), "resnet50", 1, 200)
-    assert cost.head_parameters == 2_567_186
-    assert cost.all_parameters == pytest.approx(2.92e6, abs=5e3)
-    assert cost.episode_gflops == pytest.approx(19.2, abs=0.05)
-
-
 def test_authors_head_part_by_part() -> None:
     def parts(module: nn.Module) -> int:
         return sum(value.numel() for value in module.parameters())
@@ -319,11 +311,3 @@ def test_authors_head_part_by_part() -> None:
     expected = [65_792, 65_792, 262_656, 65_536, 131_328, 66_048, 8_720, 131_328, 1_179_648, 590_338]
     assert counts == expected
     assert parts(create_model(ModelConfig(preset="authors"), {1: 128}, 200)) == 642_570
-
-
-def test_cost_is_printed_and_five_shots_cost_more(capsys: pytest.CaptureFixture[str]) -> None:
-    one, five = (measure_cost(ModelConfig(name="matching"), "resnet18", k, 64) for k in (1, 5))
-    assert five.episode_gflops > one.episode_gflops
-    assert one.head_parameters == 0
-    print_cost(ModelConfig(name="matching"), "resnet18", 1, 64)
-    assert "GFLOP" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lerenet.panels import FALSE, FOUND, MISSED, OPACITY, RANKS, choose_episodes, draw_panel
+from lerenet.errors import DataError
+from lerenet.panels import (
+    FALSE,
+    FOUND,
+    MISSED,
+    OPACITY,
+    RANKS,
+    TRUTH,
+    choose_episodes,
+    choose_extremes,
+    draw_panel,
+    read_masks,
+    save_masks,
+)
 
 
 def rows(ious: list[float], cls: str = "tile", **over: Any) -> pd.DataFrame:
@@ -63,14 +77,23 @@ def test_the_choice_does_not_depend_on_the_order_of_the_rows(ious: list[float], 
     assert len(RANKS) == 3
 
 
-def panel(truth: Any, prediction: Any, title: str = "tile, best") -> Any:
+def panel(truth: Any, prediction: Any, name: str = "Matching") -> Any:
     picture = np.full((20, 20, 3), 128, np.uint8)
-    return draw_panel(picture, np.zeros((20, 20), bool), picture, truth, prediction, title)
+    return draw_panel(picture, np.zeros((20, 20), bool), picture, truth, {name: prediction})
 
 
 def shown(image: Any, colour: tuple[int, int, int]) -> bool:
     tint = np.rint((1 - OPACITY) * 128 + OPACITY * np.array(colour)).astype(np.uint8)
     return bool((image == tint).all(axis=2).any())
+
+
+def test_a_tile_a_model_beside_support_and_query() -> None:
+    picture, mask = np.full((20, 20, 3), 128, np.uint8), np.eye(20, dtype=bool)
+    widths = [
+        draw_panel(picture, mask, picture, mask, dict.fromkeys("abc"[:n], mask)).shape[1] for n in (0, 1, 3)
+    ]
+    assert widths[2] - widths[1] == 2 * (widths[1] - widths[0])
+    assert (draw_panel(picture, mask, picture, mask, {}) == TRUTH).all(axis=2).any()
 
 
 def test_each_outcome_has_its_colour() -> None:
@@ -89,15 +112,48 @@ def test_without_a_truth_the_marked_pixels_are_tinted_and_nothing_is_called_fals
     assert not shown(image, FALSE)
 
 
-def test_pictures_of_any_size_and_long_titles_give_panels_of_one_size() -> None:
+def test_pictures_of_any_size_and_long_names_give_panels_of_one_size() -> None:
     thin = np.zeros((400, 7, 3), np.uint8)
     mask = np.ones((400, 7), bool)
     assert (
-        draw_panel(thin, mask, thin, ~mask, ~mask, "x" * 500).shape
+        draw_panel(thin, mask, thin, ~mask, {"x" * 500: ~mask}).shape
         == panel(None, np.eye(20, dtype=bool)).shape
     )
 
 
 def test_a_mask_of_another_size_is_named() -> None:
-    with pytest.raises(ValueError, match="prediction"):
+    with pytest.raises(ValueError, match="Matching"):
         panel(None, np.zeros((4, 4), bool))
+
+
+def test_masks_come_back_as_they_were(tmp_path: Path) -> None:
+    masks = np.random.default_rng(0).random((5, 7, 9)) > 0.5
+    save_masks(tmp_path / "masks.npz", [3, 1, 4, 15, 9], [masks[:2], masks[2:]])
+    found = read_masks(tmp_path / "masks.npz")
+    assert list(found) == [3, 1, 4, 15, 9]
+    assert all((found[number] == mask).all() for number, mask in zip(found, masks, strict=True))
+    save_masks(tmp_path / "none.npz", [], [])
+    assert read_masks(tmp_path / "none.npz") == {}
+
+
+def test_a_broken_masks_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "masks.npz").write_bytes(b"PK no")
+    with pytest.raises(DataError, match=r"masks\.npz"):
+        read_masks(tmp_path / "masks.npz")
+
+
+def test_the_extremes_are_of_different_classes_and_ties_go_to_the_smaller_number() -> None:
+    table = pd.DataFrame(
+        [("a", 4, 0.1), ("a", 2, 0.1), ("b", 1, 0.05), ("b", 3, 0.9), ("c", 5, 0.5), ("d", 6, float("nan"))],
+        columns=["cls", "episode", "cosine"],
+    )
+    assert choose_extremes(table, "cosine", True, 2)["episode"].tolist() == [1, 2]
+    assert choose_extremes(table, "cosine", False, 9)["episode"].tolist() == [3, 5, 2]
+
+
+def test_of_each_query_the_first_one_shot_defect_episode_is_kept_for_pictures() -> None:
+    from lerenet.evaluate import shown_episodes
+
+    table = rows([0.0] * 6).assign(query=["b", "a", "a", "b", "c", "d"], episode=[9, 8, 2, 1, 4, 5])
+    table.loc[4, "kind"], table.loc[5, "shots"] = "clean", 5
+    assert shown_episodes(table)[["query", "episode"]].to_numpy().tolist() == [["b", 1], ["a", 2]]

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from lerenet.bootstrap import interval, paired_bootstrap
 from lerenet.errors import LerenetError
 from lerenet.params import Params
 from lerenet.report.build import build_report, results_markdown
+from lerenet.report.comparison import sections
+from lerenet.report.figures import SHOWN, figures
+from lerenet.report.findings import findings
+from lerenet.report.intervals import bounds, draws_of
 from lerenet.report.load import load
+from lerenet.report.markdown import results
 from lerenet.report.paper import printed, printed_cost
-from lerenet.report.tables import main_rows
+from lerenet.report.tables import main_rows, summary
 from tests.report_fixture import BACKBONE, CLASSES, make_artifacts
 
 PARAMS = Params.model_validate({"gate": {"draws": 200}})
@@ -38,6 +46,10 @@ class Page(HTMLParser):
 
     def values(self, attribute: str) -> list[str]:
         return [attrs[attribute] or "" for _, attrs in self.tags if attribute in attrs]
+
+
+def results_text(root: Path, params: Params) -> str:
+    return results(load(root, params), params)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +86,7 @@ def test_links_and_references_inside_the_page_have_targets(page: Page) -> None:
 
 def test_every_picture_says_what_it_shows(page: Page) -> None:
     images = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(images) == 3 * 12
+    assert len(images) == 3 * 12 + 2 * SHOWN
     assert all(attrs.get("alt") for attrs in images)
     assert all(attrs.get("aria-label") for tag, attrs in page.tags if tag == "svg")
 
@@ -129,12 +141,12 @@ def test_provenance_is_on_the_page(page: Page) -> None:
 )
 def test_the_finding_is_honest(tmp_path: Path, lift: float, said: str) -> None:
     root = make_artifacts(tmp_path / "artifacts", lift=lift)
-    build_report(root, PARAMS, root / "report")
-    assert said in (root / "report" / "report.html").read_text(encoding="utf-8")
+    found = findings(load(root, PARAMS), PARAMS)
+    assert [said in finding.sentence for finding in found] == [True, True]
 
 
 def test_missing_cells_are_tolerated_and_named(tmp_path: Path) -> None:
-    root = make_artifacts(tmp_path / "artifacts", folds=("fold0", "fold2"))
+    root = make_artifacts(tmp_path / "artifacts", folds=("fold0", "fold2"), queries=3)
     build_report(root, PARAMS, root / "report")
     page = Page((root / "report" / "report.html").read_text(encoding="utf-8"))
     assert any("1 of 3 folds not evaluated" in text for text in page.text)
@@ -164,8 +176,8 @@ def test_special_characters_are_escaped(tmp_path: Path) -> None:
     root = make_artifacts(tmp_path / "artifacts", folds=("fold1",), queries=3)
     for path in root.glob("**/*.parquet"):
         table = pd.read_parquet(path)
-        table["cls"] = table["cls"].replace("leather", evil)
-        table.to_parquet(path)
+        if "cls" in table:
+            table.assign(cls=table["cls"].replace("leather", evil)).to_parquet(path)
     for path in [*root.glob("*/*/summary.json"), root / "folds" / "folds.json"]:
         path.write_text(path.read_text().replace("leather", json.dumps(evil)[1:-1]))
     build_report(root, PARAMS, root / "report")
@@ -174,12 +186,225 @@ def test_special_characters_are_escaped(tmp_path: Path) -> None:
     assert evil in page.text
 
 
-def test_seeds_are_rows_of_their_own_with_their_spread(tmp_path: Path) -> None:
+def literal(counts: list[pd.DataFrame], draws: list[dict[tuple[str, str], np.ndarray]]) -> np.ndarray:
+    """mIoU of each draw by loops: for every fold the mean over seeds of the mean over classes of the IoU."""
+    values = []
+    for drawn in draws:
+        folds = []
+        for fold in sorted(counts[0]["split"].unique()):
+            seeds = []
+            for table in counts:
+                ious = []
+                for cls in sorted(table.loc[table["split"] == fold, "cls"].unique()):
+                    rows = table[(table["split"] == fold) & (table["cls"] == cls)]
+                    weight = dict(zip(sorted(rows["query"].unique()), drawn[fold, cls], strict=True))
+                    sums = {
+                        name: (rows[name] * rows["query"].map(weight)).sum() for name in ("tp", "fp", "fn")
+                    }
+                    ious.append(100 * sums["tp"] / sum(sums.values()))
+                seeds.append(np.mean(ious))
+            folds.append(np.mean(seeds))
+        values.append(np.mean(folds))
+    return np.array(values)
+
+
+def test_seeds_become_one_row_with_their_mean_spread_and_joint_interval(tmp_path: Path) -> None:
+    params = Params.model_validate({"gate": {"draws": 12}})
+    root = make_artifacts(tmp_path / "artifacts", seeds=(0, 1, 2), queries=3)
+    (row,) = [row for row in main_rows(load(root, params), 1, params) if not row.model.floor]
+    folder = root / "evaluate"
+    read = {
+        (fold, seed): pd.read_parquet(folder / f"{fold}-{BACKBONE}-lerenet-1-{seed}" / "counts.parquet")
+        .query("protocol == 'groups' and kind == 'defect' and shots == 1")
+        for fold in CLASSES for seed in range(3)
+    }  # fmt: skip
+    tables = [pd.concat([read[fold, seed] for fold in CLASSES]) for seed in range(3)]
+    rng, drawn = np.random.default_rng(params.seed), {}
+    for fold in sorted(CLASSES):
+        for cls in sorted(CLASSES[fold]):
+            total = read[fold, 0].query("cls == @cls")["query"].nunique()
+            drawn[fold, cls] = rng.multinomial(total, np.full(total, 1 / total), size=12)
+    values = literal(tables, [{key: draws[i] for key, draws in drawn.items()} for i in range(12)])
+    ones = {key: np.ones(draws.shape[1]) for key, draws in drawn.items()}
+    single = [float(literal([table], [ones])[0]) for table in tables]
+    assert row.model.seeds == (0, 1, 2)
+    assert row.mean.value == pytest.approx(np.mean(single))
+    assert (row.spread.low, row.spread.high) == pytest.approx((min(single), max(single)))
+    assert (row.mean.low, row.mean.high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
+    text = results_text(root, params)
+    assert f"seeds {min(single):.1f} to {max(single):.1f}" in text
+
+
+def test_one_seed_has_the_interval_of_the_gate(built: Path) -> None:
+    loaded = load(built, PARAMS)
+    found = interval(loaded.counts_of("lerenet", 1), PARAMS.gate.draws, PARAMS.seed)
+    drawn = draws_of(loaded, loaded.model("lerenet"), 1, PARAMS)
+    limits = bounds(drawn.miou_draws, PARAMS)
+    assert (drawn.miou, limits.low, limits.high) == pytest.approx(
+        (found["miou"], found["miou_low"], found["miou_high"])
+    )
+    (finding,) = [found for found in findings(loaded, PARAMS) if found.shots == 1]
+    paired = paired_bootstrap(
+        loaded.counts_of("matching", 1), loaded.counts_of("lerenet", 1), PARAMS.gate.draws, PARAMS.seed
+    )
+    gain = finding.gain
+    assert (gain.gain, gain.low, gain.high) == pytest.approx((paired.gain, paired.low, paired.high))
+
+
+def test_a_seed_without_every_fold_counts_in_its_fold_alone(tmp_path: Path) -> None:
     root = make_artifacts(tmp_path / "artifacts", seeds=(0, 1), queries=3)
-    build_report(root, PARAMS, root / "report")
-    metrics = json.loads((root / "report" / "metrics.json").read_text())
-    assert metrics["lerenet-seed1.1shot.miou"] != metrics["lerenet.1shot.miou"]
-    assert "Spread over training seeds" in (root / "report" / "report.html").read_text(encoding="utf-8")
+    shutil.rmtree(root / "evaluate" / f"fold2-{BACKBONE}-lerenet-1-1")
+    (row,) = [row for row in main_rows(load(root, PARAMS), 1, PARAMS) if not row.model.floor]
+    alone = json.loads((root / "evaluate" / f"fold2-{BACKBONE}-lerenet-1-0" / "summary.json").read_text())
+    (score,) = [r["miou"] for r in alone if r["shots"] == 1 and r["protocol"] == "groups"]
+    assert row.folds[2].value == pytest.approx(score)
+    assert row.spread is None  # one seed alone has every fold
+
+
+# -- the paper's tables -----------------------------------------------------------------------------
+
+TABLES = {
+    "recipes": {
+        "lerenet": {"train": {"loss": "dice"}},
+        "baseline": {"model": {"name": "baseline"}},
+        "mpr": {"model": {"mpe": False, "edge": False}},
+        "loss_bce": {"train": {"loss": "bce"}},
+        "no_pretraining": {"pretrained": False},
+    },
+    "tables": {
+        "summary": {"recipes": ["lerenet", "baseline"], "shots": [1, 5]},
+        "table2": {"recipes": ["baseline", "lerenet"], "backbones": ["resnet50"], "shots": [1, 5]},
+        "table3": {"recipes": ["baseline", "mpr", "lerenet"], "shots": [1, 5]},
+        "table4": {"recipes": ["lerenet"], "backbones": ["resnet101"]},
+        "table6": {"recipes": ["no_pretraining", "lerenet"]},
+        "table7": {"recipes": ["loss_bce", "lerenet"]},
+    },
+    "gate": {"draws": 50},
+}
+WITH_TABLES = Params.model_validate(TABLES)
+
+
+@pytest.mark.parametrize(
+    ("recipes", "expected"),
+    [
+        (("lerenet",), []),
+        (("lerenet", "baseline"), [2]),
+        (("lerenet", "baseline", "mpr"), [2, 3]),
+        (("lerenet", "no_pretraining"), [6]),
+        (("lerenet", "loss_bce"), [7]),
+    ],
+)
+def test_a_table_shows_when_its_cells_are_there(
+    tmp_path: Path, recipes: tuple[str, ...], expected: list[int]
+) -> None:
+    root = make_artifacts(tmp_path / "artifacts", folds=("fold1",), recipes=recipes, queries=3)
+    assert [section.number for section in sections(load(root, WITH_TABLES), WITH_TABLES)] == expected
+    text = results_text(root, WITH_TABLES)
+    assert [f"## Table {number}:" in text for number in (2, 3, 4, 6, 7)] == [
+        number in expected for number in (2, 3, 4, 6, 7)
+    ]
+
+
+def test_the_page_has_the_tables_that_are_there(tmp_path: Path) -> None:
+    recipes = ("lerenet", "baseline", "mpr")
+    root = make_artifacts(tmp_path / "artifacts", folds=("fold1",), recipes=recipes, queries=3)
+    build_report(root, WITH_TABLES, root / "report")
+    page = Page((root / "report" / "report.html").read_text(encoding="utf-8"))
+    assert [name for name in page.values("id") if re.fullmatch(r"table\d", name)] == ["table2", "table3"]
+    assert len(page.values("id")) == len(set(page.values("id")))
+
+
+def test_table_4_has_its_backbone_to_itself(tmp_path: Path) -> None:
+    root = make_artifacts(tmp_path / "artifacts", folds=("fold1",), recipes=("lerenet",), queries=3)
+    for path in [*root.glob(f"*/*{BACKBONE}*")]:
+        path.rename(path.with_name(path.name.replace(BACKBONE, "resnet101")))
+    (section,) = sections(load(root, WITH_TABLES), WITH_TABLES)
+    assert (section.number, list(section.rows)) == (4, [1])
+    assert [row.method for row in section.rows[1]] == ["All foreground", "Prototype", "Matching", "lerenet"]
+
+
+def test_a_table_holds_its_rows_differences_clean_queries_and_the_printed_numbers(tmp_path: Path) -> None:
+    root = make_artifacts(
+        tmp_path / "artifacts", recipes=("baseline", "mpr", "lerenet"), shots=(1, 5), queries=4
+    )
+    loaded = load(root, WITH_TABLES)
+    (section,) = [section for section in sections(loaded, WITH_TABLES) if section.number == 3]
+    assert list(section.rows) == [1, 5]
+    rows = section.rows[5]
+    assert [row.method for row in rows] == [
+        "All foreground", "Prototype", "Matching", "baseline", "MPR", "MPR+MPE*",
+    ]  # fmt: skip
+    assert [row.main.model.trained_shots for row in rows[3:]] == [5, 5, 5]
+    mpr, reference = rows[4], rows[5]
+    assert mpr.over_reference.gain == pytest.approx(mpr.main.mean.value - reference.main.mean.value)
+    assert mpr.over_reference.low < mpr.over_reference.gain < mpr.over_reference.high
+    assert mpr.over_matching.gain == pytest.approx(mpr.main.mean.value - rows[2].main.mean.value)
+    assert reference.over_reference is None
+    assert mpr.clean.episodes == 3 * 4 * 4
+    assert mpr.schedule.epochs_text == "8"
+    assert [row.method for row in section.printed[5]] == [
+        "MPR",
+        "MPE",
+        "MPE*",
+        "MPR+MPE",
+        "MPR+MPE*",
+        "Baseline",
+    ]
+
+
+def test_the_main_table_leaves_ablations_to_their_tables(tmp_path: Path) -> None:
+    root = make_artifacts(
+        tmp_path / "artifacts", recipes=("baseline", "mpr", "lerenet"), shots=(1, 5), queries=3
+    )
+    rows = summary(main_rows(load(root, WITH_TABLES), 5, WITH_TABLES), WITH_TABLES, 5)
+    assert [row.model.id for row in rows if not row.model.floor] == ["lerenet-5shot", "baseline-5shot"]
+
+
+def test_cells_of_other_episodes_are_left_out_and_named(tmp_path: Path) -> None:
+    root = make_artifacts(tmp_path / "artifacts", queries=3)
+    other = root / "evaluate" / f"fold1-{BACKBONE}-lerenet-1-0" / "about.json"
+    other.write_text(other.read_text().replace("0123", "4567"))
+    loaded = load(root, PARAMS)
+    assert loaded.skipped == [other.parent.name]
+    assert set(loaded.counts_of("lerenet", 1)["split"]) == {"fold0", "fold2"}
+    assert other.parent.name in results_text(root, PARAMS)
+
+
+def test_the_page_says_what_was_trained_shorter_than_the_paper(built: Path, page: Page) -> None:
+    assert "8 epochs instead of 200" in " ".join(page.text)
+    assert "8 epochs instead of 200" in results_text(built, PARAMS)
+
+
+def test_figures_follow_their_rules(built: Path) -> None:
+    loaded = load(built, PARAMS)
+    drawn = {
+        item.title: item for item in figures(loaded, loaded.model("lerenet"), [loaded.model("matching")])
+    }
+    assert list(drawn) == [
+        "Semantic difference", "Distortion difference", "Successes", "Failures", "The usual case",
+    ]  # fmt: skip
+    alike = pd.concat([pd.read_parquet(path) for path in built.glob("floors/*/likeness.parquet")])
+    counts = loaded.counts_of("lerenet", 1).drop_duplicates("query").merge(alike, on="episode")
+    lowest = counts.loc[counts.groupby("cls")["cosine"].idxmin()].nsmallest(SHOWN, "cosine")
+    assert [panel.caption for panel in drawn["Semantic difference"].panels] == [
+        f"{row.cls}, episode {row.episode}, cosine {row.cosine:.2f}" for row in lowest.itertuples()
+    ]
+    failed = counts.loc[counts.groupby("cls")["iou"].idxmin()].sort_values("cls")
+    assert [panel.caption for panel in drawn["Failures"].panels] == [
+        f"{row.cls}, episode {row.episode}, lowest IoU" for row in failed.itertuples()
+    ]
+    ratios = [float(panel.caption.rpartition(" ")[2]) for panel in drawn["Distortion difference"].panels]
+    assert ratios == sorted(ratios, reverse=True)
+    assert len(ratios) == SHOWN
+    assert all("Matching, lerenet" in panel.alt for item in drawn.values() for panel in item.panels)
+
+
+def test_without_the_images_there_are_no_pictures(tmp_path: Path) -> None:
+    root = make_artifacts(tmp_path / "artifacts", folds=("fold0",), queries=3)
+    loaded = load(root, PARAMS)
+    assert figures(loaded, loaded.model("lerenet"), [])
+    shutil.rmtree(tmp_path / "data")
+    assert figures(loaded, loaded.model("lerenet"), []) == []
 
 
 def test_plots_for_dvc(built: Path) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +14,18 @@ from lerenet.files import atomic_dir, write_json, write_text
 from lerenet.layout import Cell
 from lerenet.params import Params, load_params
 from lerenet.report import plots, tables
+from lerenet.report.comparison import sections
 from lerenet.report.facts import facts
+from lerenet.report.figures import RULE, figures
 from lerenet.report.findings import Finding, findings
 from lerenet.report.intervals import class_intervals
 from lerenet.report.load import Loaded, Model, load
 from lerenet.report.paper import beside, printed, printed_cost
+from lerenet.report.schedule import PAPER_EPOCHS, schedule, short_runs
 
 Main = dict[int, list[tables.MainRow]]
 ClassTable = dict[str, tuple[float, float, float]]
-QUALITY = 85  # JPEG, of the panels in the page
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture of an episode, ready for the page."""
-
-    cls: str
-    rank: str
-    episode: str
-    data: str
-
-    @property
-    def alt(self) -> str:
-        """What the picture shows, for those who don't see it."""
-        return f"{self.cls}, {self.rank} episode ({self.episode}): support, query and result"
+BESIDE = ("matching", "baseline")  # what stands beside the shown model in the pictures
 
 
 def build_report(artifacts: Path, params: Params, out: Path) -> None:
@@ -48,7 +33,7 @@ def build_report(artifacts: Path, params: Params, out: Path) -> None:
 
     Args:
         artifacts: the stage folders; what is missing there is left out of the page.
-        params: settings; the shipped cell is the model that figures and panels show.
+        params: settings; the shipped cell is the model that figures show.
         out: usually ``artifacts/report``.
 
     Raises:
@@ -68,8 +53,8 @@ def shown_model(loaded: Loaded, params: Params) -> Model | None:
     """The model that figures and panels show: the shipped cell's, else the first trained one."""
     ship = params.ship
     trained = [model for model in loaded.models if not model.floor]
-    wanted = (ship.recipe, ship.backbone, ship.shots, ship.seed)
-    same = [m for m in trained if (m.recipe, m.backbone, m.trained_shots, m.seed) == wanted]
+    wanted = (ship.recipe, ship.backbone, ship.shots)
+    same = [m for m in trained if (m.recipe, m.backbone, m.trained_shots) == wanted]
     return next(iter([*same, *trained]), None)
 
 
@@ -110,12 +95,15 @@ def _page(
         facts=facts(loaded, params),
         loaded=loaded,
         params=params,
-        main=main,
-        best={shots: _best(rows) for shots, rows in main.items()},
+        main={shots: tables.summary(rows, params, shots) for shots, rows in main.items()},
+        tables=sections(loaded, params),
+        schedules={model.id: schedule(loaded, model) for model in loaded.models if not model.floor},
+        short=short_runs(loaded),
+        paper_epochs=PAPER_EPOCHS,
+        best={shots: _best(tables.summary(rows, params, shots)) for shots, rows in main.items()},
         clean=clean,
         findings=found,
         headline=[f for f in found if shown is not None and f.model.id == shown.id],
-        seeds=tables.seed_rows(main),
         class_folds=tables.class_folds(loaded),
         class_scores={shots: tables.class_scores(loaded, shots) for shots in loaded.shots},
         seconds=tables.stage_seconds(loaded),
@@ -123,7 +111,8 @@ def _page(
         printed=printed(),
         printed_cost=printed_cost(),
         shown=shown,
-        panels=_panels(loaded, shown),
+        pictures=figures(loaded, shown, _beside(loaded, shown)),
+        rule=RULE,
         classes=_class_rows(loaded),
         figures=_figures(loaded, params, per_class),
     )
@@ -140,28 +129,17 @@ def _best(rows: list[tables.MainRow]) -> set[tuple[str, int]]:
     return found
 
 
-def _panels(loaded: Loaded, shown: Model | None) -> dict[str, list[Panel]]:
-    """Panels of the shown model by class, in the order best, median, worst."""
-    found: dict[str, list[Panel]] = {}
-    for path in loaded.panels if shown else []:
-        cell = Cell.parse(path.parent.parent.name)
-        if (cell.recipe, cell.backbone, cell.shots, cell.seed) != _identity(shown):
-            continue
-        cls, rank, episode = path.stem.rsplit("-", 2)
-        found.setdefault(cls, []).append(Panel(cls, rank, episode, _embedded(path)))
-    return dict(sorted(found.items()))
-
-
-def _identity(model: Model | None) -> tuple[str, str, int, int] | None:
-    return (model.recipe, model.backbone, model.trained_shots, model.seed) if model else None
-
-
-def _embedded(path: Path) -> str:
-    from PIL import Image
-
-    with Image.open(path) as picture, io.BytesIO() as out:
-        picture.convert("RGB").save(out, "JPEG", quality=QUALITY)
-        return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+def _beside(loaded: Loaded, shown: Model | None) -> list[Model]:
+    """Matching and Baseline with the shown model's backbone, as far as they were evaluated."""
+    return [
+        model
+        for name in BESIDE
+        for model in loaded.models
+        if shown is not None
+        and (model.recipe or model.label.lower()) == name
+        and model.backbone == shown.backbone
+        and model.trained_shots in (0, shown.trained_shots)
+    ]
 
 
 def _class_rows(loaded: Loaded) -> list[dict[str, Any]]:
@@ -183,8 +161,8 @@ def _figures(
 ) -> dict[str, list[tuple[str, Markup]]]:
     """Section to its figures: (caption, SVG). The SVG is matplotlib's, which escapes its texts."""
     found: dict[str, list[tuple[str, Markup]]] = {"curves": [], "classes": [], "size": [], "foreground": []}
-    for name, by_split in _curves_by_recipe(loaded).items():
-        found["curves"].append((name, Markup(plots.curves(by_split, name))))
+    for name, by_cell in _curves_by_recipe(loaded).items():
+        found["curves"].append((name, Markup(plots.curves(by_cell, name))))
     for shots, series in per_class.items():
         caption = f"{shots}-shot"
         order = [
@@ -202,12 +180,13 @@ def _figures(
     return found
 
 
-def _curves_by_recipe(loaded: Loaded) -> dict[str, dict[str, pd.DataFrame]]:
-    table: dict[str, dict[str, pd.DataFrame]] = {}
+def _curves_by_recipe(loaded: Loaded) -> dict[str, dict[tuple[str, int], pd.DataFrame]]:
+    """Recipe, backbone and shots to the curves of its splits and seeds."""
+    table: dict[str, dict[tuple[str, int], pd.DataFrame]] = {}
     for key, rows in loaded.curves.items():
         cell = Cell.parse(key)
-        name = f"{cell.recipe}, {cell.backbone}, {cell.shots}-shot training, seed {cell.seed}"
-        table.setdefault(name, {})[cell.split] = rows
+        name = f"{cell.recipe}, {cell.backbone}, {cell.shots}-shot training"
+        table.setdefault(name, {})[cell.split, cell.seed] = rows
     return table
 
 

@@ -24,11 +24,17 @@ def facts(loaded: Loaded, params: Params) -> dict[str, str]:
         "Data set": _dataset_name(project / "data" / "dataset.yaml"),
         "Data hash (DVC)": _data_hash(project / "data.dvc"),
         "Episodes digest": digest,
-        "Seeds": f"{params.seed} (folds, episodes), {_numbers(params.grid.seeds)} (training)",
+        "Seeds": f"{params.seed} (folds, episodes), {_numbers(_seeds(loaded, params))} (training)",
         "Git commit": _commit(project),
         "Machine": f"{cores} cores, {_cpu()}, torch {_version('torch')}, Python {platform.python_version()}",
         "Made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _seeds(loaded: Loaded, params: Params) -> tuple[int, ...]:
+    """The training seeds of what was evaluated, or the grid's when nothing was."""
+    found = {seed for model in loaded.models for seed in model.seeds}
+    return tuple(sorted(found)) or params.grid.seeds
 
 
 def _numbers(values: tuple[int, ...]) -> str:

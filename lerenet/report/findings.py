@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lerenet.bootstrap import PairedGain
 from lerenet.params import Params
-from lerenet.report.intervals import gain_over
+from lerenet.report.intervals import Gain, gain_over
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
 
 
@@ -16,8 +15,7 @@ class Finding:
 
     model: Model
     shots: int
-    gain: PairedGain
-    folds: int
+    gain: Gain
 
     @property
     def verdict(self) -> str:
@@ -38,7 +36,9 @@ class Finding:
             "below": f"is {point} below matching, which needs no training: the training does harm here",
             "undecided": "can't be told apart from matching, which needs no training",
         }[self.verdict]
-        folds = "" if self.folds == len(FOLD_NAMES) else f", {self.folds} of {len(FOLD_NAMES)} folds"
+        folds = (
+            "" if self.gain.folds == len(FOLD_NAMES) else f", {self.gain.folds} of {len(FOLD_NAMES)} folds"
+        )
         images = f"{self.shots} support image{'s' * (self.shots > 1)}"
         return f"With {images}, {self.model.id} {said} ({where}; {interval}{folds})."
 
@@ -60,11 +60,5 @@ def findings(loaded: Loaded, params: Params, shots: int | None = None) -> list[F
 
 
 def _finding(loaded: Loaded, model: Model, floor: Model, shots: int, params: Params) -> Finding | None:
-    ours, theirs = loaded.counts_of(model.id, shots), loaded.counts_of(floor.id, shots)
-    if ours.empty or theirs.empty:
-        return None
-    both = set(ours["episode"]) & set(theirs["episode"])
-    ours, theirs = ours[ours["episode"].isin(both)], theirs[theirs["episode"].isin(both)]
-    if not both:
-        return None
-    return Finding(model, shots, gain_over(theirs, ours, params), int(ours["split"].nunique()))
+    gain = gain_over(loaded, floor, model, shots, params)
+    return None if gain is None else Finding(model, shots, gain)

@@ -1,13 +1,24 @@
-"""Intervals over all folds together, by the bootstrap that the gate uses, in the report's shape."""
+"""Intervals of the report's rows, by the bootstrap that the gate uses.
+
+A row may be several training seeds of one recipe. Its score on a fold is the mean of the seeds'
+scores, and a draw takes the same query images for every seed: the interval covers the choice of
+query images, the seeds' spread (smallest to largest) stands beside it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from lerenet.bootstrap import PairedGain, interval, paired_bootstrap
+from lerenet.bootstrap import _combine, _defects, _percentiles, _strata, _weights
 from lerenet.params import Params
+from lerenet.report.load import Loaded, Model
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -19,34 +30,105 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Intervals:
-    """Bounds of the mean over folds of mIoU and of FB-IoU."""
+class Draws:
+    """Scores of one row, mean over its folds of the mean over its seeds: as they are, and of each draw."""
 
-    miou: Interval
-    fb_iou: Interval
+    miou: float
+    fb_iou: float
+    miou_draws: Array  # (draws,)
+    fb_draws: Array  # (draws,)
 
 
-def intervals_of(counts: pd.DataFrame, params: Params) -> Intervals | None:
-    """Bounds for one model's episodes of all its folds; None without episodes."""
-    if counts.empty:
-        return None
-    gate = params.gate
-    found = interval(counts, gate.draws, params.seed, gate.confidence)
-    fb = Interval(found["fb_low"], found["fb_high"])
-    return Intervals(Interval(found["miou_low"], found["miou_high"]), fb)
+@dataclass(frozen=True)
+class Gain:
+    """One row against another on the same episodes, in points of IoU."""
+
+    gain: float
+    low: float
+    high: float
+    challenger: float
+    champion: float
+    confidence: float
+    folds: int
+
+
+def draws_of(
+    loaded: Loaded, model: Model, shots: int, params: Params, splits: Sequence[str] | None = None
+) -> Draws | None:
+    """Resample one row on its folds, or on ``splits`` of them; None without episodes."""
+    counts = loaded.counts_of(model.id, shots)
+    known = set(counts["split"]) if len(counts) else set()
+    wanted = tuple(sorted(known if splits is None else known & set(splits)))
+    key = (model.id, shots, wanted, params.seed, params.gate.draws)
+    if key not in loaded.draws:
+        loaded.draws[key] = resample(counts[counts["split"].isin(wanted)], params) if wanted else None
+    found: Draws | None = loaded.draws[key]
+    return found
+
+
+def resample(counts: pd.DataFrame, params: Params) -> Draws:
+    """Draw query images anew, the same for every seed.
+
+    Args:
+        counts: defect episodes of one row: split, seed and the columns of ``counts.parquet``.
+    """
+    rng = np.random.default_rng(params.seed)
+    values: list[tuple[Array, Array]] = []  # mIoU and FB-IoU of each fold
+    drawn: list[tuple[Array, Array]] = []
+    for _, fold in counts.groupby("split", sort=True):
+        strata = _strata([_defects(rows) for _, rows in fold.groupby("seed", sort=True)])
+        totals = []
+        for stratum in strata:
+            flat = stratum.sums.reshape(len(stratum.sums), -1)
+            parts = [weights @ flat for weights in _weights(rng, len(flat), params.gate.draws)]
+            totals.append(np.concatenate(parts).reshape(-1, *stratum.sums.shape[1:]))
+        for kept, sums in ((drawn, totals), (values, [stratum.sums.sum(0)[None] for stratum in strata])):
+            miou, fb, _ = _combine(strata, sums)  # (draws or 1, seeds)
+            kept.append((miou.mean(1), fb.mean(1)))
+    (miou, fb), (miou_draws, fb_draws) = np.mean(values, axis=0), np.mean(drawn, axis=0)
+    return Draws(float(miou[0]), float(fb[0]), miou_draws, fb_draws)
+
+
+def bounds(draws: Array, params: Params) -> Interval:
+    """The percentile interval of ``gate.confidence``."""
+    return Interval(*_percentiles(draws, params.gate.confidence))
 
 
 def class_intervals(counts: pd.DataFrame, params: Params) -> dict[str, tuple[float, float, float]]:
-    """IoU, low and high of each class, in points."""
-    gate = params.gate
+    """IoU, low and high of each class, in points: means over the seeds."""
     table = {}
     for cls, rows in counts.groupby("cls") if len(counts) else []:
-        found = interval(rows, gate.draws, params.seed, gate.confidence)
-        table[str(cls)] = (found["miou"], found["miou_low"], found["miou_high"])
+        found = resample(rows, params)
+        limits = bounds(found.miou_draws, params)
+        table[str(cls)] = (found.miou, limits.low, limits.high)
     return table
 
 
-def gain_over(champion: pd.DataFrame, challenger: pd.DataFrame, params: Params) -> PairedGain:
-    """Paired difference of two models that were scored on the same episodes."""
-    gate = params.gate
-    return paired_bootstrap(champion, challenger, gate.draws, params.seed, gate.confidence)
+def gain_over(loaded: Loaded, champion: Model, challenger: Model, shots: int, params: Params) -> Gain | None:
+    """Paired difference of two rows on the folds that both have; None when there is none."""
+    splits = _common_splits(loaded, champion, challenger, shots)
+    first = draws_of(loaded, champion, shots, params, splits) if splits else None
+    second = draws_of(loaded, challenger, shots, params, splits) if splits else None
+    if first is None or second is None:
+        return None
+    interval_ = bounds(second.miou_draws - first.miou_draws, params)
+    return Gain(
+        gain=second.miou - first.miou,
+        low=interval_.low,
+        high=interval_.high,
+        challenger=second.miou,
+        champion=first.miou,
+        confidence=params.gate.confidence,
+        folds=len(splits),
+    )
+
+
+def _common_splits(loaded: Loaded, first: Model, second: Model, shots: int) -> list[str]:
+    """Folds on which both rows were scored on the same episodes."""
+    tables = [loaded.counts_of(model.id, shots) for model in (first, second)]
+    if any(table.empty for table in tables):
+        return []
+    episodes = [
+        {str(split): frozenset(rows["episode"]) for split, rows in t.groupby("split")} for t in tables
+    ]
+    return sorted(split for split, known in episodes[0].items() if episodes[1].get(split) == known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ FOLD_NAMES = ("fold0", "fold1", "fold2")
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the tables: a floor or a cell of the grid, over all its folds.
+    """One row of the tables: a floor, or a recipe over all its folds and training seeds.
 
     ``id`` is short and stable: the recipe's or floor's name, then the shots of its training unless
-    1, then backbone and seed where they differ from the shipped cell. It is the first part of the
-    keys of ``metrics.json``.
+    1, then the backbone where it differs from the shipped cell's. It is the first part of the keys of
+    ``metrics.json``.
     """
 
     id: str
@@ -39,13 +39,14 @@ class Model:
     backbone: str
     recipe: str = ""
     trained_shots: int = 0
-    seed: int = 0
+    seeds: tuple[int, ...] = ()
 
     @property
     def detail(self) -> str:
-        """Backbone, shots of the training and seed, as the tables print them."""
+        """Backbone, shots of the training and seeds, as the tables print them."""
         if self.recipe:
-            return f"{self.backbone}, trained with {_shots(self.trained_shots)}, seed {self.seed}"
+            seeds = f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
+            return f"{self.backbone}, trained with {_shots(self.trained_shots)}, {seeds}"
         return "no training" if self.id in SAME_EVERYWHERE else f"{self.backbone}, no training"
 
 
@@ -55,15 +56,19 @@ class Loaded:
 
     root: Path
     models: list[Model] = field(default_factory=list)
-    scores: pd.DataFrame = field(default_factory=pd.DataFrame)  # a row a model, split, protocol and shots
-    counts: pd.DataFrame = field(default_factory=pd.DataFrame)  # counts.parquet of all, column ``model_id``
+    scores: pd.DataFrame = field(default_factory=pd.DataFrame)  # a row a model, seed, split, protocol, shots
+    counts: pd.DataFrame = field(
+        default_factory=pd.DataFrame
+    )  # counts.parquet of all; ``model_id``, ``seed``
     catalog: pd.DataFrame | None = None
     folds: dict[str, Any] | None = None
     validations: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, pd.DataFrame] = field(default_factory=dict)
     pretrain: dict[str, dict[str, Any]] = field(default_factory=dict)
-    panels: list[Path] = field(default_factory=list)
+    inits: dict[str, str] = field(default_factory=dict)  # evaluated folder -> where its backbone began
+    skipped: list[str] = field(default_factory=list)  # evaluated on other episodes than today's
+    draws: dict[Any, Any] = field(default_factory=dict)  # of `lerenet.report.intervals`, made once
 
     @property
     def shots(self) -> list[int]:
@@ -75,12 +80,18 @@ class Loaded:
         return next((model for model in self.models if model.id == model_id), None)
 
     def counts_of(self, model_id: str, shots: int, kind: str = "defect") -> pd.DataFrame:
-        """Rows of one model for protocol "groups"."""
+        """Rows of one model, all its seeds, for protocol "groups"."""
         table = self.counts
         if table.empty:
             return table
         wanted = (table["model_id"] == model_id) & (table["shots"] == shots) & (table["kind"] == kind)
         return table[wanted & (table["protocol"] == "groups")]
+
+    def cells_of(self, model: Model) -> list[Cell]:
+        """The evaluated cells behind a row; none for a floor."""
+        cells = [Cell.parse(name) for name in self.inits if name.count("-") == 4]
+        wanted = (model.recipe, model.backbone, model.trained_shots)
+        return [cell for cell in cells if (cell.recipe, cell.backbone, cell.shots) == wanted]
 
 
 def _shots(shots: int) -> str:
@@ -91,9 +102,7 @@ def _cell_model(cell: Cell, params: Params) -> Model:
     name = cell.recipe if cell.shots == 1 else f"{cell.recipe}-{cell.shots}shot"
     if cell.backbone != params.ship.backbone:
         name += f"-{cell.backbone}"
-    if cell.seed != params.ship.seed:
-        name += f"-seed{cell.seed}"
-    return Model(name, cell.recipe, False, cell.backbone, cell.recipe, cell.shots, cell.seed)
+    return Model(name, cell.recipe, False, cell.backbone, cell.recipe, cell.shots)
 
 
 def _floor_model(name: str, backbone: str, params: Params) -> Model:
@@ -101,37 +110,58 @@ def _floor_model(name: str, backbone: str, params: Params) -> Model:
     return Model(name if own else f"{name}-{backbone}", FLOORS.get(name, name), True, backbone)
 
 
-def _evaluations(root: Path, params: Params) -> Iterator[tuple[Path, str, Model | None]]:
-    """Folders with a summary: (folder, split, its model or None when rows name the floors)."""
+@dataclass(frozen=True)
+class _Evaluation:
+    """A folder with a summary, its model (None when its rows name the floors) and the seed of its training."""
+
+    folder: Path
+    split: str
+    backbone: str
+    model: Model | None
+    seed: int
+
+
+def _evaluations(root: Path, params: Params) -> Iterator[_Evaluation]:
     for folder in sorted((root / "floors").glob("*-*")):
         split, backbone = folder.name.split("-", 1)
-        if (folder / "summary.json").exists():
-            yield folder, f"{split} {backbone}", None
+        yield _Evaluation(folder, split, backbone, None, 0)
     for folder in sorted((root / "evaluate").glob("*")):
         try:
             cell = Cell.parse(folder.name)
         except ParamsError:
             continue
-        if (folder / "summary.json").exists():
-            yield folder, cell.split, _cell_model(cell, params)
+        yield _Evaluation(folder, cell.split, cell.backbone, _cell_model(cell, params), cell.seed)
 
 
-def _read_evaluations(root: Path, params: Params) -> tuple[dict[str, Model], list[Any], list[pd.DataFrame]]:
-    models: dict[str, Model] = {}
-    rows: list[dict[str, Any]] = []
-    counts: list[pd.DataFrame] = []
-    for folder, place, model in _evaluations(root, params):
-        split, _, backbone = place.partition(" ")
-        of: dict[str, Model] = {}
-        for row in read_json(folder / "summary.json"):
-            found = model or _floor_model(row["model"], backbone, params)
-            of[row["model"]] = models.setdefault(found.id, found)
-            rows.append({"clean": None, **row, "split": row.get("split", split), "model_id": found.id})
-        if (folder / "counts.parquet").exists():
-            table = pd.read_parquet(folder / "counts.parquet")
-            names = table["model"].map({name: found.id for name, found in of.items()})
-            counts.append(table.assign(model_id=names if model is None else model.id))
-    return models, rows, counts
+def _read_evaluations(root: Path, params: Params, digest: str | None) -> dict[str, Any]:
+    """Models by id, rows of the summaries, tables of counts; inits of and skipped folders by name."""
+    found: dict[str, Any] = {"models": {}, "rows": [], "counts": [], "inits": {}, "skipped": []}
+    for item in _evaluations(root, params):
+        if not (item.folder / "summary.json").exists():
+            continue
+        about = _optional_json(item.folder / "about.json") or {}
+        if digest is not None and about.get("episodes") != digest:
+            found["skipped"].append(item.folder.name)
+            continue
+        found["inits"][item.folder.name] = str(about.get("init", "unknown"))
+        _read_one(item, params, found)
+    return found
+
+
+def _read_one(item: _Evaluation, params: Params, found: dict[str, Any]) -> None:
+    ids: dict[str, str] = {}
+    for row in read_json(item.folder / "summary.json"):
+        model = item.model or _floor_model(row["model"], item.backbone, params)
+        known = found["models"].setdefault(model.id, model)
+        if not model.floor:
+            seeds = tuple(sorted({*known.seeds, item.seed}))
+            found["models"][model.id] = replace(known, seeds=seeds)
+        ids[row["model"]] = model.id
+        own = {"split": row.get("split", item.split), "model_id": model.id, "seed": item.seed}
+        found["rows"].append({"clean": None, **row, **own})
+    if (item.folder / "counts.parquet").exists():
+        table = pd.read_parquet(item.folder / "counts.parquet")
+        found["counts"].append(table.assign(model_id=table["model"].map(ids), seed=item.seed))
 
 
 def _in_order(models: dict[str, Model], params: Params) -> list[Model]:
@@ -142,7 +172,7 @@ def _in_order(models: dict[str, Model], params: Params) -> list[Model]:
         if model.floor:
             return 0, floors.index(model.label) if model.label in floors else 9, model.backbone
         rank = recipes.index(model.recipe) if model.recipe in recipes else len(recipes)
-        return 1, rank, model.recipe, model.backbone, model.trained_shots, model.seed
+        return 1, rank, model.recipe, model.backbone, model.trained_shots
 
     return sorted(models.values(), key=place)
 
@@ -163,24 +193,34 @@ def load(root: Path, params: Params) -> Loaded:
         LerenetError: a file that is there but can't be read; the message names it.
     """
     root = Path(root)
-    models, rows, counts = _read_evaluations(root, params)
+    folds = _optional_json(root / "folds" / "folds.json")
+    digest = folds["digest"] if folds else None
+    found = _read_evaluations(root, params, digest)
     catalog = root / "catalog.parquet"
     validations = {
         name: _optional_json(root / name / "result.json") for name in ("validation", "validation_folds")
     }
-    pretrain = {f.parent.name: _optional_json(f) for f in sorted(root.glob("pretrain/*/metrics.json"))}
+    counts = pd.concat(found["counts"], ignore_index=True) if found["counts"] else pd.DataFrame()
     return Loaded(
         root=root,
-        models=_in_order(models, params),
-        scores=_once(pd.DataFrame(rows), ["model_id", "split", "protocol", "shots"]),
-        counts=_once(pd.concat(counts, ignore_index=True), ["model_id", "episode"])
-        if counts
-        else pd.DataFrame(),
+        models=_in_order(found["models"], params),
+        scores=_once(pd.DataFrame(found["rows"]), ["model_id", "seed", "split", "protocol", "shots"]),
+        counts=_once(counts, ["model_id", "seed", "episode"]),
         catalog=pd.read_parquet(catalog) if catalog.exists() else None,
-        folds=_optional_json(root / "folds" / "folds.json"),
+        folds=folds,
         validations={name: value for name, value in validations.items() if value is not None},
         runs=[_optional_json(path) for path in sorted(root.glob("**/run.json"))],
-        curves={f.parent.name: pd.read_csv(f) for f in sorted(root.glob("train/*/curve.csv"))},
-        pretrain=pretrain,
-        panels=sorted(root.glob("evaluate/*/panels/*.png")),
+        curves={f.parent.name: pd.read_csv(f) for f in _curves(root, digest)},
+        pretrain={f.parent.name: _optional_json(f) for f in sorted(root.glob("pretrain/*/metrics.json"))},
+        inits=found["inits"],
+        skipped=found["skipped"],
     )
+
+
+def _curves(root: Path, digest: str | None) -> Iterator[Path]:
+    """Curves of trainings on today's episodes."""
+    for path in sorted(root.glob("train/*/curve.csv")):
+        config = _optional_json(path.parent / "model" / "config.json") or {}
+        known = config.get("datasets", {}).get("episodes")
+        if digest is None or known in (None, digest):
+            yield path

@@ -6,9 +6,13 @@ from collections.abc import Iterable
 
 from lerenet.params import Params
 from lerenet.report import tables
+from lerenet.report.comparison import Row, sections
 from lerenet.report.facts import facts
 from lerenet.report.findings import findings
+from lerenet.report.intervals import Gain
 from lerenet.report.load import FOLD_NAMES, Loaded
+from lerenet.report.paper import PrintedRow
+from lerenet.report.schedule import PAPER_EPOCHS, short_runs
 
 
 def results(loaded: Loaded, params: Params) -> str:
@@ -22,8 +26,16 @@ def results(loaded: Loaded, params: Params) -> str:
         f"Scores are points of IoU (0 to 100) with {level} intervals from resampling the episodes "
         f"({params.gate.draws:,} draws, seed {params.seed}). [protocol.md](protocol.md) defines them.",
     ]
+    if loaded.skipped:
+        parts.append(f"Left out, evaluated on other episodes than today's: {', '.join(loaded.skipped)}.")
+    if short := short_runs(loaded):
+        parts.append(f"Trained shorter than the paper's schedule ({PAPER_EPOCHS} epochs, three folds):")
+        parts.append("\n".join(f"- `{model.id}`: {text}" for model, text in short))
     for shots in loaded.shots:
         parts += [f"## {shots}-shot", _main(loaded, params, shots)]
+    for section in sections(loaded, params):
+        for shots, rows in section.rows.items():
+            parts += [f"## {section.title}, {shots}-shot", _section(rows, section.printed[shots])]
     parts += ["## Clean queries", _clean(loaded), "## Wall time", _times(loaded)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -46,12 +58,37 @@ def _score(score: tables.Score | None) -> str:
 def _main(loaded: Loaded, params: Params, shots: int) -> str:
     head = ("model", *FOLD_NAMES, "mean mIoU", "FB-IoU", 'mIoU, protocol "paper"')
     rows = []
-    for row in tables.main_rows(loaded, shots, params):
-        mean = _score(row.mean) + (f" ({len(FOLD_NAMES) - row.missing} folds)" if row.missing else "")
+    for row in tables.summary(tables.main_rows(loaded, shots, params), params, shots):
         name = f"{row.model.label} ({row.model.detail})"
-        scores = [*map(_score, row.folds), mean, _score(row.fb), _score(row.paper_mean)]
+        scores = [*map(_score, row.folds), _mean(row), _score(row.fb), _score(row.paper_mean)]
         rows.append((name, *scores))
     return _table(head, rows)
+
+
+def _section(rows: list[Row], printed: list[PrintedRow]) -> str:
+    """Our rows, then the printed ones, which are of other images and another protocol."""
+    head = ("method", *FOLD_NAMES, "mean mIoU", "FB-IoU", "over lerenet", "over matching", "clean", "epochs")
+    lines = []
+    for row in rows:
+        name = f"{row.method} ({row.note})" if row.note else row.method
+        scores = [*map(_score, row.main.folds), _mean(row.main), _score(row.main.fb)]
+        clean = f"{100 * row.clean.false_share:.1f} %" if row.clean else "-"
+        gains = [_gain(row.over_reference), _gain(row.over_matching)]
+        lines.append((name, *scores, *gains, clean, row.schedule.epochs_text if row.schedule else ""))
+    for line in printed:
+        name = f"*as printed, other images and protocol:* {line.method} ({line.backbone})"
+        lines.append((name, *line.folds, line.miou, line.fb_iou, "", "", "", ""))
+    return _table(head, lines)
+
+
+def _gain(gain: Gain | None) -> str:
+    return "-" if gain is None else f"{gain.gain:+.1f} ({gain.low:+.1f} to {gain.high:+.1f})"
+
+
+def _mean(row: tables.MainRow) -> str:
+    spread = f", seeds {row.spread.low:.1f} to {row.spread.high:.1f}" if row.spread else ""
+    folds = f" ({len(FOLD_NAMES) - row.missing} folds)" if row.missing else ""
+    return f"{_score(row.mean)}{spread}{folds}"
 
 
 def _clean(loaded: Loaded) -> str:

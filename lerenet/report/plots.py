@@ -69,29 +69,37 @@ def _legend(axis: Any, **settings: Any) -> None:
     axis.legend(frameon=False, labelcolor=INK, **settings)
 
 
-def curves(tables: dict[str, pd.DataFrame], name: str) -> str:
-    """Loss and validation mIoU against the epoch, one line a split.
+SPLITS = ("fold0", "fold1", "fold2", "all")
+LINES = ("-", "--", ":", "-.")  # of seeds
+
+
+def curves(tables: dict[tuple[str, int], pd.DataFrame], name: str) -> str:
+    """Loss and validation mIoU against the epoch: a colour a split, a line style a training seed.
 
     Args:
-        tables: split to the rows of its ``curve.csv``.
+        tables: (split, seed) to the rows of its ``curve.csv``.
         name: of the recipe, for the alternative text.
     """
     figure, (left, right) = _figure(9, 2.9, columns=2)
-    for place, (split, rows) in enumerate(sorted(tables.items())):
+    seeds = sorted({seed for _, seed in tables})
+    for (split, seed), rows in sorted(tables.items()):
+        place = SPLITS.index(split)
         style = {
-            "color": COLOURS[place % len(COLOURS)],
-            "marker": MARKERS[place % len(MARKERS)],
-            "markersize": 4,
+            "color": COLOURS[place],
+            "marker": MARKERS[place],
+            "markersize": 4 if len(rows) < 40 else 0,
+            "linestyle": LINES[seeds.index(seed) % len(LINES)],
+            "label": f"{split}, seed {seed}" if len(seeds) > 1 else split,
         }
         loss = rows.groupby("epoch")["loss"].mean()
-        left.plot(loss.index, loss.to_numpy(), label=split, **style)
+        left.plot(loss.index, loss.to_numpy(), **style)
         scored = rows.dropna(subset=["miou_validation"]) if "miou_validation" in rows else rows.iloc[:0]
         if len(scored):
             score = scored.groupby("epoch")["miou_validation"].last()
-            right.plot(score.index, score.to_numpy(), label=split, **style)
+            right.plot(score.index, score.to_numpy(), **style)
     left.set(xlabel="epoch", ylabel="training loss")
     right.set(xlabel="epoch", ylabel="validation mIoU (points)")
-    _legend(left)
+    figure.legend(*left.get_legend_handles_labels(), frameon=False, labelcolor=INK, loc="outside right upper")
     return _svg(figure, f"Training loss and validation mIoU of {name} by epoch", f"curve-{_slug(name)}")
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lerenet.params import Params
 from lerenet.report.findings import Finding
-from lerenet.report.intervals import Interval, intervals_of
+from lerenet.report.intervals import Interval, bounds, draws_of
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
 
 
@@ -35,7 +35,7 @@ class Score:
 
 @dataclass(frozen=True)
 class MainRow:
-    """One model in the main table: mIoU a fold, their mean, FB-IoU, and protocol "paper"."""
+    """One row of a table: mIoU a fold, their mean, FB-IoU, and protocol "paper"; means over the seeds."""
 
     model: Model
     folds: list[Score | None]
@@ -44,6 +44,7 @@ class MainRow:
     paper_mean: Score | None
     paper_fb: Score | None
     missing: int  # folds without a result
+    spread: Interval | None = None  # of the mean mIoU over training seeds: smallest and largest
 
 
 def _score(row: Mapping[Any, Any], name: str, low: str, high: str) -> Score | None:
@@ -53,47 +54,93 @@ def _score(row: Mapping[Any, Any], name: str, low: str, high: str) -> Score | No
     return Score(float(row[name]), bounds[0], bounds[1])
 
 
-def _by_fold(loaded: Loaded, model: Model, shots: int, protocol: str, name: str) -> list[Score | None]:
+def _rows_of(loaded: Loaded, model: Model, shots: int, protocol: str) -> pd.DataFrame:
     rows = loaded.scores
-    wanted = rows[(rows["model_id"] == model.id) & (rows["shots"] == shots) & (rows["protocol"] == protocol)]
+    wanted = (rows["model_id"] == model.id) & (rows["shots"] == shots) & (rows["protocol"] == protocol)
+    return rows[wanted]
+
+
+def _by_fold(rows: pd.DataFrame, name: str) -> list[Score | None]:
+    """Scores a fold: of one seed as its stage wrote them, of several their mean, without an interval."""
     short = name.removesuffix("_iou")
-    found = {
-        row["split"]: _score(row, name, f"{short}_low", f"{short}_high") for row in wanted.to_dict("records")
-    }
+    found: dict[str, Score | None] = {}
+    for split, part in rows.groupby("split"):
+        if len(part) == 1:
+            found[str(split)] = _score(part.to_dict("records")[0], name, f"{short}_low", f"{short}_high")
+        else:
+            found[str(split)] = Score(float(part[name].mean()))
     return [found.get(fold) for fold in FOLD_NAMES]
+
+
+def _with_interval(score: Score | None, interval: Interval | None) -> Score | None:
+    if score is None or interval is None:
+        return score
+    return Score(score.value, interval.low, interval.high)
+
+
+def _fold_scores(loaded: Loaded, model: Model, shots: int, params: Params) -> list[Score | None]:
+    scores = _by_fold(_rows_of(loaded, model, shots, "groups"), "miou")
+    for place, (fold, score) in enumerate(zip(FOLD_NAMES, scores, strict=True)):
+        if score is not None and score.low is None:
+            drawn = draws_of(loaded, model, shots, params, [fold])
+            scores[place] = _with_interval(score, bounds(drawn.miou_draws, params) if drawn else None)
+    return scores
 
 
 def _mean(scores: list[Score | None], interval: Interval | None = None) -> Score | None:
     known = [score.value for score in scores if score is not None]
-    if not known:
-        return None
-    low, high = (interval.low, interval.high) if interval else (None, None)
-    return Score(sum(known) / len(known), low, high)
+    return _with_interval(Score(sum(known) / len(known)), interval) if known else None
+
+
+def _spread(rows: pd.DataFrame) -> Interval | None:
+    """Smallest and largest mean mIoU of the seeds that have every fold; None for fewer than two."""
+    whole = rows["split"].nunique()
+    means = [
+        float(part["miou"].mean()) for _, part in rows.groupby("seed") if part["split"].nunique() == whole
+    ]
+    return Interval(min(means), max(means)) if len(means) > 1 else None
 
 
 def main_rows(loaded: Loaded, shots: int, params: Params) -> list[MainRow]:
     """Rows of the main table for one number of shots; models without any result there are left out."""
-    rows = []
-    for model in loaded.models:
-        folds = _by_fold(loaded, model, shots, "groups", "miou")
-        paper = _by_fold(loaded, model, shots, "paper", "miou")
-        if not any(folds) and not any(paper):
-            continue
-        pooled = intervals_of(loaded.counts_of(model.id, shots), params) if any(folds) else None
-        fb = _by_fold(loaded, model, shots, "groups", "fb_iou")
-        paper_fb = _by_fold(loaded, model, shots, "paper", "fb_iou")
-        rows.append(
-            MainRow(
-                model,
-                folds,
-                _mean(folds, pooled.miou if pooled else None),
-                _mean(fb, pooled.fb_iou if pooled else None),
-                _mean(paper),
-                _mean(paper_fb),
-                folds.count(None),
-            )
-        )
-    return rows
+    rows = [_main_row(loaded, model, shots, params) for model in loaded.models]
+    return [row for row in rows if row.mean is not None or row.paper_mean is not None]
+
+
+def _main_row(loaded: Loaded, model: Model, shots: int, params: Params) -> MainRow:
+    groups, paper = (_rows_of(loaded, model, shots, protocol) for protocol in ("groups", "paper"))
+    folds = _fold_scores(loaded, model, shots, params)
+    drawn = draws_of(loaded, model, shots, params) if any(folds) else None
+    return MainRow(
+        model,
+        folds,
+        _mean(folds, bounds(drawn.miou_draws, params) if drawn else None),
+        _mean(_by_fold(groups, "fb_iou"), bounds(drawn.fb_draws, params) if drawn else None),
+        _mean(_by_fold(paper, "miou")),
+        _mean(_by_fold(paper, "fb_iou")),
+        folds.count(None),
+        _spread(groups),
+    )
+
+
+def of_its_shots(models: list[Model], shots: int) -> list[Model]:
+    """The models to show for K shots: floors, and of each recipe and backbone what was trained with K.
+
+    What was never trained with K is shown with the shots that it was trained with; its row says so.
+    """
+    trained = {(m.recipe, m.backbone) for m in models if m.trained_shots == shots}
+    return [m for m in models if m.floor or m.trained_shots == shots or (m.recipe, m.backbone) not in trained]
+
+
+def summary(rows: list[MainRow], params: Params, shots: int) -> list[MainRow]:
+    """The rows of the main table: recipes that stand in a table of their own are left to it.
+
+    Those are the recipes of the numbered tables that neither the summary nor the shipped cell names.
+    """
+    kept = {params.ship.recipe, *(params.tables["summary"].recipes if "summary" in params.tables else ())}
+    elsewhere = {recipe for table in params.tables.values() for recipe in table.recipes} - kept
+    shown = of_its_shots([row.model for row in rows], shots)
+    return [row for row in rows if row.model in shown and row.model.recipe not in elsewhere]
 
 
 def class_folds(loaded: Loaded) -> dict[str, str]:
@@ -111,15 +158,19 @@ def class_folds(loaded: Loaded) -> dict[str, str]:
 
 
 def class_scores(loaded: Loaded, shots: int) -> dict[str, dict[str, float]]:
-    """Model id to IoU of each class (points), protocol "groups"."""
+    """Model id to IoU of each class (points), protocol "groups"; means over the seeds."""
     rows = loaded.scores
     if rows.empty:
         return {}
     wanted = rows[(rows["shots"] == shots) & (rows["protocol"] == "groups")]
-    table: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, list[float]]] = {}
     for row in wanted.to_dict("records"):
-        table.setdefault(str(row["model_id"]), {}).update(row["classes"])
-    return table
+        for cls, value in row["classes"].items():
+            found.setdefault(str(row["model_id"]), {}).setdefault(cls, []).append(float(value))
+    return {
+        name: {cls: sum(values) / len(values) for cls, values in classes.items()}
+        for name, classes in found.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -147,45 +198,20 @@ def _clean_row(scores: pd.DataFrame, model: Model, shots: int) -> CleanRow | Non
     wanted = scores[
         (scores["model_id"] == model.id) & (scores["shots"] == shots) & (scores["protocol"] == "groups")
     ]
-    known = [value for value in wanted["clean"] if isinstance(value, dict) and value.get("n")]
-    total = sum(int(value["n"]) for value in known)
+    known = [
+        (str(row["split"]), row["clean"])
+        for row in wanted[["split", "clean"]].to_dict("records")
+        if isinstance(row["clean"], dict) and row["clean"].get("n")
+    ]
+    total = sum(int(value["n"]) for _, value in known)
     if not total:
         return None
 
     def mean(name: str) -> float:
-        return float(sum(value[name] * value["n"] for value in known) / total)
+        return float(sum(value[name] * value["n"] for _, value in known) / total)
 
-    return CleanRow(model, shots, total, mean("false_share"), mean("images_clean_share"))
-
-
-@dataclass(frozen=True)
-class SeedRow:
-    """Spread of a recipe's mean mIoU over training seeds."""
-
-    name: str
-    shots: int
-    seeds: int
-    mean: float
-    low: float
-    high: float
-
-
-def seed_rows(main: dict[int, list[MainRow]]) -> list[SeedRow]:
-    """Recipes that were trained with more than one seed: mean, smallest and largest mean mIoU."""
-    spread = []
-    for shots, rows in main.items():
-        groups: dict[str, list[float]] = {}
-        for row in rows:
-            if row.model.floor or row.mean is None or row.missing:
-                continue
-            name = f"{row.model.recipe}, {row.model.backbone}, trained with {row.model.trained_shots}"
-            groups.setdefault(name, []).append(row.mean.value)
-        spread += [
-            SeedRow(name, shots, len(v), sum(v) / len(v), min(v), max(v))
-            for name, v in groups.items()
-            if len(v) > 1
-        ]
-    return spread
+    episodes = sum({split: int(value["n"]) for split, value in known}.values())  # of each seed the same
+    return CleanRow(model, shots, episodes, mean("false_share"), mean("images_clean_share"))
 
 
 def stage_seconds(loaded: Loaded) -> list[tuple[str, int, float]]:
@@ -219,6 +245,11 @@ def metrics(main: dict[int, list[MainRow]], clean: list[CleanRow], found: list[F
             named |= {"miou": row.mean, "fb_iou": row.fb, "paper_protocol.miou": row.paper_mean}
             for name, score in named.items():
                 flat |= _flat(f"{key}.{name}", score)
+            if row.spread:
+                flat |= {
+                    f"{key}.miou_lowest_seed": row.spread.low,
+                    f"{key}.miou_highest_seed": row.spread.high,
+                }
     for each in clean:
         key = f"{each.model.id}.{each.shots}shot.clean"
         flat |= {f"{key}.false_share": each.false_share, f"{key}.images_clean_share": each.images_clean_share}

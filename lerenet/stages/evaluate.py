@@ -12,7 +12,7 @@ import pandas as pd
 
 from lerenet import layout, tracking
 from lerenet.device import pick_device
-from lerenet.evaluate import same_backbone, score_heads, summarise, write_panels
+from lerenet.evaluate import likeness, same_backbone, score_heads, summarise, write_masks
 from lerenet.features import FeatureStore
 from lerenet.files import atomic_path, write_json
 from lerenet.loading import load_network
@@ -82,13 +82,16 @@ def _run(
         with atomic_path(out / "counts.parquet") as temporary:
             counts.to_parquet(temporary, index=False)
         write_json(out / "summary.json", rows)
-        write_panels(
-            heads[shown], store, counts[counts["model"] == shown], episodes, layout.DATA, out / "panels"
-        )
+        write_masks(heads[shown], store, episodes, out / "masks.npz")
+        if stage == "floors":
+            with atomic_path(out / "likeness.parquet") as temporary:
+                likeness(store, episodes).to_parquet(temporary, index=False)
+        about = {"episodes": inputs.folds["digest"], "init": params.init, "image_size": params.image_size}
+        write_json(out / "about.json", about)
         speed = seconds * 1000 / max(1, len(episodes) * len(heads))
         write_json(out / "metrics.json", {"ms_per_episode": speed, **_flat(rows)})
         run.log_metrics({"ms_per_episode": speed, **_flat(rows)})
-        for part in ("counts.parquet", "summary.json", "panels"):
+        for part in ("counts.parquet", "summary.json", "masks.npz"):
             run.log_artifact(out / part)
 
 

@@ -23,6 +23,7 @@ from lerenet.tracking import store
 
 log = logging.getLogger(__name__)
 
+PARENT = "LERENET_PARENT_RUN"  # environment variable: runs of stages become children of this run
 MAX_VALUE = 500  # characters of a parameter
 MAX_DIGEST = 36  # characters of a dataset digest
 UPLOAD_SECONDS = 30.0  # at least this long between two uploads of a running stage
@@ -81,6 +82,8 @@ class StageRun:
             **git_state(),
             **tags,
         }
+        if parent := os.environ.get(PARENT):
+            self.tags["mlflow.parentRunId"] = parent
         self.tags["mlflow.source.git.commit"] = self.tags["git_commit"]
         self.run_id: str | None = None
         self.tracked = False
@@ -126,6 +129,19 @@ class StageRun:
     def set_tag(self, name: str, value: str) -> None:
         """Set a tag of the run; it is sent with the next upload."""
         self.tags[name] = value
+
+    @contextmanager
+    def children(self) -> Iterator[None]:
+        """Inside the block, stages that this process starts record their runs as children of this one."""
+        before = os.environ.get(PARENT)
+        if self.tracked and self.run_id:
+            os.environ[PARENT] = self.run_id
+        try:
+            yield
+        finally:
+            os.environ.pop(PARENT, None)
+            if before is not None:
+                os.environ[PARENT] = before
 
     # -- local side -----------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Speed on one machine, measured side by side; `python -m benchmarks --help`."""

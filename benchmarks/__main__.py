@@ -1,0 +1,78 @@
+"""Run the benchmarks in a project's folder: data, params.yaml; results as a table and as JSON."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lerenet.errors import LerenetError
+
+
+class What(StrEnum):
+    """What to measure; `schedule` is not among `all`: it takes as long as a training."""
+
+    ALL = "all"
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+    QUERY = "query"
+    SCHEDULE = "schedule"
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run(
+    what: Annotated[What, typer.Argument(help="all is training, evaluation and query.")] = What.ALL,
+    fold: Annotated[str, typer.Option(help="The split whose base classes are trained on.")] = "fold0",
+    recipe: Annotated[str, typer.Option(help="A recipe of params.yaml.")] = "lerenet",
+    backbone: Annotated[str, typer.Option(help="Of training, evaluation, schedule.")] = "efficientnet_lite0",
+    init: Annotated[
+        str, typer.Option(help="Its weights: imagenet, random, a file; else params.yaml's.")
+    ] = "",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+    repetitions: Annotated[int, typer.Option(min=1, help="Paired rounds of training and evaluation.")] = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="A few steps of each: to see that it runs.")] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Schedule: length that the rate decays over.")] = 200,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Schedule: stop after so many, rounded up to epochs.")
+    ] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the JSON file.")] = Path("artifacts/benchmarks"),
+) -> None:
+    """Compare our training, evaluation and queries with the plain ways, on the data of this folder."""
+    import torch
+
+    from benchmarks import evaluation, query, schedule, training
+    from benchmarks.project import Project
+    from benchmarks.results import Report
+
+    torch.set_num_threads(threads)
+    project = Project.load(fold, recipe, backbone, init)
+    report = Report(project, quick)
+    rounds = 1 if quick else repetitions
+    if what in (What.ALL, What.TRAINING):
+        report.add(training.measure(project, rounds, steps=2 if quick else 12))
+    if what in (What.ALL, What.EVALUATION):
+        report.add(evaluation.measure(project, rounds, count=4 if quick else 60))
+    if what in (What.ALL, What.QUERY):
+        report.add(query.measure(project, repeats=2 if quick else 30))
+    if what == What.SCHEDULE:
+        report.add(schedule.measure(project, epochs, steps))
+    report.write(out / f"{what}.json")
+
+
+def main() -> None:
+    """Entry point: user errors end with their message and status 2."""
+    try:
+        app()
+    except LerenetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

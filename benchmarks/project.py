@@ -1,0 +1,95 @@
+"""The data and settings that everything is measured on."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from lerenet import layout
+from lerenet.data.catalog import build_catalog
+from lerenet.data.episodes import EpisodeSampler
+from lerenet.data.folds import Split, make_episodes, make_splits
+from lerenet.errors import ParamsError
+from lerenet.features import FeatureStore
+from lerenet.models import create_model
+from lerenet.models.backbones import Backbone, create_backbone
+from lerenet.models.base import Segmenter
+from lerenet.params import ModelConfig, Params, TrainSettings, load_params
+from lerenet.progress import progress
+
+DEVICE = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Project:
+    """One fold of the data of a folder, one recipe, one backbone with its initial weights."""
+
+    params: Params
+    catalog: pd.DataFrame
+    fold: str
+    split: Split
+    episodes: pd.DataFrame
+    recipe: str
+    backbone: str
+    init: str
+
+    @classmethod
+    def load(cls, fold: str, recipe: str, backbone: str, init: str) -> Project:
+        """Index ``data/`` and draw the frozen episodes of the fold; nothing is written.
+
+        Raises:
+            ParamsError: no such fold or recipe.
+        """
+        params = load_params(layout.PARAMS)
+        with tempfile.TemporaryDirectory() as folder:
+            catalog = build_catalog(layout.DATA, Path(folder) / "catalog.parquet")
+        splits = make_splits(catalog, params.episodes, params.seed)
+        for name, known in ((fold, splits), (recipe, params.recipes)):
+            if name not in known:
+                raise ParamsError(f"no fold or recipe {name!r}", f"known: {', '.join(known)}")
+        episodes = make_episodes(catalog, {fold: splits[fold]}, params.episodes, params.seed)
+        return cls(params, catalog, fold, splits[fold], episodes, recipe, backbone, init or params.init)
+
+    @property
+    def settings(self) -> TrainSettings:
+        """Training settings of the recipe."""
+        return self.params.train_settings(self.recipe)
+
+    @property
+    def model(self) -> ModelConfig:
+        """The recipe's model."""
+        return self.params.recipes[self.recipe].model
+
+    def chosen(self, role: str, shots: int) -> pd.DataFrame:
+        """Frozen episodes with a defect in the query, supports of another group."""
+        rows = self.episodes[(self.episodes["role"] == role) & (self.episodes["protocol"] == "groups")]
+        rows = rows[(rows["kind"] == "defect") & (rows["shots"] == shots)]
+        return rows.reset_index(drop=True)
+
+    def new_backbone(self) -> Backbone:
+        """The backbone with its initial weights, in eval mode."""
+        return create_backbone(self.backbone, self.init, self.params.levels).eval()
+
+    def new_head(self, model: ModelConfig, backbone: Backbone) -> Segmenter:
+        """A head on that backbone, with the same initial weights every time."""
+        torch.manual_seed(self.params.seed)
+        channels = dict(zip(backbone.levels, backbone.channels, strict=True))
+        return create_model(model, channels, self.params.image_size)
+
+    def sampler(self, batch: int, clean_share: float, per_epoch: int = 0) -> EpisodeSampler:
+        """1-shot training episodes of the fold's base classes."""
+        return EpisodeSampler(
+            self.catalog, self.split["base"], 1, self.params.views.count, batch, clean_share, self.params.seed,
+            per_epoch,
+        )  # fmt: skip
+
+    def store(self, backbone: Backbone, classes: list[str], views: bool, pictures: bool) -> FeatureStore:
+        """Features, masks and (for the plain loops) pictures of ``classes``; what is missing is computed."""
+        store = FeatureStore(backbone, self.catalog, self.params, layout.DATA)
+        with progress("features", store.size(classes, augmented=views)) as store.tick:
+            store.ensure(classes, augmented=views, pictures=pictures)
+        return store

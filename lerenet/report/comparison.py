@@ -1,0 +1,156 @@
+"""The paper's tables on our data: a section a table, once its cells were evaluated."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lerenet.params import Params, TableSettings
+from lerenet.report.intervals import Gain, gain_over
+from lerenet.report.load import Loaded, Model
+from lerenet.report.paper import PrintedRow, printed
+from lerenet.report.schedule import Schedule, schedule
+from lerenet.report.tables import CleanRow, MainRow, clean_rows, main_rows, of_its_shots
+
+REFERENCE = "lerenet"  # the recipe that the others are compared with
+TITLES = {
+    2: "Table 2: LERENet and Baseline",
+    3: "Table 3: what MPR, MPE and the edge information bring",
+    4: "Table 4: ResNet101",
+    6: "Table 6: with and without pretraining",
+    7: "Table 7: losses",
+}
+METHODS = {  # of Table 3 and 6
+    3: {"mpr": "MPR", "mpe": "MPE", "mpe_star": "MPE*", "mpr_mpe": "MPR+MPE", "lerenet": "MPR+MPE*"},
+    6: {"lerenet": "pretrained on the base classes", "no_pretraining": "not pretrained"},
+}
+OWN = ("LERENet", "Baseline")  # of the paper's Tables 2 and 4; the others' rows are below, whole
+ANY_BACKBONE, FLOORS = "all_foreground", ("Prototype", "Matching")  # what stands above each table
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the main table with its place in a table of the paper."""
+
+    method: str
+    note: str  # recipe, backbone and seeds, as far as the method's name does not say them
+    main: MainRow
+    clean: CleanRow | None
+    schedule: Schedule | None  # None for a floor
+    over_reference: Gain | None
+    over_matching: Gain | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of the paper: our rows by number of shots, the printed ones likewise."""
+
+    number: int
+    title: str
+    rows: dict[int, list[Row]]
+    printed: dict[int, list[PrintedRow]]
+
+
+def sections(loaded: Loaded, params: Params) -> list[Section]:
+    """The tables whose cells are there.
+
+    A table shows when a recipe was evaluated that the summary does not name, or, where it names all
+    of them, when two rows were (one, where the table has only one).
+    """
+    found = []
+    for name in sorted(params.tables):
+        matched = re.fullmatch(r"table(\d+)", name)
+        number = int(matched[1]) if matched else 0
+        if number in TITLES:
+            section = _section(number, name, loaded, params)
+            found += [section] if section.rows else []
+    return found
+
+
+def _section(number: int, name: str, loaded: Loaded, params: Params) -> Section:
+    table, rows = params.tables[name], {}
+    for shots in (k for k in loaded.shots if k in table.shots):
+        models = _models(number, name, loaded, params, shots)
+        if _is_there(models, table, params):
+            rows[shots] = _rows(number, models, shots, loaded, params)
+    lines = {
+        shots: [row for row in printed() if row.table == number and row.shots == shots and _ours(row)]
+        for shots in rows
+    }
+    return Section(number, TITLES[number], rows, lines)
+
+
+def _is_there(models: list[Model], table: TableSettings, params: Params) -> bool:
+    known = params.tables["summary"].recipes if "summary" in params.tables else ()
+    own = set(table.recipes) - set(known)
+    trained = [model.recipe for model in models if not model.floor]
+    return bool(own & set(trained)) if own else len(trained) >= min(2, len(table.recipes))
+
+
+def _ours(row: PrintedRow) -> bool:
+    return row.table not in (2, 4) or row.method in OWN
+
+
+def _models(number: int, name: str, loaded: Loaded, params: Params, shots: int) -> list[Model]:
+    """The floors and trained models of a table: of any backbone, but Table 4's stand in Table 4 alone."""
+    tables = params.tables
+    apart = tables["table4"].backbones if "table4" in tables else ()
+    trained = [
+        model
+        for model in of_its_shots(loaded.models, shots)
+        if model.recipe in tables[name].recipes
+        and (number not in (2, 4) or (model.backbone in apart) == (number == 4))
+        and not loaded.counts_of(model.id, shots).empty
+    ]
+    backbones = {model.backbone for model in trained}
+    beside = [m for m in loaded.models if m.label in FLOORS and m.backbone in backbones]
+    floors = [m for m in loaded.models if m.id == ANY_BACKBONE or m in beside]
+    order = {recipe: place for place, recipe in enumerate(tables[name].recipes)}
+    return [*floors, *sorted(trained, key=lambda m: (m.backbone, order[m.recipe]))]
+
+
+def _rows(number: int, models: list[Model], shots: int, loaded: Loaded, params: Params) -> list[Row]:
+    mains = {row.model.id: row for row in main_rows(loaded, shots, params)}
+    clean = {row.model.id: row for row in clean_rows(loaded) if row.shots == shots}
+    return [
+        Row(
+            (method := _method(number, model, params)),
+            _note(model, method, shots),
+            mains[model.id],
+            clean.get(model.id),
+            None if model.floor else schedule(loaded, model),
+            _gain(loaded, _peer(models, model, REFERENCE), model, shots, params),
+            _gain(loaded, _peer(models, model, "matching"), model, shots, params),
+        )
+        for model in models
+        if model.id in mains
+    ]
+
+
+def _method(number: int, model: Model, params: Params) -> str:
+    if model.floor:
+        return model.label
+    if number == 7:
+        return params.train_settings(model.recipe).loss
+    return METHODS.get(number, {}).get(model.recipe, model.label)
+
+
+def _note(model: Model, method: str, shots: int) -> str:
+    if model.floor:
+        return "" if model.id == ANY_BACKBONE else model.backbone
+    trained = f"trained with {model.trained_shots} shot" if model.trained_shots != shots else ""
+    seeds = f"seed{'s' * (len(model.seeds) > 1)} {', '.join(map(str, model.seeds))}"
+    recipe = model.recipe if method != model.recipe else ""
+    return ", ".join(part for part in (recipe, model.backbone, trained, seeds) if part)
+
+
+def _peer(models: list[Model], model: Model, name: str) -> Model | None:
+    """The row of the recipe or floor ``name`` with the backbone of ``model``."""
+    known = [m for m in models if m.backbone == model.backbone and (m.recipe or m.label.lower()) == name]
+    return known[0] if known else None
+
+
+def _gain(loaded: Loaded, champion: Model | None, model: Model, shots: int, params: Params) -> Gain | None:
+    if champion is None or champion.id == model.id or model.floor:
+        return None
+    return gain_over(loaded, champion, model, shots, params)

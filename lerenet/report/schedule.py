@@ -1,0 +1,53 @@
+"""How long each model was trained, beside the paper's schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lerenet.report.load import FOLD_NAMES, Loaded, Model
+
+PAPER_EPOCHS = 200
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a row's trainings were: epochs (of its cells the fewest and the most), folds, initial weights."""
+
+    epochs: tuple[int, int] | None  # None when no curve is there
+    folds: int
+    init: str
+
+    @property
+    def epochs_text(self) -> str:
+        """``3`` or ``1 to 3``."""
+        if self.epochs is None:
+            return "–"
+        low, high = self.epochs
+        return str(low) if low == high else f"{low} to {high}"
+
+    @property
+    def short(self) -> str:
+        """In what it is less than the paper's schedule; empty when in nothing."""
+        parts = []
+        if self.epochs is not None and self.epochs[0] < PAPER_EPOCHS:
+            parts.append(f"{self.epochs_text} epochs instead of {PAPER_EPOCHS}")
+        if self.folds < len(FOLD_NAMES):
+            parts.append(f"{self.folds} of {len(FOLD_NAMES)} folds")
+        if self.init == "random":
+            parts.append("a backbone that began with random weights")
+        return ", ".join(parts)
+
+
+def schedule(loaded: Loaded, model: Model) -> Schedule:
+    """The schedule of one row, read from its curves."""
+    cells = loaded.cells_of(model)
+    epochs = [int(loaded.curves[cell.key]["epoch"].max()) for cell in cells if cell.key in loaded.curves]
+    inits = sorted({loaded.inits[cell.key] for cell in cells})
+    folds = len({cell.split for cell in cells})
+    return Schedule((min(epochs), max(epochs)) if epochs else None, folds, ", ".join(inits))
+
+
+def short_runs(loaded: Loaded) -> list[tuple[Model, str]]:
+    """The trained models that had less than the paper's schedule, and what they had."""
+    found = [(model, schedule(loaded, model).short) for model in loaded.models if not model.floor]
+    return [(model, text) for model, text in found if text]

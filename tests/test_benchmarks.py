@@ -1,0 +1,106 @@
+"""The benchmarks run on a tiny project and report what was measured; how fast it is, is not asserted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from benchmarks import query, training
+from benchmarks.__main__ import app
+from benchmarks.results import Row, ratio
+from lerenet.errors import ParamsError
+from lerenet.params import ModelConfig
+from tests.pipeline import make_project
+
+SMALL = {"name": "lerenet", "preset": "authors", "grid": 4, "width": 8}
+RECIPES = {
+    "lerenet": {"model": {"name": "lerenet", "grid": 8, "width": 8}},
+    "trained": {"model": SMALL, "train": {"backbone_lr_scale": 0.1}},
+}
+WORDS = ["--init", "random", "--backbone", "resnet18", "--threads", "1", "--quick", "--out", "found"]
+
+
+@pytest.fixture(autouse=True)
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A small project as the current folder, small networks."""
+    make_project(tmp_path, levels=[1, 2], views={"count": 0}, recipes=RECIPES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(query, "BACKBONES", {"resnet18": 60.0})
+    monkeypatch.setattr(training, "TRAINED", {"trained": ModelConfig.model_validate(SMALL)})
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(*words: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, [*words, *WORDS], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(Path("found", f"{words[0]}.json").read_text())
+    assert {"date", "git_commit", "cpu", "threads", "torch", "fold", "images"} <= set(found["facts"])
+    return found
+
+
+def names(section: dict[str, Any]) -> list[str]:
+    assert all(value > 0 for row in section["rows"] for value in row["values"])
+    return [row["name"] for row in section["rows"]]
+
+
+def test_training_is_compared_with_both_plain_ways() -> None:
+    (section,) = run("training")["sections"]
+    speeds = names(section)[:3]
+    assert speeds == [training.OURS, training.PLAIN, "trained"]
+    assert names(section)[3:5] == [f"ours, over {name}" for name in speeds[1:]]
+    values = [row["median"] for row in section["rows"]]
+    assert values[3] == pytest.approx(values[0] / values[1])
+
+
+def test_evaluation_is_compared_with_one_by_one() -> None:
+    (section,) = run("evaluation", "--fold", "fold2")["sections"]
+    assert "4 episodes of fold2" in section["title"]
+    assert len(names(section)) == 5
+
+
+def test_a_query_is_timed_in_each_precision_and_format() -> None:
+    (section,) = run("query")["sections"]
+    assert sorted(names(section)) == [
+        f"resnet18, {kind}" for kind in ("bf16, NCHW", "bf16, NHWC", "fp32, NCHW", "fp32, NHWC")
+    ]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_bounded_schedule_stops_at_a_whole_epoch(recipe: str) -> None:
+    (section,) = run("schedule", "--epochs", "200", "--steps", "6", "--recipe", recipe)["sections"]
+    rows = {row["name"]: row for row in section["rows"]}
+    an_epoch = int(rows["steps"]["note"].split()[0])
+    assert an_epoch < 6 <= rows["steps"]["median"] < 6 + an_epoch
+    assert rows["wall time"]["note"].endswith("of 200 epochs")
+
+
+def test_a_mask_has_the_size_of_its_picture() -> None:
+    from benchmarks.project import Project
+
+    project = Project.load("fold0", "lerenet", "resnet18", "random")
+    network = query._network(project, "resnet18")
+    picture = torch.randint(0, 256, (37, 91, 3), dtype=torch.uint8).numpy()
+    mask = query._query(project, network, "fp32", torch.channels_last, picture)()
+    assert mask.shape == (37, 91)
+    assert set(mask.flat) <= {0, 255}
+
+
+@pytest.mark.parametrize("words", [["--fold", "fold9"], ["--recipe", "nothing"]])
+def test_a_wrong_name_is_told(words: list[str]) -> None:
+    done = CliRunner().invoke(app, ["training", *words])
+    assert isinstance(done.exception, ParamsError)
+    assert words[1] in str(done.exception)
+
+
+def test_a_row_shows_median_and_range() -> None:
+    assert Row("a", "ms", (3.0, 1.0, 200.0)).cells() == ("a", "3", "1 to 200", "ms")
+    assert Row("a", "ms", (3.0,), "once").cells() == ("a", "3", "", "ms, once")
+    assert ratio("b", [6.0, 8.0], [2.0, 4.0]).values == (3.0, 2.0)
