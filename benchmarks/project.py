@@ -72,7 +72,7 @@ class Project:
 
     def new_backbone(self) -> Backbone:
         """The backbone with its initial weights, in eval mode."""
-        return create_backbone(self.backbone, self.init, self.params.levels).eval()
+        return create_backbone(self.backbone, self.init, self.params.levels, self.model.turned).eval()
 
     def new_head(self, model: ModelConfig, backbone: Backbone) -> Segmenter:
         """A head on that backbone, with the same initial weights every time."""

@@ -31,12 +31,15 @@ GROUP = ["model", "split", "protocol", "shots"]
 
 
 def score_heads(
-    heads: Mapping[str, Segmenter], store: FeatureStore, episodes: pd.DataFrame, tick: Any = lambda done: None
+    heads: Mapping[str, tuple[Segmenter, FeatureStore]],
+    episodes: pd.DataFrame,
+    precision: str,
+    tick: Any = lambda done: None,
 ) -> pd.DataFrame:
-    """Counts of every head on the same episodes, with a column ``model``."""
+    """Counts of every head, each with the store of its features, on the same episodes; column ``model``."""
     parts = []
-    for name, head in heads.items():
-        counts = score(head, store, episodes, pick_device(), tick=tick)
+    for name, (head, store) in heads.items():
+        counts = score(head, store, episodes, pick_device(), precision, tick=tick)
         counts.insert(0, "model", name)
         parts.append(counts)
     return pd.concat(parts, ignore_index=True)
@@ -65,13 +68,15 @@ def shown_episodes(episodes: pd.DataFrame) -> pd.DataFrame:
     return episodes[wanted].sort_values("episode").drop_duplicates("query").reset_index(drop=True)
 
 
-def write_masks(head: Segmenter, store: FeatureStore, episodes: pd.DataFrame, out: Path) -> None:
+def write_masks(
+    head: Segmenter, store: FeatureStore, episodes: pd.DataFrame, precision: str, out: Path
+) -> None:
     """Save what the head marks on `shown_episodes`, packed; `lerenet.panels.read_masks` reads it."""
     from lerenet.panels import save_masks
 
     shown = shown_episodes(episodes)
     parts = [shown.iloc[i : i + BATCH] for i in range(0, len(shown), BATCH)]
-    marked = [predict_batch(head, store, rows, pick_device(), "fp32").cpu().numpy() > 0 for rows in parts]
+    marked = [predict_batch(head, store, rows, pick_device(), precision).cpu().numpy() > 0 for rows in parts]
     save_masks(out, shown["episode"].tolist(), marked)
 
 
@@ -128,7 +133,8 @@ def score_version(
         loaded = load_network(path)
         store = FeatureStore(loaded.network.backbone.to(pick_device()), catalog, params, data)
         store.ensure(sorted(set(test["cls"])))
-        parts.append(score_heads({"champion": loaded.network.head.to(pick_device())}, store, test))
+        champion = {"champion": (loaded.network.head.to(pick_device()), store)}
+        parts.append(score_heads(champion, test, params.train.precision))
     return pd.concat(parts, ignore_index=True)
 
 

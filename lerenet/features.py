@@ -2,7 +2,7 @@
 
 A *unit* is one class under one backbone: its images (view 0), or their augmented views 1..V. Its
 folder is named by a digest of everything that would make it stale: backbone weights, image size,
-view settings, seed, and the bytes of every image and mask. Each level is one array
+turns, view settings, seed, and the bytes of every image and mask. Each level is one array
 (images, views, c, h, w) of float16 beside the masks (images, views, H, W), so a new level, class or
 head computes only what is missing.
 """
@@ -122,6 +122,7 @@ class FeatureStore:
         settings = self.params
         key = {
             "weights": self.weights,
+            "turns": self.backbone.turns,
             "size": settings.image_size,
             "files": rows[["image", "sha256", "mask_sha256"]].to_numpy().tolist(),
             "views": {**settings.views.model_dump(), "seed": settings.seed} if augmented else None,

@@ -44,7 +44,15 @@ class ModelConfig(Settings):
     edge: bool = True
     edge_form: Literal["descriptor", "channel", "aligned"] | None = None  # of D_cos; None: the preset's
     shots: Literal["average", "concat"] = "concat"
-    dropout: Share = 0.1
+    dropout: Share | None = None  # None: the preset's
+    turns: Literal[1, 2, 4] | None = (
+        None  # features are averaged over these turns of the image; None: the preset's
+    )
+
+    @property
+    def turned(self) -> int:
+        """Turns of the image over which the backbone's features are averaged: 4 for LERENet's default, else 1."""
+        return self.turns or (4 if self.name == "lerenet" and self.preset == "default" else 1)
 
 
 class TrainSettings(Settings):

@@ -16,6 +16,7 @@ def start_weights(params: Params, base: str, pretrained: bool) -> str:
 
 def cell_backbone(params: Params, cell: Cell, project: Path = Path()) -> Backbone:
     """The backbone of a cell, in eval mode, with the levels that are cached."""
-    start = start_weights(params, cell.base, params.recipes[cell.recipe].pretrained)
+    recipe = params.recipes[cell.recipe]
+    start = start_weights(params, cell.base, recipe.pretrained)
     path = str(project / start) if start.endswith(".safetensors") else start
-    return create_backbone(cell.backbone, path, params.levels).eval()
+    return create_backbone(cell.backbone, path, params.levels, recipe.model.turned).eval()

@@ -63,7 +63,7 @@ def test_authors_head_on_vgg16_bn() -> None:
 def test_parts_add_up_to_what_the_whole_network_does(config: ModelConfig) -> None:
     cost = measure_cost(config, "resnet18", shots=2, image_size=64)
     head, cut = build(config, "resnet18", 64)
-    network = Network(create_backbone(cut.name, "random", head.levels), head).eval()
+    network = Network(create_backbone(cut.name, "random", head.levels, cut.turns), head).eval()
     support, masks, query = torch.rand(1, 2, 3, 64, 64), example_masks(2, 64), torch.rand(1, 3, 64, 64)
     with torch.no_grad(), FlopCounterMode(display=False) as whole:
         state = network.enroll(support, masks)

@@ -226,3 +226,31 @@ def test_bundled_weights_know_a_cat() -> None:
     own = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2,)).eval()
     own.load_state_dict(backbones._bundled(), strict=False)
     assert torch.equal(backbone(images)[0], own((images - 0.5) / 0.5)[0])
+
+
+@pytest.mark.parametrize("turns", [2, 4])
+def test_features_averaged_over_turns_turn_with_the_image(turns: int) -> None:
+    torch.manual_seed(0)
+    backbone = create_backbone(SMALL, "random", (1, 2), turns).eval()
+    image = torch.rand(1, 3, 64, 64)
+    quarters = 4 // turns
+    with torch.no_grad():
+        plain, turned = backbone(image), backbone(torch.rot90(image, quarters, (2, 3)))
+    for level, other in zip(plain, turned, strict=True):
+        torch.testing.assert_close(torch.rot90(level, quarters, (2, 3)), other, atol=1e-5, rtol=1e-4)
+
+
+def test_features_averaged_over_turns_are_the_mean_of_single_passes() -> None:
+    torch.manual_seed(0)
+    backbone = create_backbone(SMALL, "random", (1, 2), 4).eval()
+    image = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        found = backbone(image)
+        backbone.turns = 1
+        for k, level in enumerate(found):
+            each = [torch.rot90(backbone(torch.rot90(image, q, (2, 3)))[k], -q, (2, 3)) for q in range(4)]
+            torch.testing.assert_close(level, torch.stack(each).mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_a_cut_backbone_keeps_its_turns() -> None:
+    assert create_backbone(SMALL, "random", (1, 2), 4).cut((1,)).turns == 4

@@ -195,7 +195,7 @@ def test_presets_default_to_the_papers_numbers() -> None:
     authors = create_model(ModelConfig(preset="authors"), {1: 256}, 200)
     assert (paper.levels, paper.width, paper.grid) == ((2, 3), 256, 25)
     assert (authors.levels, authors.width, authors.grid) == ((1,), 256, 50)
-    assert create_model(ModelConfig(), dict.fromkeys((1, 2, 3, 4), 4), 200).levels == (1, 2, 3, 4)
+    assert create_model(ModelConfig(), dict.fromkeys((1, 2, 3, 4), 4), 200).levels == (2, 3, 4)
 
 
 def test_a_level_that_the_backbone_lacks_is_named() -> None:
@@ -263,8 +263,8 @@ def test_the_floors_answer_one_thing() -> None:
 
 @torch.inference_mode()
 def test_the_default_starts_as_the_matcher_of_its_own_levels() -> None:
-    default = create_model(ModelConfig(grid=5), CHANNELS, SIZE).eval()
-    matcher = create_model(ModelConfig(name="matching", levels=(1, 2, 3, 4), grid=5), CHANNELS, SIZE)
+    default = create_model(ModelConfig(grid=5, mpr=False), CHANNELS, SIZE).eval()
+    matcher = create_model(ModelConfig(name="matching", levels=(2, 3, 4), grid=5), CHANNELS, SIZE)
     inputs = episode(default)
     assert torch.allclose(default(*inputs), default.scale * matcher(*inputs), atol=1e-3)
 

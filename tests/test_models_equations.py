@@ -18,6 +18,7 @@ from lerenet.models.descriptors import (
     relation_maps,
     split_positions,
     stacked,
+    strength,
 )
 from lerenet.models.gcn import GraphConvolution, NodeMixing, laplacian
 from lerenet.models.ifm import IFM
@@ -25,7 +26,7 @@ from lerenet.models.lerenet import PaperLERENet
 from lerenet.models.losses import LOSSES, create_loss
 from lerenet.models.mpe import MPE, prototype
 from lerenet.models.mpr import MPR
-from lerenet.models.relations import RelationReasoning, affinity
+from lerenet.models.relations import RelationReasoning, affinity, own_prototypes
 from lerenet.params import ModelConfig
 
 Array = NDArray[np.float64]
@@ -311,7 +312,7 @@ def test_eq_16_each_shot_under_its_own_mask() -> None:
 
 def test_query_graph_is_symmetric_sparse_and_without_loops() -> None:
     descriptors = torch.nn.functional.normalize(rand(1, C, 60), dim=1)
-    a = affinity(descriptors, torch.tensor(10.0))[0]
+    a = affinity(descriptors.transpose(1, 2) @ descriptors)[0]
     assert torch.equal(a, a.T)
     assert bool((a >= 0).all())
     assert float(a.diagonal().abs().max()) == 0.0
@@ -323,8 +324,35 @@ def test_reasoning_over_relations_follows_a_permutation() -> None:
     layer = double(RelationReasoning(3))
     maps, descriptors = rand(1, 3, 30), torch.nn.functional.normalize(rand(1, C, 30), dim=1)
     order = torch.randperm(30)
-    moved = layer(maps[:, :, order], descriptors[:, :, order])
-    close(moved, array(layer(maps, descriptors)[:, :, order]))
+    graph = laplacian(affinity(descriptors.transpose(1, 2) @ descriptors))
+    moved = layer(maps[:, :, order], graph[:, order][:, :, order])
+    close(moved, array(layer(maps, graph)[:, :, order]))
+
+
+def test_own_prototypes_against_a_loop() -> None:
+    matched, descriptors = rand(3, 40) - 0.3, torch.nn.functional.normalize(rand(3, C, 40), dim=1)
+    matched[2] = -matched[2].abs()  # nothing matches: the best place stands for the sure ones
+    cosine = descriptors.transpose(1, 2) @ descriptors
+    area = torch.tensor([0.1, 0.4, 0.0], dtype=torch.float64)
+    found = own_prototypes(matched, cosine, area)
+    for d, c, share, row in zip(array(matched), array(cosine), array(area), found, strict=True):
+        ranked = np.sort(d)[::-1]
+        sure = (d > 0.5 * ranked[:5].mean()) & (d > 0)
+        sure = sure if sure.any() else d >= ranked[0]
+        now = max(np.float32((d > 0).mean()), np.float32(1 / 40))
+        rank = int(min(0.6, 4 * np.sqrt(now * max(share, 0.5 / 40))) * 40)
+        rest = d <= ranked[min(max(rank, 1), 39)]
+        near, far = (np.mean(np.sort(c[:, kept], axis=1)[:, -3:], axis=1) for kept in (sure, rest))
+        close(row, near - far)
+
+
+def test_strength_is_one_where_the_query_stands_out_like_the_supports_defect() -> None:
+    support = torch.zeros(1, 1, 2, 4, dtype=torch.float64)
+    support[0, 0, 0, 0] = 8.0  # the defect; the pair's mean is (2, 0)
+    query = torch.zeros(1, 2, 4, dtype=torch.float64)
+    query[0, 0, 1] = 8.0
+    shares = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]], dtype=torch.float64)
+    close(strength(query, support, shares)[0], np.array([2.0, 6.0, 2.0, 2.0]) / 6.0)
 
 
 # -- losses --------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_the_saved_model_gives_the_scores_that_were_written(
     network = load_network(layout.TRAIN / CELL / "model").network
     store = FeatureStore(network.backbone, inputs.catalog, inputs.params, layout.DATA)
     store.ensure(inputs.split("fold0")["novel"])
-    counts = score_heads({"lerenet": network.head}, store, inputs.chosen("fold0", "test"))
+    counts = score_heads({"lerenet": (network.head, store)}, inputs.chosen("fold0", "test"), "fp32")
     written = pd.read_parquet(layout.EVALUATE / CELL / "counts.parquet")
     assert (counts[["tp", "fp", "fn", "tn"]] == written[["tp", "fp", "fn", "tn"]]).all().all()
 

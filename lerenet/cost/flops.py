@@ -77,11 +77,11 @@ def build(config: ModelConfig, backbone: str, image_size: int) -> tuple[Segmente
         backbone = f"{backbone}_authors"  # their stem is twice as wide as timm's
     levels = sorted({*LEVELS, *(config.levels or ())})
     with torch.device("meta"):
-        full = create_backbone(backbone, "random", levels)
+        full = create_backbone(backbone, "random", levels, config.turned)
         head_channels = dict(zip(full.levels, full.channels, strict=True))
     head = create_model(config, head_channels, image_size).eval()
     with torch.device("meta"):
-        return head, create_backbone(backbone, "random", head.levels).eval()
+        return head, create_backbone(backbone, "random", head.levels, config.turned).eval()
 
 
 def example_masks(shots: int, image_size: int) -> Tensor:
@@ -99,7 +99,7 @@ def _reach(backbone: Backbone, image_size: int) -> list[tuple[str, float]]:
         wanted = [known for known in backbone.levels if known <= level]
         with torch.device("meta"), torch.no_grad():
             images = torch.empty(1, 3, image_size, image_size)
-            shallow = create_backbone(backbone.name, "random", wanted).eval()
+            shallow = create_backbone(backbone.name, "random", wanted, backbone.turns).eval()
             with FlopCounterMode(display=False) as counter:
                 shallow(images)
         total = counter.get_total_flops() / 1e9

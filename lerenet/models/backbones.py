@@ -36,17 +36,28 @@ AUTHORS = {"resnet50_authors": "resnet50", "resnet101_authors": "resnet101"}  # 
 class Backbone(nn.Module):
     """Features of some levels; images come in as they are, normalisation is inside.
 
+    With ``turns`` 2 or 4 the features are the mean over the image turned by 180 or by 90, 180 and 270
+    degrees, each turned back: what depends on where a pixel falls within a stride, or on the way a
+    scratch runs, averages out (docs/experiments.md gives what that brings). It costs as many passes.
+
     Attributes:
         name: the backbone's name in the settings.
         levels: the levels that `forward` returns, ascending.
         channels: channels of each.
+        turns: over how many turns of the image the features are averaged.
     """
 
     def __init__(
-        self, name: str, body: nn.Module, levels: Sequence[int], channels: Sequence[int], norm: Any
+        self,
+        name: str,
+        body: nn.Module,
+        levels: Sequence[int],
+        channels: Sequence[int],
+        norm: Any,
+        turns: int = 1,
     ) -> None:
         super().__init__()
-        self.name, self.body = name, body
+        self.name, self.body, self.turns = name, body, turns
         self.levels, self.channels = tuple(levels), tuple(channels)
         mean, std = norm
         self.mean: Tensor
@@ -55,15 +66,30 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) in [0, 1] -> one (N, c_i, h_i, w_i) a level."""
-        found: list[Tensor] = self.body((images - self.mean) / self.std)
-        return found
+        """(N, 3, H, W) in [0, 1] -> one (N, c_i, h_i, w_i) a level; H = W where there are several turns."""
+        images = (images - self.mean) / self.std
+        if self.turns == 1:
+            found: list[Tensor] = self.body(images)
+            return found
+        quarters = range(0, 4, 4 // self.turns)  # of a turn
+        levels = self.body(torch.cat([turn(images, k) for k in quarters]))
+        return [
+            torch.stack(
+                [turn(part, -k) for part, k in zip(level.chunk(self.turns), quarters, strict=True)]
+            ).mean(0)
+            for level in levels
+        ]
 
     def cut(self, levels: Sequence[int]) -> Backbone:
         """The same weights, only as deep as ``levels`` (some of this backbone's) need."""
-        shallow = create_backbone(self.name, "random", sorted(levels))
+        shallow = create_backbone(self.name, "random", sorted(levels), self.turns)
         load(shallow, self.state_dict(), f"the weights of {self.name}")
         return shallow.to(self.mean.device).eval()
+
+
+def turn(maps: Tensor, quarters: int) -> Tensor:
+    """(N, c, n, n) turned by so many quarters."""
+    return torch.rot90(maps, quarters, (2, 3))
 
 
 class VGGLevels(nn.Module):
@@ -97,7 +123,9 @@ class VGGLevels(nn.Module):
         return found
 
 
-def create_backbone(name: str, init: str = "imagenet", levels: Sequence[int] = (2, 3)) -> Backbone:
+def create_backbone(
+    name: str, init: str = "imagenet", levels: Sequence[int] = (2, 3), turns: int = 1
+) -> Backbone:
     """Build a backbone.
 
     Args:
@@ -106,6 +134,7 @@ def create_backbone(name: str, init: str = "imagenet", levels: Sequence[int] = (
         init: ``imagenet``, ``random``, or the path of a weights file (.safetensors, or a state dict
             that loads without unpickling code).
         levels: which levels to give; they come out ascending.
+        turns: 1, 2 or 4 turns of the image, over which the features are averaged.
 
     Returns:
         The backbone in training mode, with no layer deeper than the last level.
@@ -115,7 +144,7 @@ def create_backbone(name: str, init: str = "imagenet", levels: Sequence[int] = (
     """
     wanted = sorted(set(levels))
     body, channels, norm = _vgg(name, wanted) if name in VGGS else _timm(name, wanted)
-    backbone = Backbone(name, body, wanted, channels, norm)
+    backbone = Backbone(name, body, wanted, channels, norm, turns)
     if init == "imagenet":
         load(backbone, _bundled() if name == LITE0 else _download(name), f"the ImageNet weights of {name}")
     elif init != "random":

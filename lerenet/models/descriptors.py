@@ -71,7 +71,7 @@ def similarity_to(rows: Tensor, support: Tensor, allowed: Tensor) -> tuple[Tenso
     count = max(1, int(allowed.sum(1).max()))
     index = allowed.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]  # (B, n)
     chosen = support.gather(2, index[:, None].expand(-1, support.shape[1], -1))  # (B, c, n)
-    return torch.bmm(rows, chosen), allowed.gather(1, index)
+    return torch.bmm(rows, chosen).to(support.dtype), allowed.gather(1, index)
 
 
 def relation_maps(query: Tensor, support: Tensor, shares: Tensor) -> Tensor:
@@ -88,12 +88,12 @@ def relation_maps(query: Tensor, support: Tensor, shares: Tensor) -> Tensor:
     rows = query.transpose(1, 2)  # (B, l_q, c)
     near, far = (nearest_mean(*similarity_to(rows, support, allowed)) for allowed in split_positions(shares))
     prototype = F.normalize(weighted_mean(support, shares.flatten(1)), dim=1)  # (B, c)
-    like = torch.einsum("bc,bcl->bl", prototype, query)
+    like = torch.einsum("bc,bcl->bl", prototype, query).to(query.dtype)
     return torch.stack([near, far, near - far, like], dim=1)
 
 
 def relate(query: Tensor, support: Tensor, shares: Tensor, concat: bool = True) -> tuple[Tensor, Tensor]:
-    """Relation maps of a query to K shots, in full precision even under autocast.
+    """Relation maps of a query to K shots; under autocast only the products are of lower precision.
 
     Args:
         query: descriptors (B, c, l).
@@ -105,15 +105,36 @@ def relate(query: Tensor, support: Tensor, shares: Tensor, concat: bool = True) 
     Returns:
         Maps (B, 4, l), and the query's centred descriptors of unit length (B, c, l).
     """
-    with torch.autocast(query.device.type, enabled=False):
-        if concat or support.shape[1] == 1:
-            own, other = centred(query, support.transpose(1, 2).flatten(2))
-            return relation_maps(own, other, full(shares)), own
-        batch, shots = support.shape[:2]
-        own, other = centred(query.repeat_interleave(shots, dim=0), support.flatten(0, 1))
-        maps = relation_maps(own, other, full(shares).flatten(0, 1)[:, None])  # (B K, 4, l)
-        own = unit(own.unflatten(0, (batch, shots)).mean(1), 1)
-        return maps.unflatten(0, (batch, shots)).mean(1), own
+    if concat or support.shape[1] == 1:
+        own, other = centred(query, support.transpose(1, 2).flatten(2))
+        return relation_maps(own, other, full(shares)), own
+    batch, shots = support.shape[:2]
+    own, other = centred(query.repeat_interleave(shots, dim=0), support.flatten(0, 1))
+    maps = relation_maps(own, other, full(shares).flatten(0, 1)[:, None])  # (B K, 4, l)
+    own = unit(own.unflatten(0, (batch, shots)).mean(1), 1)
+    return maps.unflatten(0, (batch, shots)).mean(1), own
+
+
+def strength(query: Tensor, support: Tensor, shares: Tensor) -> Tensor:
+    """How far each query place stands out, as a share of how far the support's defect does.
+
+    Both are distances from the mean of the query's and the support's mean descriptor.
+
+    Args:
+        query: descriptors (B, c, l).
+        support: descriptors (B, K, c, l).
+        shares: share of foreground at each support position (B, K, l).
+
+    Returns:
+        (B, l), at most 4.
+    """
+    query, other = full(query), full(support).transpose(1, 2).flatten(2)  # (B, c, l), (B, c, K l)
+    mean = (query.mean(2, keepdim=True) + other.mean(2, keepdim=True)) / 2  # the same however many shots
+    foreground = split_positions(full(shares))[0].to(query.dtype)  # (B, K l)
+    far = (other - mean).norm(dim=1)
+    usual = (far * foreground).sum(1) / foreground.sum(1).clamp_min(1)  # (B,)
+    ratio: Tensor = (query - mean).norm(dim=1) / usual.clamp_min(1e-6)[:, None]
+    return ratio.clamp_max(4.0)
 
 
 def stacked(levels: Sequence[Tensor]) -> Tensor:

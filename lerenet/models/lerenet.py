@@ -15,6 +15,9 @@ from lerenet.models.mpr import MPR
 from lerenet.params import ModelConfig
 
 
+DROPOUT = 0.1  # before the last convolution
+
+
 class ChannelHead(Segmenter):
     """What LERENet and Baseline share: X_q and masked X_s of c channels on one grid.
 
@@ -67,7 +70,13 @@ class PaperLERENet(ChannelHead):
         parts = self.width * (int(config.mpr) + int(config.mpe) or 2)
         maps = {"": 0, "aligned": 1, "descriptor": 2, "channel": self.width}[self.edge]
         pairs = 1 if self.authors else 2
-        self.ifm = IFM(parts + maps, self.width, pairs, config.dropout, two_channels=self.authors)
+        self.ifm = IFM(
+            parts + maps,
+            self.width,
+            pairs,
+            DROPOUT if config.dropout is None else config.dropout,
+            two_channels=self.authors,
+        )
 
     def encode(self, support: list[Tensor], masks: Tensor) -> State:
         """P_s^v, P_s^d, X_proj and the descriptors that D_cos compares with."""
@@ -116,7 +125,13 @@ class Baseline(ChannelHead):
 
     def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, image_size)
-        self.body = IFM(2 * self.width, self.width, 1, config.dropout, two_channels=self.authors)
+        self.body = IFM(
+            2 * self.width,
+            self.width,
+            1,
+            DROPOUT if config.dropout is None else config.dropout,
+            two_channels=self.authors,
+        )
 
     def encode(self, support: list[Tensor], masks: Tensor) -> State:
         """Masked X_s, (B, c, h, w)."""

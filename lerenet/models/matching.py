@@ -35,8 +35,7 @@ class Matching(Segmenter):
         """Difference of foreground and background similarity, as logits."""
         own = stacked([to_grid(feature, self.grid).flatten(2) for feature in query])  # (B, c, l)
         support, shares = (expand(state[name], len(own)) for name in ("support", "shares"))
-        with torch.autocast(own.device.type, enabled=False):
-            logits = self.compare(own, support, shares)  # (B, l)
+        logits = self.compare(own, support, shares).float()  # (B, l)
         return self.enlarge(logits.unflatten(1, (1, self.grid, self.grid)))
 
     def compare(self, query: Tensor, support: Tensor, shares: Tensor) -> Tensor:

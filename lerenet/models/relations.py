@@ -1,11 +1,12 @@
 """LERENet's default: the paper's modules on relations instead of feature channels.
 
 A small head that sees how alike support and query places are, and never what they look like, can't
-memorise the base classes (docs/network.md gives what was measured). In the paper's terms:
+memorise the base classes (docs/experiments.md gives what was measured). In the paper's terms:
 
-- MPE*: excitation by the prototype and D_cos, for each backbone level and for all levels joined;
-- MPR: reasoning in graph space, nodes the query's local descriptors, edges their own similarity,
-  so that a place which looks like a matched place is matched too (eq. 1 to 3);
+- MPE*: excitation by the prototype, how strongly a place stands out, and D_cos, on all levels joined;
+- MPR: reasoning in graph space, nodes the query's local descriptors, edges their own similarity
+  (eq. 1 to 3): places of which the match is sure become the query's own prototypes, and a place which
+  looks like a matched place is matched too;
 - IFM: fusion, as a correction of the matcher's logits that starts at zero.
 """
 
@@ -19,31 +20,60 @@ from torch.nn import functional as F
 
 from lerenet.errors import ModelError
 from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
-from lerenet.models.descriptors import MAPS, relate, stacked
+from lerenet.models.descriptors import nearest_mean, relate, stacked, strength
 from lerenet.models.gcn import laplacian
 from lerenet.models.ifm import RelationFusion
 from lerenet.params import ModelConfig
 
-LEVELS = (1, 2, 3, 4)
+LEVELS = (2, 3, 4)
 NEIGHBOURS = 16
+SHARPNESS = 10.0  # of the graph's edges
 STATES = 16  # of a graph node
+SURE = 0.5  # of the strongest match: from here on a place is one of the query's own prototypes
+ROOM = 4.0  # times the expected area may be defect; what matches less is the query's own background
+MOST = 0.6  # of the grid that may be defect
+DROPOUT = 0.3  # of fusion channels
+OWN = 0.3  # weight of the own prototypes at the start
 
 
-def affinity(descriptors: Tensor, sharpness: Tensor) -> Tensor:
+def affinity(cosine: Tensor) -> Tensor:
     """A of the query's graph: symmetric, non-negative, each node's 16 nearest others.
 
     Args:
-        descriptors: (B, c, l) of unit length.
-        sharpness: scalar; weights are exp(sharpness (cos - 1)).
+        cosine: between the query's descriptors, (B, l, l).
 
     Returns:
-        (B, l, l).
+        exp(10 (cosine - 1)) on the edges, 0 elsewhere, (B, l, l).
     """
-    cosine = torch.bmm(descriptors.transpose(1, 2), descriptors)  # (B, l, l)
     count = min(NEIGHBOURS + 1, cosine.shape[2])
     kept = cosine >= cosine.topk(count, dim=2).values[:, :, -1:]
     kept = (kept | kept.transpose(1, 2)) & ~torch.eye(cosine.shape[2], dtype=torch.bool, device=cosine.device)
-    return torch.exp(sharpness * (cosine - 1)) * kept
+    return torch.exp(SHARPNESS * (cosine - 1)) * kept
+
+
+def own_prototypes(matched: Tensor, cosine: Tensor, area: Tensor) -> Tensor:
+    """The query matched with itself: nearest sure foreground minus nearest sure background.
+
+    Sure foreground matches at least half as well as the five best places do. How much may be defect
+    at all follows from the area that is matched now and from the support's (their geometric mean).
+
+    Args:
+        matched: foreground minus background similarity, (B, l).
+        cosine: between the query's descriptors, (B, l, l).
+        area: share of the support's images that is defect, (B,).
+
+    Returns:
+        (B, l).
+    """
+    places = matched.shape[1]
+    best = matched.topk(min(5, places), dim=1).values  # (B, 5)
+    sure = (matched > SURE * best.mean(1, keepdim=True)) & (matched > 0)
+    sure = torch.where(sure.any(1, keepdim=True), sure, matched >= best[:, :1])
+    now = (matched > 0).float().mean(1).clamp_min(1 / places)
+    room = (ROOM * (now * area.clamp_min(0.5 / places)).sqrt()).clamp_max(MOST)  # (B,)
+    rank = (room * places).long().clamp(1, places - 1)
+    bar = matched.sort(dim=1, descending=True).values.gather(1, rank[:, None])
+    return nearest_mean(cosine, sure) - nearest_mean(cosine, matched <= bar)
 
 
 class RelationReasoning(nn.Module):
@@ -51,24 +81,23 @@ class RelationReasoning(nn.Module):
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
-        self.sharpness = nn.Parameter(torch.tensor(10.0))
+        self.own = nn.Parameter(torch.tensor(OWN))  # how much the own prototypes say
         self.theta = nn.ModuleList([nn.Linear(inputs, STATES), nn.Linear(STATES, STATES)])
 
-    def forward(self, maps: Tensor, descriptors: Tensor) -> Tensor:
-        """H (B, inputs, l) and descriptors (B, c, l) -> (B, STATES, l)."""
-        graph = laplacian(affinity(descriptors, self.sharpness.clamp(1.0, 30.0)))  # (B, l, l), eq. 2
+    def forward(self, maps: Tensor, graph: Tensor) -> Tensor:
+        """H (B, inputs, l) and L~ (B, l, l), eq. 2 -> (B, STATES, l)."""
         h = maps.transpose(1, 2)  # (B, l, inputs)
         for theta in self.theta:
-            h = F.relu(theta(torch.bmm(graph, h.to(graph.dtype))))  # eq. 3
+            h = F.relu(theta(torch.bmm(graph.to(h.dtype), h)))  # eq. 3
         return h.transpose(1, 2)
 
 
 class RelationLERENet(Segmenter):
     """Relations only, with the switches of Table 3.
 
-    The maps of the joined matcher always enter; this is the ablation's baseline. ``mpe`` adds the
-    prototype's map of every level, ``edge`` (with ``mpe``: MPE*) the nearest-neighbour maps of every
-    level, ``mpr`` the reasoned maps. No gradient reaches the backbone: its features are frozen.
+    The matcher's map always enters; this is the ablation's baseline. ``mpe`` adds the prototype's map
+    and the strength, ``edge`` (with ``mpe``: MPE*) the nearest-neighbour maps, ``mpr`` the query's own
+    prototypes and the reasoned maps. No gradient reaches the backbone: its features are frozen.
     """
 
     def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
@@ -79,50 +108,42 @@ class RelationLERENet(Segmenter):
             )
         levels = config.levels or tuple(level for level in LEVELS if level in channels) or LEVELS
         super().__init__(channels, levels, image_size)
-        self.grid, width = config.grid or 25, config.width or 64
+        self.grid, width = config.grid or 25, config.width or 16
         self.concat = config.shots == "concat"
-        guides = len(self.levels) + 1
-        self.kept = self._kept(config, guides)
-        inputs = len(self.kept)
+        self.mpe, self.edge = config.mpe, config.mpe and config.edge
+        inputs = 1 + 2 * int(self.mpe) + 2 * int(self.edge) + int(config.mpr)
         self.norm = nn.BatchNorm1d(inputs)
         self.mpr = RelationReasoning(inputs) if config.mpr else None
-        self.ifm = RelationFusion(inputs + (STATES if config.mpr else 0), width, config.dropout)
+        dropout = DROPOUT if config.dropout is None else config.dropout
+        self.ifm = RelationFusion(inputs + (STATES if config.mpr else 0), width, dropout)
         self.scale = nn.Parameter(torch.tensor(20.0))
 
-    @staticmethod
-    def _kept(config: ModelConfig, guides: int) -> list[int]:
-        """Which of the guides' maps enter; the last guide (all levels joined) is the matcher."""
-        kept = set(range(MAPS * (guides - 1), MAPS * guides - 1))
-        if config.mpe:
-            kept |= set(range(0 if config.edge else MAPS - 1, MAPS * guides, 1 if config.edge else MAPS))
-        return sorted(kept)
-
     def encode(self, support: list[Tensor], masks: Tensor) -> State:
-        """Support descriptors of every level, (B, K, c_i, l), and the masks' shares, (B, K, l)."""
+        """Support descriptors of all levels joined, (B, K, c, l), and the masks' shares, (B, K, l)."""
         levels = [shots_to_grid(level, self.grid).flatten(3) for level in support]
-        state: State = {f"level{i}": level for i, level in enumerate(levels)}
-        state["shares"] = masks_to_grid(masks, self.grid).flatten(2)
-        return state
-
-    def guides(self, state: State, query: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Relation maps (B, 4 guides, l), and the query's joined descriptors (B, c, l)."""
-        own = [to_grid(level, self.grid).flatten(2).float() for level in query]  # (B, c_i, l)
-        batch = len(own[0])
-        other = [expand(state[f"level{i}"], batch).float() for i in range(len(own))]  # (B, K, c_i, l)
-        shares = expand(state["shares"], batch)
-        pairs = [*zip(own, other, strict=True), (stacked(own), stacked(other))]
-        found = [relate(q, s, shares, self.concat) for q, s in pairs]
-        return torch.cat([maps for maps, _ in found], dim=1), found[-1][1]
+        return {"support": stacked(levels), "shares": masks_to_grid(masks, self.grid).flatten(2)}
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """Matcher's logits times a learned scale, plus the fusion's correction."""
-        with torch.no_grad(), torch.autocast(query[0].device.type, enabled=False):
-            maps, descriptors = self.guides(state, query)
-        matched = maps[:, -2:-1]  # (B, 1, l): nearest foreground minus nearest background, all levels
-        kept = self.norm(maps[:, self.kept])
+        own = stacked([to_grid(level, self.grid).flatten(2) for level in query])  # (B, c, l)
+        support, shares = (expand(state[name], len(own)) for name in ("support", "shares"))
+        with torch.no_grad():
+            maps, descriptors = relate(own, support, shares, self.concat)
+            matched = maps[:, 2:3]  # (B, 1, l): nearest foreground minus nearest background
+            found = [matched]
+            if self.mpe:
+                found += [maps[:, 3:4], strength(own, support, shares)[:, None]]
+            if self.edge:
+                found.append(maps[:, :2])
+            if self.mpr is not None:
+                cosine = torch.bmm(descriptors.transpose(1, 2), descriptors).to(matched.dtype)  # (B, l, l)
+                again = own_prototypes(matched[:, 0], cosine, shares.mean((1, 2)))[:, None]
+                graph = laplacian(affinity(cosine))  # (B, l, l), eq. 2
+                found.append(again)
+        kept = self.norm(torch.cat(found, dim=1))
         if self.mpr is not None:
-            with torch.autocast(query[0].device.type, enabled=False):
-                kept = torch.cat([kept, self.mpr(kept.float(), descriptors)], dim=1)
+            kept = torch.cat([kept, self.mpr(kept, graph)], dim=1)
+            matched = torch.lerp(matched, again, self.mpr.own)
         square = (self.grid, self.grid)
         correction = self.ifm(kept.unflatten(2, square))
         return self.enlarge(correction + self.scale * matched.unflatten(2, square))

@@ -25,7 +25,10 @@ METHODS = {  # of Table 3 and 6
     6: {"lerenet": "pretrained on the base classes", "no_pretraining": "not pretrained"},
 }
 OWN = ("LERENet", "Baseline")  # of the paper's Tables 2 and 4; the others' rows are below, whole
-ANY_BACKBONE, FLOORS = "all_foreground", ("Prototype", "Matching")  # what stands above each table
+ANY_BACKBONE, FLOORS = (
+    "all_foreground",
+    ("Prototype", "Matching", "Matching, 4 turns"),
+)  # what stands above each table
 
 
 @dataclass(frozen=True)

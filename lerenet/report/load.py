@@ -19,6 +19,7 @@ FLOORS = {
     "all_background": "All background",
     "prototype": "Prototype",
     "matching": "Matching",
+    "matching_turned": "Matching, 4 turns",
 }
 SAME_EVERYWHERE = ("all_foreground", "all_background")  # no backbone changes them
 FOLD_NAMES = ("fold0", "fold1", "fold2")

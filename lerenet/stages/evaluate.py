@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
@@ -24,12 +23,16 @@ from lerenet.progress import progress
 from lerenet.recipes import cell_backbone
 from lerenet.stages.common import Inputs
 
-FLOORS: tuple[Literal["all_foreground", "all_background", "prototype", "matching"], ...] = (
-    "all_foreground",
-    "all_background",
-    "prototype",
-    "matching",
-)
+FLOORS = {
+    "all_foreground": ModelConfig(name="all_foreground"),
+    "all_background": ModelConfig(name="all_background"),
+    "prototype": ModelConfig(name="prototype"),
+    "matching": ModelConfig(name="matching"),
+    "matching_turned": ModelConfig(
+        name="matching", levels=(2, 3, 4), turns=4
+    ),  # what the default starts from
+}
+Subject = tuple[Segmenter, Backbone]
 
 
 def run(key: str) -> None:
@@ -39,7 +42,8 @@ def run(key: str) -> None:
     cached = cell_backbone(inputs.params, cell)
     backbone = cached if same_backbone(network.backbone, cached) else network.backbone
     name = cell.recipe if cell.shots == 1 else f"{cell.recipe}-{cell.shots}shot"
-    _run("evaluate", key, layout.EVALUATE / key, inputs, cell.split, {name: network.head}, backbone, name)
+    subjects = {name: (network.head, backbone)}
+    _run("evaluate", key, layout.EVALUATE / key, inputs, cell.split, subjects, name)
 
 
 def run_floors(key: str) -> None:
@@ -47,12 +51,16 @@ def run_floors(key: str) -> None:
     inputs = Inputs.load()
     params = inputs.params
     split, name = layout.parse_base(key)
-    backbone = create_backbone(name, params.init, params.levels).eval()
-    channels = dict(zip(backbone.levels, backbone.channels, strict=True))
-    heads: dict[str, Segmenter] = {
-        floor: create_model(ModelConfig(name=floor), channels, params.image_size) for floor in FLOORS
+    backbones = {
+        turns: create_backbone(name, params.init, params.levels, turns).eval()
+        for turns in sorted({config.turned for config in FLOORS.values()})
     }
-    _run("floors", key, layout.FLOORS / key, inputs, split, heads, backbone, "matching")
+    subjects: dict[str, Subject] = {}
+    for floor, config in FLOORS.items():
+        backbone = backbones[config.turned]
+        channels = dict(zip(backbone.levels, backbone.channels, strict=True))
+        subjects[floor] = create_model(config, channels, params.image_size), backbone
+    _run("floors", key, layout.FLOORS / key, inputs, split, subjects, "matching")
 
 
 def _run(
@@ -61,34 +69,39 @@ def _run(
     out: Path,
     inputs: Inputs,
     split: str,
-    heads: Mapping[str, Segmenter],
-    backbone: Backbone,
+    subjects: Mapping[str, Subject],
     shown: str,
 ) -> None:
     params, device = inputs.params, pick_device()
-    with tracking.stage_run(stage, key, out, params, settings={"key": key, "models": list(heads)}) as run:
+    with tracking.stage_run(stage, key, out, params, settings={"key": key, "models": list(subjects)}) as run:
         for name, digest in inputs.datasets().items():
             run.set_dataset(name, digest)
-        store = FeatureStore(backbone.to(device).eval(), inputs.catalog, params, layout.DATA)
-        store.ensure(inputs.split(split)["novel"])
+        stores: dict[int, FeatureStore] = {}
+        for _, backbone in subjects.values():
+            if backbone.turns not in stores:
+                store = FeatureStore(backbone.to(device).eval(), inputs.catalog, params, layout.DATA)
+                store.ensure(inputs.split(split)["novel"])
+                stores[backbone.turns] = store
+        placed = {
+            name: (head.to(device), stores[backbone.turns]) for name, (head, backbone) in subjects.items()
+        }
         episodes = inputs.chosen(split, "test")
         started = time.monotonic()
-        with progress(f"{stage} {key}", len(episodes) * len(heads)) as tick:
-            counts = score_heads(
-                {name: head.to(device) for name, head in heads.items()}, store, episodes, tick
-            )
+        with progress(f"{stage} {key}", len(episodes) * len(subjects)) as tick:
+            counts = score_heads(placed, episodes, params.train.precision, tick)
         seconds = time.monotonic() - started
         rows = summarise(counts, params)
         with atomic_path(out / "counts.parquet") as temporary:
             counts.to_parquet(temporary, index=False)
         write_json(out / "summary.json", rows)
-        write_masks(heads[shown], store, episodes, out / "masks.npz")
+        head, store = placed[shown]
+        write_masks(head, store, episodes, params.train.precision, out / "masks.npz")
         if stage == "floors":
             with atomic_path(out / "likeness.parquet") as temporary:
                 likeness(store, episodes).to_parquet(temporary, index=False)
         about = {"episodes": inputs.folds["digest"], "init": params.init, "image_size": params.image_size}
         write_json(out / "about.json", about)
-        speed = seconds * 1000 / max(1, len(episodes) * len(heads))
+        speed = seconds * 1000 / max(1, len(episodes) * len(subjects))
         write_json(out / "metrics.json", {"ms_per_episode": speed, **_flat(rows)})
         run.log_metrics({"ms_per_episode": speed, **_flat(rows)})
         for part in ("counts.parquet", "summary.json", "masks.npz"):

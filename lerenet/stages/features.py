@@ -15,7 +15,10 @@ from lerenet.stages.common import Inputs
 
 
 def run(key: str) -> None:
-    """Compute the features of every image, and of the base classes' views; write the manifest."""
+    """Compute the features of every image, and of the base classes' views; write the manifest.
+
+    With the turns of the shipped recipe; a recipe with others adds its own when it is trained.
+    """
     inputs = Inputs.load()
     params = inputs.params
     split, name = layout.parse_base(key)
@@ -23,9 +26,9 @@ def run(key: str) -> None:
     settings = {"views": params.views.model_dump(), "levels": params.levels, "image_size": params.image_size}
     with tracking.stage_run("features", key, out, params, settings=settings) as run:
         started = time.monotonic()
-        backbone = (
-            create_backbone(name, start_weights(params, key, True), params.levels).to(pick_device()).eval()
-        )
+        turns = params.recipes[params.ship.recipe].model.turned
+        start = start_weights(params, key, True)
+        backbone = create_backbone(name, start, params.levels, turns).to(pick_device()).eval()
         store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)
         known = [*inputs.split(split)["base"], *inputs.split(split)["validation"]]
         novel = inputs.split(split)["novel"]
