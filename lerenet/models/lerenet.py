@@ -14,7 +14,6 @@ from lerenet.models.mpe import MPE, prototype
 from lerenet.models.mpr import MPR
 from lerenet.params import ModelConfig
 
-
 DROPOUT = 0.1  # before the last convolution
 
 
@@ -31,6 +30,7 @@ class ChannelHead(Segmenter):
         self.grid = config.grid or (50 if self.authors else 25)
         given = sum(self.channels)
         self.width = config.width or (given if self.authors else 256)
+        self.dropout = DROPOUT if config.dropout is None else config.dropout
         keep = self.authors and given == self.width
         self.reduce = nn.Identity() if keep else nn.Sequential(nn.Conv2d(given, self.width, 1), nn.ReLU())
 
@@ -74,7 +74,7 @@ class PaperLERENet(ChannelHead):
             parts + maps,
             self.width,
             pairs,
-            DROPOUT if config.dropout is None else config.dropout,
+            self.dropout,
             two_channels=self.authors,
         )
 
@@ -129,7 +129,7 @@ class Baseline(ChannelHead):
             2 * self.width,
             self.width,
             1,
-            DROPOUT if config.dropout is None else config.dropout,
+            self.dropout,
             two_channels=self.authors,
         )
 

@@ -18,6 +18,7 @@ from lerenet.loading import load_network
 from lerenet.models import create_model
 from lerenet.models.backbones import Backbone, create_backbone
 from lerenet.models.base import Segmenter
+from lerenet.models.relations import LEVELS
 from lerenet.params import ModelConfig
 from lerenet.progress import progress
 from lerenet.recipes import cell_backbone
@@ -58,6 +59,9 @@ def run_floors(key: str) -> None:
     subjects: dict[str, Subject] = {}
     for floor, config in FLOORS.items():
         backbone = backbones[config.turned]
+        if config.turned > 1:
+            read = tuple(level for level in LEVELS if level in params.levels)
+            config = config.model_copy(update={"levels": read})
         channels = dict(zip(backbone.levels, backbone.channels, strict=True))
         subjects[floor] = create_model(config, channels, params.image_size), backbone
     _run("floors", key, layout.FLOORS / key, inputs, split, subjects, "matching")
