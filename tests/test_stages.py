@@ -70,7 +70,13 @@ def test_pretraining_never_sees_novel_or_validation_classes(ran: Path) -> None:
 def test_counts_cover_the_same_episodes_for_every_model(ran: Path) -> None:
     floors = pd.read_parquet(ran / layout.FLOORS / "fold0-efficientnet_lite0" / "counts.parquet")
     trained = pd.read_parquet(ran / layout.EVALUATE / CELL / "counts.parquet")
-    assert set(floors["model"]) == {"all_foreground", "all_background", "prototype", "matching", "matching_turned"}
+    assert set(floors["model"]) == {
+        "all_foreground",
+        "all_background",
+        "prototype",
+        "matching",
+        "matching_turned",
+    }
     for _, part in floors.groupby("model"):
         assert part["episode"].tolist() == trained["episode"].tolist()
     pixels = trained[["tp", "fp", "fn", "tn"]].sum(axis=1)
