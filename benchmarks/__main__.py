@@ -13,13 +13,14 @@ from lerenet.errors import LerenetError
 
 
 class What(StrEnum):
-    """What to measure; `schedule` is not among `all`: it takes as long as a training."""
+    """What to measure; `all` leaves out `schedule`, as long as a training, and `untrained`, which is no timing."""
 
     ALL = "all"
     TRAINING = "training"
     EVALUATION = "evaluation"
     QUERY = "query"
     SCHEDULE = "schedule"
+    UNTRAINED = "untrained"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -46,7 +47,7 @@ def run(
     """Compare our training, evaluation and queries with the plain ways, on the data of this folder."""
     import torch
 
-    from benchmarks import evaluation, query, schedule, training
+    from benchmarks import evaluation, query, schedule, training, untrained
     from benchmarks.project import Project
     from benchmarks.results import Report
 
@@ -62,6 +63,9 @@ def run(
         report.add(query.measure(project, repeats=2 if quick else 30))
     if what == What.SCHEDULE:
         report.add(schedule.measure(project, epochs, steps))
+    if what == What.UNTRAINED:
+        folds = ("fold0",) if quick else ("fold0", "fold1", "fold2")
+        report.add(untrained.measure([Project.load(name, recipe, backbone, init) for name in folds]))
     report.write(out / f"{what}.json")
 
 

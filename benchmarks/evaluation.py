@@ -63,7 +63,7 @@ def measure(project: Project, rounds: int, count: int) -> Section:
 
 
 def _cached(subject: Subject) -> None:
-    score(subject.head, subject.store, subject.episodes, DEVICE)
+    score(subject.head, subject.store, subject.episodes, DEVICE, subject.project.settings.precision)
 
 
 def _fresh(subject: Subject) -> None:
@@ -73,7 +73,7 @@ def _fresh(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(subject.backbone, rows, project.params, layout.DATA, Path(folder))
         store.ensure(sorted(set(rows["cls"])))
-        score(subject.head, store, episodes, DEVICE)
+        score(subject.head, store, episodes, DEVICE, project.settings.precision)
 
 
 @torch.inference_mode()

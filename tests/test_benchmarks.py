@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import query, training
+from benchmarks import query, training, untrained
 from benchmarks.__main__ import app
 from benchmarks.results import Row, ratio
 from lerenet.errors import ParamsError
@@ -104,3 +104,10 @@ def test_a_row_shows_median_and_range() -> None:
     assert Row("a", "ms", (3.0, 1.0, 200.0)).cells() == ("a", "3", "1 to 200", "ms")
     assert Row("a", "ms", (3.0,), "once").cells() == ("a", "3", "", "ms, once")
     assert ratio("b", [6.0, 8.0], [2.0, 4.0]).values == (3.0, 2.0)
+
+
+def test_untrained_scores_every_variant_on_the_base_classes() -> None:
+    (section,) = run("untrained")["sections"]
+    assert [row["name"] for row in section["rows"]] == list(untrained.readable((1, 2)))
+    assert "matching, level 3 alone" not in untrained.readable((1, 2))
+    assert all(0 <= value <= 100 for row in section["rows"] for value in row["values"])

@@ -1,0 +1,84 @@
+"""What descriptors can do before anything is trained, on the base classes of each fold.
+
+This is where the default's levels, turns and grid were chosen: on episodes of the classes that a fold
+may learn from, never on its test classes (docs/experiments.md).
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.project import DEVICE, Project
+from benchmarks.results import Row, Section
+from lerenet import layout
+from lerenet.data.folds import Split, make_episodes
+from lerenet.features import FeatureStore
+from lerenet.metrics import miou
+from lerenet.models.backbones import create_backbone
+from lerenet.params import ModelConfig
+from lerenet.progress import progress
+from lerenet.scoring import score
+
+JOINED = (2, 3, 4)
+VARIANTS = {
+    "matching, levels 2 and 3: the floor": ModelConfig(name="matching"),
+    "matching, level 2 alone": ModelConfig(name="matching", levels=(2,)),
+    "matching, level 3 alone": ModelConfig(name="matching", levels=(3,)),
+    "matching, level 4 alone": ModelConfig(name="matching", levels=(4,)),
+    "matching, levels 2 to 4": ModelConfig(name="matching", levels=JOINED),
+    "matching, levels 2 and 3, 2 turns": ModelConfig(name="matching", turns=2),
+    "matching, levels 2 and 3, 4 turns": ModelConfig(name="matching", turns=4),
+    "matching, levels 2 to 4, 4 turns": ModelConfig(name="matching", levels=JOINED, turns=4),
+    "matching, levels 1 to 4, 4 turns": ModelConfig(name="matching", levels=(1, *JOINED), turns=4),
+    "matching, levels 2 to 4, 4 turns, grid 13": ModelConfig(
+        name="matching", levels=JOINED, turns=4, grid=13
+    ),
+    "matching, levels 2 to 4, 4 turns, grid 50": ModelConfig(
+        name="matching", levels=JOINED, turns=4, grid=50
+    ),
+    "LERENet's default, untrained": ModelConfig(levels=JOINED),
+}
+
+
+def measure(projects: list[Project]) -> Section:
+    """mIoU of every variant on the base classes of every fold, 1-shot, groups apart."""
+    folds = ", ".join(project.fold for project in projects)
+    rows, variants = [], readable(projects[0].params.levels)
+    with progress("untrained", len(variants) * len(projects)) as tick:
+        for name, config in variants.items():
+            values = []
+            for project in projects:
+                values.append(_miou(project, config))
+                tick(1, name)
+            each = ", ".join(f"{value:.1f}" for value in values)
+            rows.append(Row(name, "mIoU", tuple(values), f"{each} ({folds})"))
+    return Section("Without training, on the base classes of each fold", rows, ["1-shot, groups apart"])
+
+
+def readable(cached: tuple[int, ...]) -> dict[str, ModelConfig]:
+    """The variants, reading only the levels that the settings cache; those with none of theirs are left out."""
+    found = {}
+    for name, config in VARIANTS.items():
+        levels = tuple(level for level in config.levels or (2, 3) if level in cached)
+        if levels:
+            found[name] = config.model_copy(update={"levels": levels})
+    return found
+
+
+def _miou(project: Project, config: ModelConfig) -> float:
+    params, split = project.params, project.split
+    backbone = create_backbone(project.backbone, project.init, params.levels, config.turned).eval()
+    known = sorted([*split["base"], *split["validation"]])
+    store = FeatureStore(backbone, project.catalog, params, layout.DATA)
+    store.ensure(known)
+    head = project.new_head(config, backbone)
+    return miou(score(head, store, base_episodes(project, known), DEVICE, project.settings.precision))
+
+
+def base_episodes(project: Project, known: list[str]) -> pd.DataFrame:
+    """Frozen 1-shot episodes of the classes that a fold may learn from."""
+    params = project.params
+    all_held: Split = {"base": [], "validation": known, "novel": []}
+    settings = params.episodes.model_copy(update={"shots": (1,)})
+    rows = make_episodes(project.catalog, {project.fold: all_held}, settings, params.seed)
+    return rows[rows["kind"] == "defect"].reset_index(drop=True)
