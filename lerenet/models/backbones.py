@@ -71,14 +71,12 @@ class Backbone(nn.Module):
         if self.turns == 1:
             found: list[Tensor] = self.body(images)
             return found
-        quarters = range(0, 4, 4 // self.turns)  # of a turn
-        levels = self.body(torch.cat([turn(images, k) for k in quarters]))
-        return [
-            torch.stack(
-                [turn(part, -k) for part, k in zip(level.chunk(self.turns), quarters, strict=True)]
-            ).mean(0)
-            for level in levels
-        ]
+        sums: list[Tensor] = []
+        for quarters in range(0, 4, 4 // self.turns):  # one after the other: faster on a CPU than one batch
+            turned = turn(images, quarters).contiguous(memory_format=torch.channels_last)
+            levels = [turn(level.float(), -quarters) for level in self.body(turned)]
+            sums = [a + b for a, b in zip(sums, levels, strict=True)] if sums else levels
+        return [level / self.turns for level in sums]
 
     def cut(self, levels: Sequence[int]) -> Backbone:
         """The same weights, only as deep as ``levels`` (some of this backbone's) need."""
