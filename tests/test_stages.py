@@ -11,6 +11,7 @@ import torch
 from lerenet import layout
 from lerenet.errors import ParamsError, TrainingError
 from lerenet.files import read_json
+from lerenet.metrics import miou
 from tests.pipeline import make_project
 
 CELL = "fold0-efficientnet_lite0-lerenet-1-0"
@@ -105,9 +106,12 @@ def test_the_saved_model_gives_the_scores_that_were_written(
     network = load_network(layout.TRAIN / CELL / "model").network
     store = FeatureStore(network.backbone, inputs.catalog, inputs.params, layout.DATA)
     store.ensure(inputs.split("fold0")["novel"])
-    counts = score_heads({"lerenet": (network.head, store)}, inputs.chosen("fold0", "test"), "fp32")
+    subject, episodes = {"lerenet": (network.head, store)}, inputs.chosen("fold0", "test")
+    counts = score_heads(subject, episodes, inputs.params.train.precision)
     written = pd.read_parquet(layout.EVALUATE / CELL / "counts.parquet")
     assert (counts[["tp", "fp", "fn", "tn"]] == written[["tp", "fp", "fn", "tn"]]).all().all()
+    other = score_heads(subject, episodes, "fp32" if inputs.params.train.precision == "bf16" else "bf16")
+    assert miou(other) == pytest.approx(miou(counts), abs=0.3)  # points
 
 
 def trained(
