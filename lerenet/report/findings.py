@@ -1,4 +1,4 @@
-"""Each trained model against matching, the floor that needs no training, on the same episodes."""
+"""Each trained model against the matchers that need no training, on the same episodes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 from lerenet.params import Params
 from lerenet.report.intervals import Gain, gain_over
-from lerenet.report.load import FOLD_NAMES, Loaded, Model
+from lerenet.report.load import FLOORS, FOLD_NAMES, Loaded, Model
+
+MATCHERS = ("matching", "matching_turned")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One model against the untrained matching, paired on the same episodes."""
+    """One model against a matcher that needs no training, paired on the same episodes."""
 
     model: Model
+    floor: Model
     shots: int
     gain: Gain
 
@@ -31,10 +34,11 @@ class Finding:
         where = f"{self.gain.challenger:.1f} against {self.gain.champion:.1f} mIoU"
         bounds = f"{self.gain.low:+.1f} to {self.gain.high:+.1f}"
         interval = f"{100 * self.gain.confidence:.0f} % interval of the difference {bounds}"
+        floor = self.floor.label.replace("Matching", "matching").replace(", 4 turns", " with 4 turns")
         said = {
-            "above": f"is {point} above matching, which needs no training",
-            "below": f"is {point} below matching, which needs no training: the training does harm here",
-            "undecided": "can't be told apart from matching, which needs no training",
+            "above": f"is {point} above {floor}, which needs no training",
+            "below": f"is {point} below {floor}, which needs no training: the training does harm here",
+            "undecided": f"can't be told apart from {floor}, which needs no training",
         }[self.verdict]
         folds = (
             "" if self.gain.folds == len(FOLD_NAMES) else f", {self.gain.folds} of {len(FOLD_NAMES)} folds"
@@ -44,21 +48,13 @@ class Finding:
 
 
 def findings(loaded: Loaded, params: Params, shots: int | None = None) -> list[Finding]:
-    """Each trained model against matching with the same backbone, on the folds that both have."""
+    """Each trained model against the matchers with the same backbone, on the folds that both have."""
     found = []
+    labels = [FLOORS[name] for name in MATCHERS]
     for model in (m for m in loaded.models if not m.floor):
-        floor = next(
-            (m for m in loaded.models if m.floor and m.label == "Matching" and m.backbone == model.backbone),
-            None,
-        )
+        floors = [m for m in loaded.models if m.label in labels and m.backbone == model.backbone]
         for k in loaded.shots if shots is None else [shots]:
-            if floor is None:
-                continue
-            finding = _finding(loaded, model, floor, k, params)
-            found += [finding] if finding else []
+            for floor in floors:
+                gain = gain_over(loaded, floor, model, k, params)
+                found += [] if gain is None else [Finding(model, floor, k, gain)]
     return found
-
-
-def _finding(loaded: Loaded, model: Model, floor: Model, shots: int, params: Params) -> Finding | None:
-    gain = gain_over(loaded, floor, model, shots, params)
-    return None if gain is None else Finding(model, shots, gain)

@@ -255,7 +255,7 @@ def metrics(main: dict[int, list[MainRow]], clean: list[CleanRow], found: list[F
         flat |= {f"{key}.false_share": each.false_share, f"{key}.images_clean_share": each.images_clean_share}
     for finding in found:
         gain = finding.gain
-        key = f"{finding.model.id}.{finding.shots}shot.gain_over_matching"
+        key = f"{finding.model.id}.{finding.shots}shot.gain_over_{finding.floor.id}"
         flat |= _flat(key, Score(gain.gain, gain.low, gain.high))
     return {key: round(value, 6) for key, value in flat.items()}
 
