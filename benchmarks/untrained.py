@@ -15,11 +15,12 @@ from lerenet.data.folds import Split, make_episodes
 from lerenet.features import FeatureStore
 from lerenet.metrics import miou
 from lerenet.models.backbones import create_backbone
+from lerenet.models.matching import LEVELS as MATCHED
+from lerenet.models.relations import LEVELS as JOINED
 from lerenet.params import ModelConfig
 from lerenet.progress import progress
 from lerenet.scoring import score
 
-JOINED = (2, 3, 4)
 VARIANTS = {
     "matching, levels 2 and 3: the floor": ModelConfig(name="matching"),
     "matching, level 2 alone": ModelConfig(name="matching", levels=(2,)),
@@ -43,12 +44,13 @@ VARIANTS = {
 def measure(projects: list[Project]) -> Section:
     """mIoU of every variant on the base classes of every fold, 1-shot, groups apart."""
     folds = ", ".join(project.fold for project in projects)
+    episodes = {project.fold: base_episodes(project) for project in projects}
     rows, variants = [], readable(projects[0].params.levels)
     with progress("untrained", len(variants) * len(projects)) as tick:
         for name, config in variants.items():
             values = []
             for project in projects:
-                values.append(_miou(project, config))
+                values.append(_miou(project, config, episodes[project.fold]))
                 tick(1, name)
             each = ", ".join(f"{value:.1f}" for value in values)
             rows.append(Row(name, "mIoU", tuple(values), f"{each} ({folds})"))
@@ -59,25 +61,25 @@ def readable(cached: tuple[int, ...]) -> dict[str, ModelConfig]:
     """The variants, reading only the levels that the settings cache; those with none of theirs are left out."""
     found = {}
     for name, config in VARIANTS.items():
-        levels = tuple(level for level in config.levels or (2, 3) if level in cached)
+        levels = tuple(level for level in config.levels or MATCHED if level in cached)
         if levels:
             found[name] = config.model_copy(update={"levels": levels})
     return found
 
 
-def _miou(project: Project, config: ModelConfig) -> float:
-    params, split = project.params, project.split
-    backbone = create_backbone(project.backbone, project.init, params.levels, config.turned).eval()
-    known = sorted([*split["base"], *split["validation"]])
-    store = FeatureStore(backbone, project.catalog, params, layout.DATA)
-    store.ensure(known)
-    head = project.new_head(config, backbone)
-    return miou(score(head, store, base_episodes(project, known), DEVICE, project.settings.precision))
-
-
-def base_episodes(project: Project, known: list[str]) -> pd.DataFrame:
-    """Frozen 1-shot episodes of the classes that a fold may learn from."""
+def _miou(project: Project, config: ModelConfig, episodes: pd.DataFrame) -> float:
     params = project.params
+    backbone = create_backbone(project.backbone, project.init, params.levels, config.turned).eval()
+    store = FeatureStore(backbone, project.catalog, params, layout.DATA)
+    store.ensure(sorted(set(episodes["cls"])))
+    head = project.new_head(config, backbone)
+    return miou(score(head, store, episodes, DEVICE, project.settings.precision))
+
+
+def base_episodes(project: Project) -> pd.DataFrame:
+    """Frozen 1-shot episodes of the classes that a fold may learn from."""
+    params, split = project.params, project.split
+    known = sorted([*split["base"], *split["validation"]])
     all_held: Split = {"base": [], "validation": known, "novel": []}
     settings = params.episodes.model_copy(update={"shots": (1,)})
     rows = make_episodes(project.catalog, {project.fold: all_held}, settings, params.seed)

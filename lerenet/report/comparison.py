@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 
 from lerenet.params import Params, TableSettings
+from lerenet.report.findings import MATCHERS
 from lerenet.report.intervals import Gain, gain_over
-from lerenet.report.load import Loaded, Model
+from lerenet.report.load import FLOORS, Loaded, Model
 from lerenet.report.paper import PrintedRow, printed
 from lerenet.report.schedule import Schedule, schedule
 from lerenet.report.tables import CleanRow, MainRow, clean_rows, main_rows, of_its_shots
@@ -25,10 +26,8 @@ METHODS = {  # of Table 3 and 6
     6: {"lerenet": "pretrained on the base classes", "no_pretraining": "not pretrained"},
 }
 OWN = ("LERENet", "Baseline")  # of the paper's Tables 2 and 4; the others' rows are below, whole
-ANY_BACKBONE, FLOORS = (
-    "all_foreground",
-    ("Prototype", "Matching", "Matching, 4 turns"),
-)  # what stands above each table
+ANY_BACKBONE = "all_foreground"  # what stands above each table, with the floors of its backbones
+BESIDE = tuple(FLOORS[name] for name in ("prototype", *MATCHERS))
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def _models(number: int, name: str, loaded: Loaded, params: Params, shots: int) 
         and not loaded.counts_of(model.id, shots).empty
     ]
     backbones = {model.backbone for model in trained}
-    beside = [m for m in loaded.models if m.label in FLOORS and m.backbone in backbones]
+    beside = [m for m in loaded.models if m.label in BESIDE and m.backbone in backbones]
     floors = [m for m in loaded.models if m.id == ANY_BACKBONE or m in beside]
     order = {recipe: place for place, recipe in enumerate(tables[name].recipes)}
     return [*floors, *sorted(trained, key=lambda m: (m.backbone, order[m.recipe]))]

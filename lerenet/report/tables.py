@@ -189,15 +189,13 @@ def clean_rows(loaded: Loaded) -> list[CleanRow]:
     rows = []
     for shots in loaded.shots:
         for model in loaded.models:
-            row = _clean_row(loaded.scores, model, shots)
+            row = _clean_row(loaded, model, shots)
             rows += [row] if row else []
     return rows
 
 
-def _clean_row(scores: pd.DataFrame, model: Model, shots: int) -> CleanRow | None:
-    wanted = scores[
-        (scores["model_id"] == model.id) & (scores["shots"] == shots) & (scores["protocol"] == "groups")
-    ]
+def _clean_row(loaded: Loaded, model: Model, shots: int) -> CleanRow | None:
+    wanted = _rows_of(loaded, model, shots, "groups")
     known = [
         (str(row["split"]), row["clean"])
         for row in wanted[["split", "clean"]].to_dict("records")
