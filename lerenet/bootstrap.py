@@ -52,7 +52,9 @@ class PairedGain:
 
 
 @dataclass(frozen=True)
-class _Stratum:
+class Stratum:
+    """One class of one split: what is resampled together."""
+
     split: str
     cls: str
     sums: Array  # (query images, models, 4)
@@ -78,13 +80,13 @@ def paired_bootstrap(
     Raises:
         PromotionError: when the two tables hold different episodes, or nothing.
     """
-    first, second = _defects(champion), _defects(challenger)
+    first, second = defects(champion), defects(challenger)
     _require_same(first, second)
-    strata = _strata([first, second])
+    strata = stratify([first, second])
     miou, fb = _resampled(strata, draws, seed)
     at_miou, at_fb, per_class = _scores(strata)
-    low, high = _percentiles(miou[:, 1] - miou[:, 0], confidence)
-    fb_low, fb_high = _percentiles(fb[:, 1] - fb[:, 0], confidence)
+    low, high = percentiles(miou[:, 1] - miou[:, 0], confidence)
+    fb_low, fb_high = percentiles(fb[:, 1] - fb[:, 0], confidence)
     return PairedGain(
         gain=float(at_miou[1] - at_miou[0]),
         low=low,
@@ -119,11 +121,11 @@ def interval(
     Raises:
         PromotionError: when the table holds no episode with a defect.
     """
-    strata = _strata([_defects(counts)])
+    strata = stratify([defects(counts)])
     miou, fb = _resampled(strata, draws, seed)
     at_miou, at_fb, _ = _scores(strata)
-    low, high = _percentiles(miou[:, 0], confidence)
-    fb_low, fb_high = _percentiles(fb[:, 0], confidence)
+    low, high = percentiles(miou[:, 0], confidence)
+    fb_low, fb_high = percentiles(fb[:, 0], confidence)
     return {
         "miou": float(at_miou[0]),
         "miou_low": low,
@@ -134,7 +136,12 @@ def interval(
     }
 
 
-def _defects(counts: pd.DataFrame) -> pd.DataFrame:
+def defects(counts: pd.DataFrame) -> pd.DataFrame:
+    """The rows of episodes with a defect in the query, by episode.
+
+    Raises:
+        PromotionError: there is none, or an episode is counted twice.
+    """
     rows = counts[counts["kind"] == "defect"] if "kind" in counts else counts
     if rows.empty:
         raise PromotionError("the counts hold no episode with a defect", "run `dvc repro` to evaluate")
@@ -152,7 +159,7 @@ def _require_same(first: pd.DataFrame, second: pd.DataFrame) -> None:
         )
 
 
-def _strata(tables: Sequence[pd.DataFrame]) -> list[_Stratum]:
+def stratify(tables: Sequence[pd.DataFrame]) -> list[Stratum]:
     """Counts summed over each query image, for each (split, class); all tables in one order."""
     keys = tables[0][["split", "cls", "query"]]
     counts = np.stack([table[COUNTS].to_numpy(np.float64) for table in tables], axis=1)  # (n, models, 4)
@@ -162,22 +169,22 @@ def _strata(tables: Sequence[pd.DataFrame]) -> list[_Stratum]:
         _, cluster = np.unique(keys["query"].to_numpy()[rows].astype(str), return_inverse=True)
         sums = np.zeros((int(cluster.max()) + 1, *counts.shape[1:]))
         np.add.at(sums, cluster, counts[rows])
-        strata.append(_Stratum(str(split), str(cls), sums))
+        strata.append(Stratum(str(split), str(cls), sums))
     return strata
 
 
-def _resampled(strata: Sequence[_Stratum], draws: int, seed: int) -> tuple[Array, Array]:
+def _resampled(strata: Sequence[Stratum], draws: int, seed: int) -> tuple[Array, Array]:
     """mIoU and FB-IoU of each draw and model, both (draws, models)."""
     rng = np.random.default_rng(seed)
     totals = []  # (draws, models, 4) for each stratum
     for stratum in strata:
         flat = stratum.sums.reshape(len(stratum.sums), -1)
-        parts = [weights @ flat for weights in _weights(rng, len(flat), draws)]
+        parts = [weights @ flat for weights in resample_weights(rng, len(flat), draws)]
         totals.append(np.concatenate(parts).reshape(draws, *stratum.sums.shape[1:]))
-    return _combine(strata, totals)[:2]
+    return combine(strata, totals)[:2]
 
 
-def _weights(rng: np.random.Generator, clusters: int, draws: int) -> Iterator[Array]:
+def resample_weights(rng: np.random.Generator, clusters: int, draws: int) -> Iterator[Array]:
     """How often each cluster is drawn, (some of the draws, clusters); rows sum to ``clusters``."""
     step = max(1, CHUNK // clusters)
     for first in range(0, draws, step):
@@ -185,13 +192,13 @@ def _weights(rng: np.random.Generator, clusters: int, draws: int) -> Iterator[Ar
         yield rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size).astype(np.float64)
 
 
-def _scores(strata: Sequence[_Stratum]) -> tuple[Array, Array, dict[str, Array]]:
+def _scores(strata: Sequence[Stratum]) -> tuple[Array, Array, dict[str, Array]]:
     """The scores without resampling: mIoU (models,), FB-IoU (models,), IoU of each class (models,)."""
-    miou, fb, classes = _combine(strata, [stratum.sums.sum(axis=0)[None] for stratum in strata])
+    miou, fb, classes = combine(strata, [stratum.sums.sum(axis=0)[None] for stratum in strata])
     return miou[0], fb[0], {cls: values[0] for cls, values in classes.items()}
 
 
-def _combine(strata: Sequence[_Stratum], totals: Sequence[Array]) -> tuple[Array, Array, dict[str, Array]]:
+def combine(strata: Sequence[Stratum], totals: Sequence[Array]) -> tuple[Array, Array, dict[str, Array]]:
     """From counts (draws, models, 4) a stratum to mIoU: mean over a split's classes, then over splits."""
     miou, fb = [], []
     classes: dict[str, Array] = {}
@@ -211,7 +218,8 @@ def _iou(counts: Array, hit: int) -> Array:
     return 100.0 * np.divide(counts[..., hit], union, out=np.zeros_like(union), where=union > 0)
 
 
-def _percentiles(values: Array, confidence: float) -> tuple[float, float]:
+def percentiles(values: Array, confidence: float) -> tuple[float, float]:
+    """The bounds between which ``confidence`` (0 to 1) of ``values`` lie, the tails being equal."""
     tail = 50.0 * (1 - confidence)
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)

@@ -22,7 +22,7 @@ from lerenet.features import FeatureStore
 from lerenet.files import read_json
 from lerenet.loading import load_network
 from lerenet.metrics import class_iou, clean_scores
-from lerenet.models.base import Segmenter, weighted_mean
+from lerenet.models.base import Segmenter, masks_to_grid, weighted_mean
 from lerenet.params import Params
 from lerenet.scoring import predict_batch, score
 
@@ -105,8 +105,8 @@ def _defect_means(store: FeatureStore, names: list[str], levels: Sequence[int]) 
     masks = store.masks(shots)  # (B, H, W)
     means = []
     for level in store.features(shots, levels):  # (B, c, h, w)
-        shares = F.interpolate(masks[:, None].float(), size=level.shape[-2:], mode="area")  # (B, 1, h, w)
-        means.append(weighted_mean(level.float().flatten(2), shares.flatten(1)))
+        shares = masks_to_grid(masks[:, None], level.shape[-1])  # (B, 1, h, w)
+        means.append(weighted_mean(level.flatten(2), shares.flatten(1)))
     return means
 
 

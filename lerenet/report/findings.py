@@ -37,7 +37,7 @@ class Finding:
         floor = self.floor.label.replace("Matching", "matching").replace(", 4 turns", " with 4 turns")
         said = {
             "above": f"is {point} above {floor}, which needs no training",
-            "below": f"is {point} below {floor}, which needs no training: the training does harm here",
+            "below": f"is {point} below {floor}, which needs no training: nothing was gained by training it",
             "undecided": f"can't be told apart from {floor}, which needs no training",
         }[self.verdict]
         folds = (

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lerenet.bootstrap import _combine, _defects, _percentiles, _strata, _weights
+from lerenet.bootstrap import combine, defects, percentiles, resample_weights, stratify
 from lerenet.params import Params
 from lerenet.report.load import Loaded, Model
 
@@ -76,14 +76,14 @@ def resample(counts: pd.DataFrame, params: Params) -> Draws:
     values: list[tuple[Array, Array]] = []  # mIoU and FB-IoU of each fold
     drawn: list[tuple[Array, Array]] = []
     for _, fold in counts.groupby("split", sort=True):
-        strata = _strata([_defects(rows) for _, rows in fold.groupby("seed", sort=True)])
+        strata = stratify([defects(rows) for _, rows in fold.groupby("seed", sort=True)])
         totals = []
         for stratum in strata:
             flat = stratum.sums.reshape(len(stratum.sums), -1)
-            parts = [weights @ flat for weights in _weights(rng, len(flat), params.gate.draws)]
+            parts = [weights @ flat for weights in resample_weights(rng, len(flat), params.gate.draws)]
             totals.append(np.concatenate(parts).reshape(-1, *stratum.sums.shape[1:]))
         for kept, sums in ((drawn, totals), (values, [stratum.sums.sum(0)[None] for stratum in strata])):
-            miou, fb, _ = _combine(strata, sums)  # (draws or 1, seeds)
+            miou, fb, _ = combine(strata, sums)  # (draws or 1, seeds)
             kept.append((miou.mean(1), fb.mean(1)))
     (miou, fb), (miou_draws, fb_draws) = np.mean(values, axis=0), np.mean(drawn, axis=0)
     return Draws(float(miou[0]), float(fb[0]), miou_draws, fb_draws)
@@ -91,7 +91,7 @@ def resample(counts: pd.DataFrame, params: Params) -> Draws:
 
 def bounds(draws: Array, params: Params) -> Interval:
     """The percentile interval of ``gate.confidence``."""
-    return Interval(*_percentiles(draws, params.gate.confidence))
+    return Interval(*percentiles(draws, params.gate.confidence))
 
 
 def class_intervals(counts: pd.DataFrame, params: Params) -> dict[str, tuple[float, float, float]]:

@@ -22,7 +22,7 @@ def results(loaded: Loaded, params: Params) -> str:
         "# Results",
         "Written by `lerenet results` from the last `dvc repro`. Don't edit: run it again.",
         _table(("Run", ""), [(name, f"`{value}`") for name, value in facts(loaded, params).items()]),
-        *(f"- {finding.sentence}" for finding in findings(loaded, params)),
+        *_findings(loaded, params),
         f"Scores are points of IoU (0 to 100) with {level} intervals from resampling the episodes "
         f"({params.gate.draws:,} draws, seed {params.seed}). [protocol.md](protocol.md) defines them.",
     ]
@@ -38,6 +38,19 @@ def results(loaded: Loaded, params: Params) -> str:
             parts += [f"## {section.title}, {shots}-shot", _section(rows, section.printed[shots])]
     parts += ["## Clean queries", _clean(loaded), "## Wall time", _times(loaded)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _findings(loaded: Loaded, params: Params) -> list[str]:
+    """Sentences for the recipe that ships, one table for the others."""
+    found = findings(loaded, params)
+    shipped = [f"- {one.sentence}" for one in found if one.model.recipe == params.ship.recipe]
+    rows = [
+        (one.model.id, str(one.shots), one.floor.label, _gain(one.gain), str(one.gain.folds))
+        for one in found
+        if one.model.recipe != params.ship.recipe
+    ]
+    head = ("trained", "shots", "against, without training", "difference, mIoU", "folds")
+    return ["\n".join(shipped), _table(head, rows) if rows else ""]
 
 
 def _cell(text: str) -> str:
