@@ -305,6 +305,18 @@ def test_a_table_shows_when_its_cells_are_there(
     ]
 
 
+def test_what_ships_has_sentences_and_the_others_a_table(tmp_path: Path) -> None:
+    root = make_artifacts(tmp_path / "artifacts", recipes=("lerenet", "mpr"), queries=3)
+    before, after = results_text(root, PARAMS).split("| trained | shots |")
+    assert "- With 1 support image, lerenet " in before
+    assert "mpr" not in before
+    rows = [line for line in after.splitlines() if line.startswith("| mpr | ")]
+    for finding in findings(load(root, PARAMS), PARAMS):
+        if finding.model.id == "mpr":
+            wanted = f"| mpr | {finding.shots} | {finding.floor.label} | {finding.gain.gain:+.1f} ("
+            assert any(row.startswith(wanted) for row in rows)
+
+
 def test_the_page_has_the_tables_that_are_there(tmp_path: Path) -> None:
     recipes = ("lerenet", "baseline", "mpr")
     root = make_artifacts(tmp_path / "artifacts", folds=("fold1",), recipes=recipes, queries=3)
