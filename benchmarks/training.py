@@ -118,6 +118,7 @@ class Plain:
         """Episodes a second, after a few steps that are not counted."""
         head = self.project.new_head(self.model, self.start).train()
         backbone = copy.deepcopy(self.start).cut(head.levels).train(self.trained)
+        backbone.turns = self.model.turned  # the contender's own, not those of the recipe beside it
         optimizer = self._optimizer(head, backbone)
         loss = create_loss(self.project.settings.loss)
         began = 0.0

@@ -1,7 +1,7 @@
 """What descriptors can do before anything is trained, on the base classes of each fold.
 
-This is where the default's levels, turns and grid were chosen: on episodes of the classes that a fold
-may learn from, never on its test classes (docs/experiments.md).
+The default's levels, turns and grid are one choice for all folds, and every class is a base class in two
+of them: docs/experiments.md says what that means for its scores.
 """
 
 from __future__ import annotations
