@@ -41,7 +41,7 @@ class Subject:
 
 def measure(project: Project, rounds: int, count: int) -> Section:
     """Score ``count`` 1-shot test episodes each way, ``rounds`` times."""
-    backbone = project.new_backbone()
+    backbone = project.new_backbone(project.model)
     head = project.new_head(project.model, backbone).eval()
     store = project.store(backbone, project.split["novel"], views=False, pictures=True)
     known = project.chosen("test", min(project.params.episodes.shots))

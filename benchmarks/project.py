@@ -70,9 +70,9 @@ class Project:
         rows = rows[(rows["kind"] == "defect") & (rows["shots"] == shots)]
         return rows.reset_index(drop=True)
 
-    def new_backbone(self) -> Backbone:
-        """The backbone with its initial weights, in eval mode."""
-        return create_backbone(self.backbone, self.init, self.params.levels, self.model.turned).eval()
+    def new_backbone(self, model: ModelConfig) -> Backbone:
+        """The backbone with its initial weights and the turns that ``model`` reads, in eval mode."""
+        return create_backbone(self.backbone, self.init, self.params.levels, model.turned).eval()
 
     def new_head(self, model: ModelConfig, backbone: Backbone) -> Segmenter:
         """A head on that backbone, with the same initial weights every time."""

@@ -43,7 +43,7 @@ NOTES = [
 def measure(project: Project, rounds: int, steps: int) -> Section:
     """Each round runs every contender for ``steps`` steps, so that all see the same load."""
     began = time.perf_counter()
-    backbone = project.new_backbone()
+    backbone = project.new_backbone(project.model)
     store = project.store(backbone, project.split["base"], views=True, pictures=True)
     filled = time.perf_counter() - began
     contenders = _contenders(project, store, backbone)
@@ -71,7 +71,7 @@ def _contenders(
     }
     two = project.sampler(TRAINED_BATCH, 0.0)
     for name, model in TRAINED.items():
-        found[name] = Plain(project, store, two, model, backbone, trained=True).run
+        found[name] = Plain(project, store, two, model, project.new_backbone(model), trained=True).run
     return found
 
 
@@ -118,7 +118,6 @@ class Plain:
         """Episodes a second, after a few steps that are not counted."""
         head = self.project.new_head(self.model, self.start).train()
         backbone = copy.deepcopy(self.start).cut(head.levels).train(self.trained)
-        backbone.turns = self.model.turned  # the contender's own, not those of the recipe beside it
         optimizer = self._optimizer(head, backbone)
         loss = create_loss(self.project.settings.loss)
         began = 0.0

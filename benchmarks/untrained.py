@@ -14,7 +14,6 @@ from lerenet import layout
 from lerenet.data.folds import Split, make_episodes
 from lerenet.features import FeatureStore
 from lerenet.metrics import miou
-from lerenet.models.backbones import create_backbone
 from lerenet.models.matching import LEVELS as MATCHED
 from lerenet.models.relations import LEVELS as JOINED
 from lerenet.params import ModelConfig
@@ -69,7 +68,7 @@ def readable(cached: tuple[int, ...]) -> dict[str, ModelConfig]:
 
 def _miou(project: Project, config: ModelConfig, episodes: pd.DataFrame) -> float:
     params = project.params
-    backbone = create_backbone(project.backbone, project.init, params.levels, config.turned).eval()
+    backbone = project.new_backbone(config)
     store = FeatureStore(backbone, project.catalog, params, layout.DATA)
     store.ensure(sorted(set(episodes["cls"])))
     head = project.new_head(config, backbone)

@@ -59,6 +59,12 @@ class Stratum:
     cls: str
     sums: Array  # (query images, models, 4)
 
+    @property
+    def total(self) -> Array:
+        """The counts without resampling, as one draw: (1, models, 4)."""
+        total: Array = self.sums.sum(axis=0)[None]
+        return total
+
 
 def paired_bootstrap(
     champion: pd.DataFrame,
@@ -175,16 +181,20 @@ def stratify(tables: Sequence[pd.DataFrame]) -> list[Stratum]:
 
 def _resampled(strata: Sequence[Stratum], draws: int, seed: int) -> tuple[Array, Array]:
     """mIoU and FB-IoU of each draw and model, both (draws, models)."""
-    rng = np.random.default_rng(seed)
-    totals = []  # (draws, models, 4) for each stratum
+    return combine(strata, draw_totals(strata, draws, np.random.default_rng(seed)))[:2]
+
+
+def draw_totals(strata: Sequence[Stratum], draws: int, rng: np.random.Generator) -> list[Array]:
+    """Query images drawn anew, the same for all models: counts (draws, models, 4) of each stratum."""
+    totals = []
     for stratum in strata:
         flat = stratum.sums.reshape(len(stratum.sums), -1)
-        parts = [weights @ flat for weights in resample_weights(rng, len(flat), draws)]
+        parts = [weights @ flat for weights in _weights(rng, len(flat), draws)]
         totals.append(np.concatenate(parts).reshape(draws, *stratum.sums.shape[1:]))
-    return combine(strata, totals)[:2]
+    return totals
 
 
-def resample_weights(rng: np.random.Generator, clusters: int, draws: int) -> Iterator[Array]:
+def _weights(rng: np.random.Generator, clusters: int, draws: int) -> Iterator[Array]:
     """How often each cluster is drawn, (some of the draws, clusters); rows sum to ``clusters``."""
     step = max(1, CHUNK // clusters)
     for first in range(0, draws, step):
@@ -194,7 +204,7 @@ def resample_weights(rng: np.random.Generator, clusters: int, draws: int) -> Ite
 
 def _scores(strata: Sequence[Stratum]) -> tuple[Array, Array, dict[str, Array]]:
     """The scores without resampling: mIoU (models,), FB-IoU (models,), IoU of each class (models,)."""
-    miou, fb, classes = combine(strata, [stratum.sums.sum(axis=0)[None] for stratum in strata])
+    miou, fb, classes = combine(strata, [stratum.total for stratum in strata])
     return miou[0], fb[0], {cls: values[0] for cls, values in classes.items()}
 
 

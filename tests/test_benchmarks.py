@@ -15,6 +15,7 @@ from benchmarks import query, training, untrained
 from benchmarks.__main__ import app
 from benchmarks.results import Row, ratio
 from lerenet.errors import ParamsError
+from lerenet.models.backbones import Backbone
 from lerenet.params import ModelConfig
 from tests.pipeline import make_project
 
@@ -58,6 +59,21 @@ def test_training_is_compared_with_both_plain_ways() -> None:
     assert names(section)[3:5] == [f"ours, over {name}" for name in speeds[1:]]
     values = [row["median"] for row in section["rows"]]
     assert values[3] == pytest.approx(values[0] / values[1])
+
+
+def test_a_trained_backbone_sees_an_image_as_often_as_its_own_head_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, set[int]] = {}
+    forward = Backbone.forward
+
+    def counted(self: Backbone, images: torch.Tensor) -> list[torch.Tensor]:
+        seen.setdefault("trained" if self.training else "frozen", set()).add(self.turns)
+        return forward(self, images)
+
+    monkeypatch.setattr(Backbone, "forward", counted)
+    run("training")
+    assert seen == {"frozen": {4}, "trained": {1}}
 
 
 def test_evaluation_is_compared_with_one_by_one() -> None:

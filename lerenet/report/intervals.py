@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lerenet.bootstrap import combine, defects, percentiles, resample_weights, stratify
+from lerenet.bootstrap import combine, defects, draw_totals, percentiles, stratify
 from lerenet.params import Params
 from lerenet.report.load import Loaded, Model
 
@@ -77,12 +77,8 @@ def resample(counts: pd.DataFrame, params: Params) -> Draws:
     drawn: list[tuple[Array, Array]] = []
     for _, fold in counts.groupby("split", sort=True):
         strata = stratify([defects(rows) for _, rows in fold.groupby("seed", sort=True)])
-        totals = []
-        for stratum in strata:
-            flat = stratum.sums.reshape(len(stratum.sums), -1)
-            parts = [weights @ flat for weights in resample_weights(rng, len(flat), params.gate.draws)]
-            totals.append(np.concatenate(parts).reshape(-1, *stratum.sums.shape[1:]))
-        for kept, sums in ((drawn, totals), (values, [stratum.sums.sum(0)[None] for stratum in strata])):
+        totals = draw_totals(strata, params.gate.draws, rng)
+        for kept, sums in ((drawn, totals), (values, [stratum.total for stratum in strata])):
             miou, fb, _ = combine(strata, sums)  # (draws or 1, seeds)
             kept.append((miou.mean(1), fb.mean(1)))
     (miou, fb), (miou_draws, fb_draws) = np.mean(values, axis=0), np.mean(drawn, axis=0)

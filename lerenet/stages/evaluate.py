@@ -29,9 +29,7 @@ FLOORS = {
     "all_background": ModelConfig(name="all_background"),
     "prototype": ModelConfig(name="prototype"),
     "matching": ModelConfig(name="matching"),
-    "matching_turned": ModelConfig(
-        name="matching", levels=(2, 3, 4), turns=4
-    ),  # what the default starts from
+    "matching_turned": ModelConfig(name="matching", levels=LEVELS, turns=4),  # what the default starts from
 }
 Subject = tuple[Segmenter, Backbone]
 
@@ -59,8 +57,8 @@ def run_floors(key: str) -> None:
     subjects: dict[str, Subject] = {}
     for floor, config in FLOORS.items():
         backbone = backbones[config.turned]
-        if config.turned > 1:
-            read = tuple(level for level in LEVELS if level in params.levels)
+        if config.levels:
+            read = tuple(level for level in config.levels if level in params.levels)
             config = config.model_copy(update={"levels": read})
         channels = dict(zip(backbone.levels, backbone.channels, strict=True))
         subjects[floor] = create_model(config, channels, params.image_size), backbone
