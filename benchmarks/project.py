@@ -72,7 +72,9 @@ class Project:
 
     def new_backbone(self, model: ModelConfig) -> Backbone:
         """The backbone with its initial weights and the turns that ``model`` reads, in eval mode."""
-        return create_backbone(self.backbone, self.init, self.params.levels, model.turned).eval()
+        return create_backbone(
+            self.backbone, self.init, self.params.levels, model.turned(self.backbone)
+        ).eval()
 
     def new_head(self, model: ModelConfig, backbone: Backbone) -> Segmenter:
         """A head on that backbone, with the same initial weights every time."""

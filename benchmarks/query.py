@@ -50,7 +50,7 @@ def measure(project: Project, repeats: int) -> Section:
 
 
 def _network(project: Project, name: str) -> Network:
-    whole = create_backbone(name, "random", project.params.levels, project.model.turned)
+    whole = create_backbone(name, "random", project.params.levels, project.model.turned(name))
     head = project.new_head(project.model, whole)
     return Network(whole.cut(head.levels), head).eval()
 

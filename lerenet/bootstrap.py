@@ -110,6 +110,11 @@ def paired_bootstrap(
     )
 
 
+def surely_better(before: pd.DataFrame, after: pd.DataFrame) -> bool:
+    """Whether the paired 95 % interval of the gain in mIoU lies above zero; both as in `paired_bootstrap`."""
+    return paired_bootstrap(before, after).low > 0
+
+
 def interval(
     counts: pd.DataFrame, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> dict[str, float]:

@@ -60,7 +60,8 @@ def load_network(folder: Path, sha256: str | None = None) -> LoadedNetwork:
         model = ModelConfig.model_validate(config["model"])
         levels = tuple(int(level) for level in config["levels"])
         size, threshold = int(config["image_size"]), float(config.get("threshold", 0.5))
-        backbone = create_backbone(str(config["backbone"]), "random", levels, model.turned)
+        name = str(config["backbone"])
+        backbone = create_backbone(name, "random", levels, model.turned(name))
         channels = dict(zip(backbone.levels, backbone.channels, strict=True))
         head = create_model(model, channels, size)
     except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -82,7 +83,7 @@ def matching_network(
         ModelError: the backbone's initial weights can't be found.
     """
     config = ModelConfig(name="matching", turns=4)
-    whole = create_backbone(backbone, init, LEVELS, config.turned)
+    whole = create_backbone(backbone, init, LEVELS, config.turned(backbone))
     channels = dict(zip(whole.levels, whole.channels, strict=True))
     head = create_model(config, channels, image_size)
     network = Network(whole.cut(head.levels), head).eval()

@@ -15,6 +15,7 @@ Fold = Literal["fold0", "fold1", "fold2"]
 Split = Literal["fold0", "fold1", "fold2", "all"]
 Level = Annotated[int, Field(ge=0, le=4)]
 Positive = Annotated[int, Field(ge=1)]
+LIGHT = ("efficientnet_lite0",)  # backbones of which several passes are cheap
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -49,10 +50,13 @@ class ModelConfig(Settings):
         None  # features are averaged over these turns of the image; None: the preset's
     )
 
-    @property
-    def turned(self) -> int:
-        """Turns of the image over which the backbone's features are averaged: 4 for LERENet's default, else 1."""
-        return self.turns or (4 if self.name == "lerenet" and self.preset == "default" else 1)
+    def turned(self, backbone: str) -> Literal[1, 2, 4]:
+        """Turns of the image over which the features of ``backbone`` are averaged.
+
+        4 for LERENet's default on a light backbone, of which four passes cost less than one of ResNet50's.
+        """
+        preset = self.name == "lerenet" and self.preset == "default"
+        return self.turns or (4 if preset and backbone in LIGHT else 1)
 
 
 class TrainSettings(Settings):

@@ -1,8 +1,8 @@
 """Backbone pretraining: supervised segmentation of a split's base classes, clean images included.
 
-The weights that leave this stage are those, the initial ones among them, whose features match best
-on the frozen validation episodes, whose classes this training never sees. So a pretraining that
-makes the features worse for unseen classes is seen and not used.
+The weights that leave this stage are those whose features match best on the frozen validation episodes,
+whose classes this training never sees, if they are surely better there than the initial ones (the
+paired interval of the difference lies above zero); else the initial ones.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lerenet.bootstrap import surely_better
 from lerenet.data.folds import Split
 from lerenet.data.views import Pixels, load_views
 from lerenet.device import autocast, pick_device, seed_step
@@ -55,12 +56,14 @@ class Segmentation(nn.Module):
         return logits
 
 
-def matching_score(backbone: Backbone, source: LiveSource, episodes: pd.DataFrame, params: Params) -> float:
-    """mIoU of training-free matching on the validation episodes, with the backbone as it is."""
+def matching_counts(
+    backbone: Backbone, source: LiveSource, episodes: pd.DataFrame, params: Params
+) -> pd.DataFrame:
+    """Counts of training-free matching on the validation episodes, with the backbone as it is."""
     source.refresh(backbone)
     channels = dict(zip(backbone.levels, backbone.channels, strict=True))
     head = create_model(ModelConfig(name="matching"), channels, params.image_size)
-    return miou(score(head, source, episodes, torch.device("cpu")))
+    return score(head, source, episodes, torch.device("cpu"))
 
 
 def _train_epoch(
@@ -139,7 +142,8 @@ def pretrain(
     backbone = create_backbone(name, params.init, params.levels).to(device)
     held = catalog[catalog["cls"].isin(split["validation"])]
     source = LiveSource(data, held, params)
-    best = initial = matching_score(backbone, source, episodes, params)
+    before = matching_counts(backbone, source, episodes, params)
+    best = initial = miou(before)
     curve, chosen, state = [{"epoch": 0, "loss": None, "miou_validation": initial}], 0, _copy(backbone)
     if params.pretrain.epochs:
         base = catalog[catalog["cls"].isin(split["base"])].sort_values("image")
@@ -153,9 +157,10 @@ def pretrain(
         with progress(f"pretrain {name}", len(samples) * params.pretrain.epochs) as tick:
             for epoch in range(1, params.pretrain.epochs + 1):
                 loss = _train_epoch(model, samples, optimizer, epoch, params, tick)
-                value = matching_score(backbone, source, episodes, params)
+                counts = matching_counts(backbone, source, episodes, params)
+                value = miou(counts)
                 curve.append({"epoch": epoch, "loss": loss, "miou_validation": value})
-                if value > best:
+                if value > best and surely_better(before, counts):
                     best, chosen, state = value, epoch, _copy(backbone)
     metrics = {"miou_validation_initial": initial, "miou_validation": best, "chosen_epoch": chosen}
     out.mkdir(parents=True, exist_ok=True)

@@ -19,4 +19,4 @@ def cell_backbone(params: Params, cell: Cell, project: Path = Path()) -> Backbon
     recipe = params.recipes[cell.recipe]
     start = start_weights(params, cell.base, recipe.pretrained)
     path = str(project / start) if start.endswith(".safetensors") else start
-    return create_backbone(cell.backbone, path, params.levels, recipe.model.turned).eval()
+    return create_backbone(cell.backbone, path, params.levels, recipe.model.turned(cell.backbone)).eval()

@@ -2,8 +2,10 @@
 
 Frozen backbone: features come from the cache, only the head is trained. With
 ``backbone_lr_scale`` > 0 the backbone is in the loop and trained at that share of the rate.
-The weights that leave a fold are those of the best epoch on its validation episodes; the shipping
-split trains on every class and stops at the length its folds found.
+The weights that leave a fold are those of the best epoch on its validation episodes among the epochs
+that are surely better there than the initial weights: the paired interval of the difference lies above
+zero, the same test that decides about a promotion. Where no epoch is, the initial weights stay. The
+shipping split trains on every class and stops at the length its folds found.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ import torch
 from torch import Tensor
 
 from lerenet import checkpoint
+from lerenet.bootstrap import surely_better
 from lerenet.data.episodes import Episode, EpisodeSampler
 from lerenet.device import autocast, seed_step
 from lerenet.errors import TrainingError
 from lerenet.features import FeatureStore, LiveSource
 from lerenet.files import require_space
-from lerenet.metrics import miou
+from lerenet.metrics import COUNTS, miou
 from lerenet.models.base import Segmenter
 from lerenet.models.losses import create_loss
 from lerenet.params import TrainSettings
@@ -63,6 +66,7 @@ class Trainer:
     tick: Callable[..., None] = lambda done=1, note=None: None
     history: list[Row] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
+    initial: Tensor | None = None  # counts of the initial weights, (validation episodes, 4)
 
     def __post_init__(self) -> None:
         self.trained = self.settings.backbone_lr_scale > 0
@@ -145,17 +149,26 @@ class Trainer:
         return support, masks, [level[size * shots :] for level in levels]
 
     def _record(self, epoch: int, loss: float | None, seconds: float) -> None:
-        """Score ``epoch`` finished epochs on the validation episodes; keep the weights if they are the best."""
+        """Score ``epoch`` finished epochs on the validation episodes; keep the weights if they are elected."""
         value = None
         if self.validation is not None:
             precision = self.settings.precision
-            value = miou(score(self.head, self._source(), self.validation, self.device, precision))
-            if value > self.best.get("miou", -1.0):
+            counts = score(self.head, self._source(), self.validation, self.device, precision)
+            value = miou(counts)
+            if value > self.best.get("miou", -1.0) and self._beats_initial(counts):
                 self.best = {"epoch": epoch, "miou": value, "weights": self._weights()}
         row: Row = {"epoch": epoch, "step": epoch * self.steps, "loss": loss, "miou_validation": value}
         row |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds}
         self.history.append(row)
         self.on_epoch(row)
+
+    def _beats_initial(self, counts: pd.DataFrame) -> bool:
+        if self.initial is None:
+            self.initial = torch.from_numpy(counts[COUNTS].to_numpy("float64"))
+            return True
+        before = counts.copy()
+        before[COUNTS] = self.initial.numpy()  # both by episode
+        return surely_better(before, counts)
 
     def _source(self) -> Source:
         if self.live is None:
@@ -240,6 +253,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
             "best": self.best,
+            "initial": self.initial,
         }
         checkpoint.save(self.folder, state, epoch * self.steps + step)
         self.saved_at = time.monotonic()
@@ -251,6 +265,7 @@ class Trainer:
         self.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history, self.best, self.bad = state["history"], state["best"], state["bad"]
+        self.initial = state["initial"]
         for row in self.history:
             self.on_epoch(row)
         return int(state["epoch"]), int(state["step"]), float(state["running"])

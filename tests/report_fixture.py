@@ -177,7 +177,7 @@ def _train(folder: Path, cell: str, rng: np.random.Generator) -> None:
         "seconds": 9.0,
     }
     pd.DataFrame(table).to_csv(folder / "curve.csv", index=False)
-    _json(folder / "metrics.json", {"miou_validation": float(score.max()), "epoch": 4})
+    _json(folder / "metrics.json", {"miou_validation": float(score.max()), "best_epoch": 4})
     _run(folder / "run.json", "train", cell, 74.0)
 
 

@@ -21,7 +21,7 @@ from tests.pipeline import make_project
 
 SMALL = {"name": "lerenet", "preset": "authors", "grid": 4, "width": 8}
 RECIPES = {
-    "lerenet": {"model": {"name": "lerenet", "grid": 8, "width": 8}},
+    "lerenet": {"model": {"name": "lerenet", "grid": 8, "width": 8, "turns": 4}},
     "trained": {"model": SMALL, "train": {"backbone_lr_scale": 0.1}},
 }
 WORDS = ["--init", "random", "--backbone", "resnet18", "--threads", "1", "--quick", "--out", "found"]

@@ -76,7 +76,7 @@ def test_counts_cover_the_same_episodes_for_every_model(ran: Path) -> None:
         "all_background",
         "prototype",
         "matching",
-        "matching_turned",
+        "matching_lerenet",
     }
     for _, part in floors.groupby("model"):
         assert part["episode"].tolist() == trained["episode"].tolist()

@@ -113,6 +113,7 @@ def test_the_projects_tables_are_the_papers() -> None:
         if (model := OURS.recipes[name].model).name == "lerenet"
     }
     assert switches == {
+        "none": (False, False, False),
         "mpr": (True, False, False),
         "mpe": (False, True, False),
         "mpe_star": (False, True, True),

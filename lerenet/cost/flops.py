@@ -77,11 +77,11 @@ def build(config: ModelConfig, backbone: str, image_size: int) -> tuple[Segmente
         backbone = f"{backbone}_authors"  # their stem is twice as wide as timm's
     levels = sorted({*LEVELS, *(config.levels or ())})
     with torch.device("meta"):
-        full = create_backbone(backbone, "random", levels, config.turned)
+        full = create_backbone(backbone, "random", levels, config.turned(backbone))
         head_channels = dict(zip(full.levels, full.channels, strict=True))
     head = create_model(config, head_channels, image_size).eval()
     with torch.device("meta"):
-        return head, create_backbone(backbone, "random", head.levels, config.turned).eval()
+        return head, create_backbone(backbone, "random", head.levels, config.turned(backbone)).eval()
 
 
 def example_masks(shots: int, image_size: int) -> Tensor:

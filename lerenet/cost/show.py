@@ -17,7 +17,7 @@ from lerenet.params import ModelConfig, Params
 from lerenet.progress import progress
 from lerenet.report.paper import printed_cost
 
-RECIPES = ("lerenet", "one_turn", "paper", "authors", "baseline")
+RECIPES = ("lerenet", "paper", "authors", "baseline")
 BACKBONES = ("efficientnet_lite0", "resnet50", "resnet101", "vgg16")
 
 

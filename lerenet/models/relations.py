@@ -26,6 +26,7 @@ from lerenet.models.ifm import RelationFusion
 from lerenet.params import ModelConfig
 
 LEVELS = (2, 3, 4)
+WIDEST = 1024  # channels; a wider level (ResNet's last) costs more to compare than it brings
 NEIGHBOURS = 16
 SHARPNESS = 10.0  # of the graph's edges
 STATES = 16  # of a graph node
@@ -34,6 +35,11 @@ ROOM = 4.0  # times the expected area may be defect; what matches less is the qu
 MOST = 0.6  # of the grid that may be defect
 DROPOUT = 0.3  # of fusion channels
 OWN = 0.3  # weight of the own prototypes at the start
+
+
+def default_levels(channels: Mapping[int, int]) -> tuple[int, ...]:
+    """The levels that the default reads, of those that a backbone gives (level -> channels)."""
+    return tuple(level for level in LEVELS if channels.get(level, WIDEST + 1) <= WIDEST)
 
 
 def affinity(cosine: Tensor) -> Tensor:
@@ -106,7 +112,7 @@ class RelationLERENet(Segmenter):
                 f"edge_form {config.edge_form!r} needs feature channels; the default preset has none",
                 "set `preset: paper` or `preset: authors` in the recipe's model, or leave edge_form out",
             )
-        levels = config.levels or tuple(level for level in LEVELS if level in channels) or LEVELS
+        levels = config.levels or default_levels(channels) or LEVELS
         super().__init__(channels, levels, image_size)
         self.grid, width = config.grid or 25, config.width or 16
         self.concat = config.shots == "concat"

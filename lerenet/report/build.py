@@ -14,10 +14,11 @@ from lerenet.files import atomic_dir, write_json, write_text
 from lerenet.layout import Cell
 from lerenet.params import Params, load_params
 from lerenet.report import plots, tables
-from lerenet.report.comparison import sections
+from lerenet.report.choose import shown_model
+from lerenet.report.comparison import OVER, sections
 from lerenet.report.facts import facts
 from lerenet.report.figures import RULE, figures
-from lerenet.report.findings import Finding, findings
+from lerenet.report.findings import Finding, findings, headline
 from lerenet.report.intervals import class_intervals
 from lerenet.report.load import Loaded, Model, load
 from lerenet.report.paper import beside, printed, printed_cost
@@ -47,15 +48,6 @@ def build_report(artifacts: Path, params: Params, out: Path) -> None:
     write_text(Path(out) / "report.html", page)
     write_json(Path(out) / "metrics.json", tables.metrics(main, clean, found))
     _write_plots(loaded, per_class, Path(out) / "plots")
-
-
-def shown_model(loaded: Loaded, params: Params) -> Model | None:
-    """The model that figures and panels show: the shipped cell's, else the first trained one."""
-    ship = params.ship
-    trained = [model for model in loaded.models if not model.floor]
-    wanted = (ship.recipe, ship.backbone, ship.shots)
-    same = [m for m in trained if (m.recipe, m.backbone, m.trained_shots) == wanted]
-    return next(iter([*same, *trained]), None)
 
 
 def _compared(loaded: Loaded, params: Params) -> list[Model]:
@@ -100,10 +92,11 @@ def _page(
         schedules={model.id: schedule(loaded, model) for model in loaded.models if not model.floor},
         short=short_runs(loaded),
         paper_epochs=PAPER_EPOCHS,
+        over=OVER,
         best={shots: _best(tables.summary(rows, params, shots)) for shots, rows in main.items()},
         clean=clean,
         findings=found,
-        headline=[f for f in found if shown is not None and f.model.id == shown.id],
+        headline=headline(found, loaded, params),
         class_folds=tables.class_folds(loaded),
         class_scores={shots: tables.class_scores(loaded, shots) for shots in loaded.shots},
         seconds=tables.stage_seconds(loaded),

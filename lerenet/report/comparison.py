@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 
 from lerenet.params import Params, TableSettings
+from lerenet.report.choose import of_its_shots
 from lerenet.report.findings import MATCHERS
 from lerenet.report.intervals import Gain, gain_over
 from lerenet.report.load import FLOORS, Loaded, Model
 from lerenet.report.paper import PrintedRow, printed
 from lerenet.report.schedule import Schedule, schedule
-from lerenet.report.tables import CleanRow, MainRow, clean_rows, main_rows, of_its_shots
+from lerenet.report.tables import CleanRow, MainRow, clean_rows, main_rows
 
 REFERENCE = "lerenet"  # the recipe that the others are compared with
 TITLES = {
@@ -22,11 +23,19 @@ TITLES = {
     7: "Table 7: losses",
 }
 METHODS = {  # of Table 3 and 6
-    3: {"mpr": "MPR", "mpe": "MPE", "mpe_star": "MPE*", "mpr_mpe": "MPR+MPE", "lerenet": "MPR+MPE*"},
+    3: {
+        "none": "none: D_cos alone",
+        "mpr": "MPR",
+        "mpe": "MPE",
+        "mpe_star": "MPE*",
+        "mpr_mpe": "MPR+MPE",
+        "lerenet": "MPR+MPE*",
+    },
     6: {"lerenet": "pretrained on the base classes", "no_pretraining": "not pretrained"},
 }
 OWN = ("LERENet", "Baseline")  # of the paper's Tables 2 and 4; the others' rows are below, whole
 ANY_BACKBONE = "all_foreground"  # what stands above each table, with the floors of its backbones
+OVER = tuple(f"over {FLOORS[name].replace('Matching', 'matching')}" for name in MATCHERS)
 BESIDE = tuple(FLOORS[name] for name in ("prototype", *MATCHERS))
 
 
@@ -40,7 +49,7 @@ class Row:
     clean: CleanRow | None
     schedule: Schedule | None  # None for a floor
     over_reference: Gain | None
-    over_matching: Gain | None
+    over_matching: tuple[Gain | None, ...]  # as OVER names them
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ def _rows(number: int, models: list[Model], shots: int, loaded: Loaded, params: 
             clean.get(model.id),
             None if model.floor else schedule(loaded, model),
             _gain(loaded, _peer(models, model, REFERENCE), model, shots, params),
-            _gain(loaded, _peer(models, model, "matching"), model, shots, params),
+            tuple(_gain(loaded, _peer(models, model, floor), model, shots, params) for floor in MATCHERS),
         )
         for model in models
         if model.id in mains
@@ -148,7 +157,7 @@ def _note(model: Model, method: str, shots: int) -> str:
 
 def _peer(models: list[Model], model: Model, name: str) -> Model | None:
     """The row of the recipe or floor ``name`` with the backbone of ``model``."""
-    known = [m for m in models if m.backbone == model.backbone and (m.recipe or m.label.lower()) == name]
+    known = [m for m in models if m.backbone == model.backbone and (m.recipe or m.id.split("-")[0]) == name]
     return known[0] if known else None
 
 

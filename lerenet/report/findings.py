@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lerenet.params import Params
+from lerenet.report.choose import headline_models
 from lerenet.report.intervals import Gain, gain_over
 from lerenet.report.load import FLOORS, FOLD_NAMES, Loaded, Model
 
-MATCHERS = ("matching", "matching_turned")
+MATCHERS = ("matching_lerenet", "matching")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Finding:
         where = f"{self.gain.challenger:.1f} against {self.gain.champion:.1f} mIoU"
         bounds = f"{self.gain.low:+.1f} to {self.gain.high:+.1f}"
         interval = f"{100 * self.gain.confidence:.0f} % interval of the difference {bounds}"
-        floor = self.floor.label.replace("Matching", "matching").replace(", 4 turns", " with 4 turns")
+        floor = self.floor.label.replace("Matching, LERENet's", "matching of LERENet's").replace(
+            "Matching", "matching"
+        )
         said = {
             "above": f"is {point} above {floor}, which needs no training",
             "below": f"is {point} below {floor}, which needs no training: nothing was gained by training it",
@@ -45,6 +48,11 @@ class Finding:
         )
         images = f"{self.shots} support image{'s' * (self.shots > 1)}"
         return f"With {images}, {self.model.id} {said} ({where}; {interval}{folds})."
+
+
+def headline(found: list[Finding], loaded: Loaded, params: Params) -> list[Finding]:
+    """The findings about what ships, of each number of shots as its table has it."""
+    return [one for one in found if one.model in headline_models(loaded, params, one.shots)]
 
 
 def findings(loaded: Loaded, params: Params, shots: int | None = None) -> list[Finding]:

@@ -19,7 +19,7 @@ FLOORS = {
     "all_background": "All background",
     "prototype": "Prototype",
     "matching": "Matching",
-    "matching_turned": "Matching, 4 turns",
+    "matching_lerenet": "Matching, LERENet's features",
 }
 SAME_EVERYWHERE = ("all_foreground", "all_background")  # no backbone changes them
 FOLD_NAMES = ("fold0", "fold1", "fold2")
@@ -66,6 +66,7 @@ class Loaded:
     validations: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, pd.DataFrame] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)  # cell -> epoch whose weights it kept
     pretrain: dict[str, dict[str, Any]] = field(default_factory=dict)
     inits: dict[str, str] = field(default_factory=dict)  # evaluated folder -> where its backbone began
     skipped: list[str] = field(default_factory=list)  # evaluated on other episodes than today's
@@ -212,6 +213,9 @@ def load(root: Path, params: Params) -> Loaded:
         validations={name: value for name, value in validations.items() if value is not None},
         runs=[_optional_json(path) for path in sorted(root.glob("**/run.json"))],
         curves={f.parent.name: pd.read_csv(f) for f in _curves(root, digest)},
+        kept={
+            f.parent.name: int(read_json(f)["best_epoch"]) for f in sorted(root.glob("train/*/metrics.json"))
+        },
         pretrain={f.parent.name: _optional_json(f) for f in sorted(root.glob("pretrain/*/metrics.json"))},
         inits=found["inits"],
         skipped=found["skipped"],

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from lerenet.params import Params
 from lerenet.report import tables
-from lerenet.report.comparison import Row, sections
+from lerenet.report.comparison import OVER, Row, sections
 from lerenet.report.facts import facts
-from lerenet.report.findings import findings
+from lerenet.report.findings import findings, headline
 from lerenet.report.intervals import Gain
 from lerenet.report.load import FOLD_NAMES, Loaded
 from lerenet.report.paper import PrintedRow
@@ -41,16 +41,16 @@ def results(loaded: Loaded, params: Params) -> str:
 
 
 def _findings(loaded: Loaded, params: Params) -> list[str]:
-    """Sentences for the recipe that ships, one table for the others."""
+    """Sentences for what ships, one table for the others."""
     found = findings(loaded, params)
-    shipped = [f"- {one.sentence}" for one in found if one.model.recipe == params.ship.recipe]
+    shipped = headline(found, loaded, params)
     rows = [
         (one.model.id, str(one.shots), one.floor.label, _gain(one.gain), str(one.gain.folds))
         for one in found
-        if one.model.recipe != params.ship.recipe
+        if one not in shipped
     ]
     head = ("trained", "shots", "against, without training", "difference, mIoU", "folds")
-    return ["\n".join(shipped), _table(head, rows) if rows else ""]
+    return ["\n".join(f"- {one.sentence}" for one in shipped), _table(head, rows) if rows else ""]
 
 
 def _cell(text: str) -> str:
@@ -80,17 +80,18 @@ def _main(loaded: Loaded, params: Params, shots: int) -> str:
 
 def _section(rows: list[Row], printed: list[PrintedRow]) -> str:
     """Our rows, then the printed ones, which are of other images and another protocol."""
-    head = ("method", *FOLD_NAMES, "mean mIoU", "FB-IoU", "over lerenet", "over matching", "clean", "epochs")
+    head = ("method", *FOLD_NAMES, "mean mIoU", "FB-IoU", "over lerenet", *OVER, "clean", "epochs", "kept")
     lines = []
     for row in rows:
         name = f"{row.method} ({row.note})" if row.note else row.method
         scores = [*map(_score, row.main.folds), _mean(row.main), _score(row.main.fb)]
-        clean = f"{100 * row.clean.false_share:.1f} %" if row.clean else "-"
-        gains = [_gain(row.over_reference), _gain(row.over_matching)]
-        lines.append((name, *scores, *gains, clean, row.schedule.epochs_text if row.schedule else ""))
+        clean = row.clean.text if row.clean else "-"
+        gains = [_gain(row.over_reference), *(_gain(gain) for gain in row.over_matching)]
+        epochs = (row.schedule.epochs_text, row.schedule.kept_text) if row.schedule else ("", "")
+        lines.append((name, *scores, *gains, clean, *epochs))
     for line in printed:
         name = f"*as printed, other images and protocol:* {line.method} ({line.backbone})"
-        lines.append((name, *line.folds, line.miou, line.fb_iou, "", "", "", ""))
+        lines.append((name, *line.folds, line.miou, line.fb_iou, *[""] * (len(head) - 6)))
     return _table(head, lines)
 
 

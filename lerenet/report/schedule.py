@@ -14,6 +14,7 @@ class Schedule:
     """What a row's trainings were: epochs (of its cells the fewest and the most), folds, initial weights."""
 
     epochs: tuple[int, int] | None  # None when no curve is there
+    kept: tuple[int, ...]  # of each cell the epoch whose weights it kept; 0: the initial ones
     folds: int
     init: str
 
@@ -24,6 +25,11 @@ class Schedule:
             return "–"
         low, high = self.epochs
         return str(low) if low == high else f"{low} to {high}"
+
+    @property
+    def kept_text(self) -> str:
+        """Each cell's kept epoch, ``0, 0, 3``."""
+        return ", ".join(map(str, self.kept))
 
     @property
     def short(self) -> str:
@@ -44,7 +50,8 @@ def schedule(loaded: Loaded, model: Model) -> Schedule:
     epochs = [int(loaded.curves[cell.key]["epoch"].max()) for cell in cells if cell.key in loaded.curves]
     inits = sorted({loaded.inits[cell.key] for cell in cells})
     folds = len({cell.split for cell in cells})
-    return Schedule((min(epochs), max(epochs)) if epochs else None, folds, ", ".join(inits))
+    kept = tuple(loaded.kept[cell.key] for cell in cells if cell.key in loaded.kept)
+    return Schedule((min(epochs), max(epochs)) if epochs else None, kept, folds, ", ".join(inits))
 
 
 def short_runs(loaded: Loaded) -> list[tuple[Model, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lerenet.params import Params
+from lerenet.report.choose import of_its_shots
 from lerenet.report.findings import Finding
 from lerenet.report.intervals import Interval, bounds, draws_of
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
@@ -123,15 +124,6 @@ def _main_row(loaded: Loaded, model: Model, shots: int, params: Params) -> MainR
     )
 
 
-def of_its_shots(models: list[Model], shots: int) -> list[Model]:
-    """The models to show for K shots: floors, and of each recipe and backbone what was trained with K.
-
-    What was never trained with K is shown with the shots that it was trained with; its row says so.
-    """
-    trained = {(m.recipe, m.backbone) for m in models if m.trained_shots == shots}
-    return [m for m in models if m.floor or m.trained_shots == shots or (m.recipe, m.backbone) not in trained]
-
-
 def summary(rows: list[MainRow], params: Params, shots: int) -> list[MainRow]:
     """The rows of the main table: recipes that stand in a table of their own are left to it.
 
@@ -182,6 +174,11 @@ class CleanRow:
     episodes: int
     false_share: float
     images_clean_share: float
+
+    @property
+    def text(self) -> str:
+        """Share of the pixels falsely marked; share of the images left clean."""
+        return f"{100 * self.false_share:.1f} %; {100 * self.images_clean_share:.0f} %"
 
 
 def clean_rows(loaded: Loaded) -> list[CleanRow]:

@@ -18,7 +18,7 @@ from lerenet.loading import load_network
 from lerenet.models import create_model
 from lerenet.models.backbones import Backbone, create_backbone
 from lerenet.models.base import Segmenter
-from lerenet.models.relations import LEVELS
+from lerenet.models.relations import default_levels
 from lerenet.params import ModelConfig
 from lerenet.progress import progress
 from lerenet.recipes import cell_backbone
@@ -29,7 +29,6 @@ FLOORS = {
     "all_background": ModelConfig(name="all_background"),
     "prototype": ModelConfig(name="prototype"),
     "matching": ModelConfig(name="matching"),
-    "matching_turned": ModelConfig(name="matching", levels=LEVELS, turns=4),  # what the default starts from
 }
 Subject = tuple[Segmenter, Backbone]
 
@@ -46,22 +45,20 @@ def run(key: str) -> None:
 
 
 def run_floors(key: str) -> None:
-    """Evaluate what needs no training, pretraining neither: all foreground or background, prototype, matching."""
+    """Evaluate what needs no training, pretraining neither: FLOORS, and matching on the default's features."""
     inputs = Inputs.load()
     params = inputs.params
     split, name = layout.parse_base(key)
+    turns = ModelConfig().turned(name)
     backbones = {
-        turns: create_backbone(name, params.init, params.levels, turns).eval()
-        for turns in sorted({config.turned for config in FLOORS.values()})
+        count: create_backbone(name, params.init, params.levels, count).eval() for count in {1, turns}
     }
+    channels = dict(zip(backbones[1].levels, backbones[1].channels, strict=True))
+    same = ModelConfig(name="matching", levels=default_levels(channels) or None, turns=turns)
     subjects: dict[str, Subject] = {}
-    for floor, config in FLOORS.items():
-        backbone = backbones[config.turned]
-        if config.levels:
-            read = tuple(level for level in config.levels if level in params.levels)
-            config = config.model_copy(update={"levels": read})
-        channels = dict(zip(backbone.levels, backbone.channels, strict=True))
-        subjects[floor] = create_model(config, channels, params.image_size), backbone
+    for floor, config in {**FLOORS, "matching_lerenet": same}.items():
+        head = create_model(config, channels, params.image_size)
+        subjects[floor] = head, backbones[config.turned(name)]
     _run("floors", key, layout.FLOORS / key, inputs, split, subjects, "matching")
 
 

@@ -26,7 +26,7 @@ def run(key: str) -> None:
     settings = {"views": params.views.model_dump(), "levels": params.levels, "image_size": params.image_size}
     with tracking.stage_run("features", key, out, params, settings=settings) as run:
         started = time.monotonic()
-        turns = params.recipes[params.ship.recipe].model.turned
+        turns = params.recipes[params.ship.recipe].model.turned(name)
         start = start_weights(params, key, True)
         backbone = create_backbone(name, start, params.levels, turns).to(pick_device()).eval()
         store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)
