@@ -324,7 +324,7 @@ def test_reasoning_over_relations_follows_a_permutation() -> None:
     layer = double(RelationReasoning(3))
     maps, descriptors = rand(1, 3, 30), torch.nn.functional.normalize(rand(1, C, 30), dim=1)
     order = torch.randperm(30)
-    graph = laplacian(affinity(descriptors.transpose(1, 2) @ descriptors))
+    graph = affinity(descriptors.transpose(1, 2) @ descriptors)
     moved = layer(maps[:, :, order], graph[:, order][:, :, order])
     close(moved, array(layer(maps, graph)[:, :, order]))
 

@@ -62,16 +62,28 @@ def nearest_mean(similarity: Tensor, allowed: Tensor, nearest: int = NEAREST) ->
     return (top * there).sum(2) / there.sum(2).clamp_min(1)
 
 
+def columns(similarity: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """The allowed columns of (B, l_q, l_s) alone, padded to the most of the batch, and which are real, (B, n)."""
+    index, real = first_allowed(allowed)
+    return similarity.gather(2, index[:, None].expand(-1, similarity.shape[1], -1)), real
+
+
+def first_allowed(allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (B, n) of the allowed (B, l), n the most that one of the batch has, and which are real, (B, n)."""
+    count = max(1, int(allowed.sum(1).max()))
+    index = allowed.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
+    return index, allowed.gather(1, index)
+
+
 def similarity_to(rows: Tensor, support: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines (B, l_q, n) to the allowed support positions alone, and which of the n are real, (B, n).
 
     The few foreground positions are gathered before they are compared; n is the most that one of the
     batch has, and what is short of it is padded.
     """
-    count = max(1, int(allowed.sum(1).max()))
-    index = allowed.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]  # (B, n)
+    index, real = first_allowed(allowed)
     chosen = support.gather(2, index[:, None].expand(-1, support.shape[1], -1))  # (B, c, n)
-    return torch.bmm(rows, chosen).to(support.dtype), allowed.gather(1, index)
+    return torch.bmm(rows, chosen).to(support.dtype), real
 
 
 def relation_maps(query: Tensor, support: Tensor, shares: Tensor) -> Tensor:

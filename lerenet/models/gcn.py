@@ -20,6 +20,18 @@ def laplacian(adjacency: Tensor) -> Tensor:
     return scale[..., :, None] * with_self * scale[..., None, :]
 
 
+def smooth(adjacency: Tensor, h: Tensor) -> Tensor:
+    """L~ H of eq. 3 without writing L~ down: for a graph of each sample's own.
+
+    Args:
+        adjacency: A, (B, n, n), symmetric and non-negative.
+        h: (B, n, states).
+    """
+    scale = (1 + adjacency.sum(-1, keepdim=True)).rsqrt()  # D~^-1/2, (B, n, 1)
+    scaled = scale * h
+    return scale * (torch.bmm(adjacency, scaled).to(h.dtype) + scaled)
+
+
 class GraphConvolution(nn.Module):
     """Eq. 3: H' = relu(L~ H Theta), with a learned A: symmetric, non-negative, near 0 at the start."""
 

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from lerenet.errors import ModelError
 from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
-from lerenet.models.descriptors import nearest_mean, relate, stacked, strength
-from lerenet.models.gcn import laplacian
+from lerenet.models.descriptors import columns, nearest_mean, relate, stacked, strength
+from lerenet.models.gcn import smooth
 from lerenet.models.ifm import RelationFusion
 from lerenet.params import ModelConfig
 
@@ -51,10 +51,12 @@ def affinity(cosine: Tensor) -> Tensor:
     Returns:
         exp(10 (cosine - 1)) on the edges, 0 elsewhere, (B, l, l).
     """
-    count = min(NEIGHBOURS + 1, cosine.shape[2])
-    kept = cosine >= cosine.topk(count, dim=2).values[:, :, -1:]
-    kept = (kept | kept.transpose(1, 2)) & ~torch.eye(cosine.shape[2], dtype=torch.bool, device=cosine.device)
-    return torch.exp(SHARPNESS * (cosine - 1)) * kept
+    top = cosine.topk(min(NEIGHBOURS + 1, cosine.shape[2]), dim=2)  # a node is nearest to itself
+    edges, index = torch.exp(SHARPNESS * (top.values - 1)), top.indices  # (B, l, n)
+    found = torch.zeros_like(cosine)
+    found.scatter_(2, index, edges).scatter_(1, index.transpose(1, 2), edges.transpose(1, 2))
+    found.diagonal(dim1=1, dim2=2).zero_()
+    return found
 
 
 def own_prototypes(matched: Tensor, cosine: Tensor, area: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ def own_prototypes(matched: Tensor, cosine: Tensor, area: Tensor) -> Tensor:
     room = (ROOM * (now * area.clamp_min(0.5 / places)).sqrt()).clamp_max(MOST)  # (B,)
     rank = (room * places).long().clamp(1, places - 1)
     bar = matched.sort(dim=1, descending=True).values.gather(1, rank[:, None])
-    return nearest_mean(cosine, sure) - nearest_mean(cosine, matched <= bar)
+    return nearest_mean(*columns(cosine, sure)) - nearest_mean(cosine, matched <= bar)
 
 
 class RelationReasoning(nn.Module):
@@ -91,10 +93,10 @@ class RelationReasoning(nn.Module):
         self.theta = nn.ModuleList([nn.Linear(inputs, STATES), nn.Linear(STATES, STATES)])
 
     def forward(self, maps: Tensor, graph: Tensor) -> Tensor:
-        """H (B, inputs, l) and L~ (B, l, l), eq. 2 -> (B, STATES, l)."""
+        """H (B, inputs, l) and A (B, l, l) -> (B, STATES, l)."""
         h = maps.transpose(1, 2)  # (B, l, inputs)
         for theta in self.theta:
-            h = F.relu(theta(torch.bmm(graph.to(h.dtype), h)))  # eq. 3
+            h = F.relu(theta(smooth(graph, h)))  # eq. 3
         return h.transpose(1, 2)
 
 
@@ -144,7 +146,7 @@ class RelationLERENet(Segmenter):
             if self.mpr is not None:
                 cosine = torch.bmm(descriptors.transpose(1, 2), descriptors).to(matched.dtype)  # (B, l, l)
                 again = own_prototypes(matched[:, 0], cosine, shares.mean((1, 2)))[:, None]
-                graph = laplacian(affinity(cosine))  # (B, l, l), eq. 2
+                graph = affinity(cosine)  # A, (B, l, l)
                 found.append(again)
         kept = self.norm(torch.cat(found, dim=1))
         if self.mpr is not None:
