@@ -1,8 +1,8 @@
 """Backbone pretraining: supervised segmentation of a split's base classes, clean images included.
 
 The weights that leave this stage are those whose features match best on the frozen validation episodes,
-whose classes this training never sees, if they are surely better there than the initial ones (the
-paired interval of the difference lies above zero); else the initial ones.
+whose classes this training never sees. ImageNet's weights stay unless an epoch is surely better there:
+the paired interval of the difference lies above zero in each of these classes.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def pretrain(
                 counts = matching_counts(backbone, source, episodes, params)
                 value = miou(counts)
                 curve.append({"epoch": epoch, "loss": loss, "miou_validation": value})
-                if value > best and surely_better(before, counts):
+                if value > best and (params.init == "random" or surely_better(before, counts)):
                     best, chosen, state = value, epoch, _copy(backbone)
     metrics = {"miou_validation_initial": initial, "miou_validation": best, "chosen_epoch": chosen}
     out.mkdir(parents=True, exist_ok=True)

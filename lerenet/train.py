@@ -2,10 +2,10 @@
 
 Frozen backbone: features come from the cache, only the head is trained. With
 ``backbone_lr_scale`` > 0 the backbone is in the loop and trained at that share of the rate.
-The weights that leave a fold are those of the best epoch on its validation episodes among the epochs
-that are surely better there than the initial weights: the paired interval of the difference lies above
-zero, the same test that decides about a promotion. Where no epoch is, the initial weights stay. The
-shipping split trains on every class and stops at the length its folds found.
+The weights that leave a fold are those of the best epoch on its validation episodes. A head that
+segments before it is trained keeps its initial weights unless an epoch is surely better than they are:
+the paired interval of the difference lies above zero in each held-out class. The shipping split trains
+on every class and stops at the length its folds found.
 """
 
 from __future__ import annotations
@@ -163,6 +163,8 @@ class Trainer:
         self.on_epoch(row)
 
     def _beats_initial(self, counts: pd.DataFrame) -> bool:
+        if not self.head.works_untrained:
+            return True
         if self.initial is None:
             self.initial = torch.from_numpy(counts[COUNTS].to_numpy("float64"))
             return True

@@ -28,6 +28,8 @@ class Segmenter(nn.Module):
         ModelError: when the backbone does not give a level that the head reads.
     """
 
+    works_untrained = False  # True: the initial weights segment, and training has to beat them
+
     def __init__(self, channels: Mapping[int, int], levels: Sequence[int], image_size: int) -> None:
         super().__init__()
         missing = [level for level in levels if level not in channels]

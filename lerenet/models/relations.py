@@ -108,6 +108,8 @@ class RelationLERENet(Segmenter):
     prototypes and the reasoned maps. No gradient reaches the backbone: its features are frozen.
     """
 
+    works_untrained = True  # it starts as the matcher with the query's own prototypes
+
     def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
         if config.edge_form not in (None, "descriptor"):
             raise ModelError(
