@@ -166,7 +166,7 @@ class Trainer:
         if not self.head.works_untrained:
             return True
         if self.initial is None:
-            self.initial = torch.from_numpy(counts[COUNTS].to_numpy("float64"))
+            self.initial = torch.tensor(counts[COUNTS].to_numpy("float64"))
             return True
         before = counts.copy()
         before[COUNTS] = self.initial.numpy()  # both by episode

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -97,11 +95,9 @@ def test_pairing_narrows_the_interval_of_a_gain() -> None:
     assert gain.queries == champion["query"].nunique()
 
 
-def test_ten_thousand_draws_are_quick_and_repeatable() -> None:
+def test_the_same_seed_gives_the_same_interval() -> None:
     champion, challenger = make_counts(queries=60), make_counts(seed=5, queries=60)
-    start = time.perf_counter()
     first = paired_bootstrap(champion, challenger)
-    assert time.perf_counter() - start < 5
     assert first == paired_bootstrap(champion, challenger)
     assert first != paired_bootstrap(champion, challenger, seed=1)
 

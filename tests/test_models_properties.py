@@ -240,9 +240,16 @@ def test_the_default_refuses_an_edge_form_that_it_has_not(form: str) -> None:
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_mpe_and_edge_and_mpr_each_change_the_answer(preset: str) -> None:
-    heads = [_model(_config("lerenet", preset, mpr=r, mpe=e, edge=d)) for r, e, d in SWITCHES]
-    sizes = [sum(value.numel() for value in head.parameters()) for head in heads]
-    assert len(set(sizes)) == 6  # edge counts with mpe only: two of the eight repeat
+    answers = []
+    for r, e, d in SWITCHES:
+        head = _model(_config("lerenet", preset, mpr=r, mpe=e, edge=d))
+        for value in head.parameters():  # away from the start, at which corrections are zero
+            torch.nn.init.uniform_(value, -0.5, 0.5, generator=torch.Generator().manual_seed(value.numel()))
+        masks = torch.zeros(1, 1, SIZE, SIZE)
+        masks[..., 8:20, 8:20] = 1.0
+        answers.append(head(_features(head, 1, 1), masks, _features(head, 1, seed=1)).detach())
+    different = {tuple(answer.flatten()[::7].tolist()) for answer in answers}
+    assert len(different) == 6  # edge counts with mpe only: two of the eight repeat
 
 
 # -- properties of the parts -----------------------------------------------------------------------------

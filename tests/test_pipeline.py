@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
@@ -58,6 +59,13 @@ def test_a_lost_output_comes_back_from_the_cache_with_its_run(whole: Path) -> No
     assert read_json(whole / "artifacts" / "train" / f"fold0-{KEY}" / "run.json") == before
 
 
+def curve(project: Path, split: str) -> pd.DataFrame:
+    """Loss and validation mIoU of each epoch."""
+    return pd.read_csv(project / "artifacts" / "train" / f"{split}-{KEY}" / "curve.csv").drop(
+        columns="seconds"
+    )
+
+
 def test_a_killed_repro_resumes_to_the_same_weights(whole: Path, tmp_path: Path) -> None:
     project = make_dvc_project(tmp_path / "killed")
     checkpoints = project / ".checkpoints" / "train" / f"fold1-{KEY}"
@@ -78,6 +86,9 @@ def test_a_killed_repro_resumes_to_the_same_weights(whole: Path, tmp_path: Path)
         mine, theirs = weights(project, split), weights(whole, split)
         assert mine.keys() == theirs.keys()
         assert all((mine[name] == theirs[name]).all() for name in mine), split  # type: ignore[attr-defined]
+        pd.testing.assert_frame_equal(
+            curve(project, split), curve(whole, split)
+        )  # of every epoch, kept or not
 
 
 def test_bad_data_stop_the_pipeline_with_the_row(tmp_path: Path) -> None:

@@ -140,7 +140,13 @@ def trained(
         monkeypatch.setattr(trainer, "_step", dies)
     with progress("train", 1) as trainer.tick:
         trainer.run()
-    return {key: value.clone() for key, value in trainer.head.state_dict().items()}
+    moments = {
+        f"{number} {key}": value.clone()
+        for number, state in trainer.optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+    assert moments  # of the last step, whichever epoch's weights were kept
+    return moments | {key: value.clone() for key, value in trainer.head.state_dict().items()}
 
 
 @pytest.mark.parametrize("steps", [1, 5, 8])

@@ -1,0 +1,66 @@
+"""Which weights leave a training: those that segment already stay unless every held-out class gains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lerenet import layout
+from lerenet.bootstrap import paired_bootstrap, surely_better
+from lerenet.metrics import COUNTS
+from tests.pipeline import make_project
+
+WORSE_IN_ONE = {"A": 0.9, "B": 0.48}
+
+
+def counts(quality: dict[str, float], queries: int = 30) -> pd.DataFrame:
+    """Counts of a model that finds this share of each class's defects; the same queries every time."""
+    rows = []
+    for cls, share in quality.items():
+        for query in range(queries):
+            size = 100 + 10 * query
+            found = round(size * share)
+            rows.append(("fold0", "defect", cls, f"{cls}/{query}", found, size - found, size - found, 4000))
+    table = pd.DataFrame(rows, columns=["split", "kind", "cls", "query", *COUNTS])
+    return table.assign(episode=range(len(table)))
+
+
+def test_a_gain_in_the_mean_alone_is_not_enough() -> None:
+    before = counts({"A": 0.5, "B": 0.5})
+    assert surely_better(before, counts({"A": 0.6, "B": 0.52}))
+    assert not surely_better(before, before)
+    one_sided = counts(WORSE_IN_ONE)
+    assert paired_bootstrap(before, one_sided).low > 0
+    assert not surely_better(before, one_sided)
+
+
+@pytest.mark.parametrize(
+    ("name", "after", "kept"),
+    [("lerenet", WORSE_IN_ONE, 0), ("lerenet", {"A": 0.6, "B": 0.6}, 2), ("baseline", WORSE_IN_ONE, 2)],
+)
+def test_what_segments_untrained_is_replaced_only_by_what_is_surely_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, after: dict[str, float], kept: int
+) -> None:
+    from lerenet.stages import catalog, folds, pretrain, train
+    from lerenet.stages.common import Inputs
+
+    recipes = {"lerenet": {"model": {"name": name, "grid": 8, "width": 8}}}
+    project = make_project(tmp_path, recipes=recipes, pretrain={"epochs": 0})
+    monkeypatch.chdir(project)
+    catalog.run()
+    folds.run()
+    pretrain.run("fold0-efficientnet_lite0")
+    scripted = iter([counts({"A": 0.5, "B": 0.5}), counts({"A": 0.4, "B": 0.4}), counts(after)])
+
+    def scored(*_: Any, **__: Any) -> pd.DataFrame:
+        return next(scripted)
+
+    monkeypatch.setattr("lerenet.train.score", scored)
+    inputs, cell = Inputs.load(), layout.Cell.parse("fold0-efficientnet_lite0-lerenet-1-0")
+    base = inputs.split("fold0")["base"]
+    trainer = train._trainer(inputs, cell, base, True, None, tmp_path / "checkpoints")
+    trainer.run()
+    assert trainer.best["epoch"] == kept
