@@ -33,9 +33,10 @@ class ModelConfig(Settings):
     are ``mpr``, ``mpe`` and ``edge`` (MPE* is MPE with the global edge information D_cos).
     """
 
-    name: Literal["lerenet", "baseline", "matching", "prototype", "all_foreground", "all_background"] = (
-        "lerenet"
-    )
+    name: Literal[
+        "lerenet", "baseline", "matching", "prototype", "all_foreground", "all_background",
+        "asgnet", "bam", "canet", "dcp", "hdmnet", "pfenet", "tgrnet",
+    ] = "lerenet"  # fmt: skip
     preset: Literal["default", "paper", "authors"] = "default"
     levels: tuple[Level, ...] | None = None  # None: the preset's
     width: Positive | None = None  # c; None: the preset's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lerenet.errors import ModelError
@@ -11,7 +12,16 @@ from lerenet.params import ModelConfig
 if TYPE_CHECKING:
     from lerenet.models.base import Segmenter
 
-__all__ = ["create_model"]
+__all__ = ["PEERS", "create_model"]
+PEERS = {  # name in the settings -> class in `lerenet.models.peers.<name>`
+    "asgnet": "ASGNet",
+    "bam": "BAM",
+    "canet": "CANet",
+    "dcp": "DCP",
+    "hdmnet": "HDMNet",
+    "pfenet": "PFENet",
+    "tgrnet": "TGRNet",
+}
 
 
 def create_model(config: ModelConfig, channels: Mapping[int, int], image_size: int) -> Segmenter:
@@ -36,6 +46,10 @@ def create_model(config: ModelConfig, channels: Mapping[int, int], image_size: i
         "all_foreground": Constant,
         "all_background": Constant,
     }
+    if config.name in PEERS:
+        module = import_module(f"lerenet.models.peers.{config.name}")
+        return getattr(module, PEERS[config.name])(config, channels, image_size)  # type: ignore[no-any-return]
     if config.name not in registry:
-        raise ModelError(f"no model {config.name!r}", f"known: {', '.join(sorted(registry))}")
+        known = ", ".join(sorted([*registry, *PEERS]))
+        raise ModelError(f"no model {config.name!r}", f"known: {known}")
     return registry[config.name](config, channels, image_size)  # type: ignore[arg-type]

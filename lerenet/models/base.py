@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from lerenet.errors import ModelError
 
 State = dict[str, Tensor]
+Extra = dict[str, Any]
 
 
 class Segmenter(nn.Module):
@@ -28,6 +30,9 @@ class Segmenter(nn.Module):
         ModelError: when the backbone does not give a level that the head reads.
     """
 
+    extras: tuple[
+        str, ...
+    ] = ()  # what this head reads of an episode beside features and masks (see `encode`)
     works_untrained = False  # True: the initial weights segment, and training has to beat them
 
     def __init__(self, channels: Mapping[int, int], levels: Sequence[int], image_size: int) -> None:
@@ -43,17 +48,36 @@ class Segmenter(nn.Module):
         self.channels = tuple(channels[level] for level in levels)
         self.image_size = image_size
 
-    def encode(self, support: list[Tensor], masks: Tensor) -> State:
-        """Support features (B, K, c, h, w) a level and masks (B, K, H, W) in {0, 1} -> state."""
+    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
+        """Support features (B, K, c, h, w) a level and masks (B, K, H, W) in {0, 1} -> state.
+
+        ``extra`` holds what `extras` names: ``masked``, the levels (B, K, c, h, w) of the support images
+        with all but the defect blacked out; ``normal``, the levels (B, c, h, w) of a defect-free image;
+        ``slot``, in training, the place of the episode's class among the base learner's classes, (B,).
+        """
         raise NotImplementedError
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """State and query features (B, c, h, w) a level -> logits (B, image_size, image_size)."""
         raise NotImplementedError
 
-    def forward(self, support: list[Tensor], masks: Tensor, query: list[Tensor]) -> Tensor:
+    def forward(
+        self, support: list[Tensor], masks: Tensor, query: list[Tensor], extra: Extra | None = None
+    ) -> Tensor:
         """One-way episodes -> logits (B, image_size, image_size); foreground where they exceed 0."""
-        return self.decode(self.encode(support, masks), query)
+        return self.decode(self.encode(support, masks, extra), query)
+
+    def learn(
+        self,
+        support: list[Tensor],
+        masks: Tensor,
+        query: list[Tensor],
+        truth: Tensor,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        extra: Extra | None = None,
+    ) -> Tensor:
+        """The training loss of a batch, side terms included: ``loss`` of logits and truth (B, H, W)."""
+        return loss(self(support, masks, query, extra).float(), truth)
 
     def enlarge(self, logits: Tensor) -> Tensor:
         """(B, 1, h, w) -> (B, image_size, image_size), bilinear."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
 from lerenet.models.descriptors import aligned_cosine, channel_cosine, relate
 from lerenet.models.ifm import IFM
 from lerenet.models.mpe import MPE, prototype
@@ -78,7 +78,7 @@ class PaperLERENet(ChannelHead):
             two_channels=self.authors,
         )
 
-    def encode(self, support: list[Tensor], masks: Tensor) -> State:
+    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
         """P_s^v, P_s^d, X_proj and the descriptors that D_cos compares with."""
         masked, area = self.masked_support(support, masks)
         state: State = {"masked": masked.flatten(2)}  # X_s, (B, c, l)
@@ -133,7 +133,7 @@ class Baseline(ChannelHead):
             two_channels=self.authors,
         )
 
-    def encode(self, support: list[Tensor], masks: Tensor) -> State:
+    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
         """Masked X_s, (B, c, h, w)."""
         return {"masked": self.masked_support(support, masks)[0]}
 

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid, weighted_mean
+from lerenet.models.base import (
+    Extra,
+    Segmenter,
+    State,
+    expand,
+    masks_to_grid,
+    shots_to_grid,
+    to_grid,
+    weighted_mean,
+)
 from lerenet.models.descriptors import centred, relate, stacked
 from lerenet.params import ModelConfig
 
@@ -26,7 +35,7 @@ class Matching(Segmenter):
         super().__init__(channels, config.levels or LEVELS, image_size)
         self.grid, self.concat = config.grid or GRID, config.shots == "concat"
 
-    def encode(self, support: list[Tensor], masks: Tensor) -> State:
+    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
         """Keep every support descriptor, (B, K, c, l), and the masks' shares, (B, K, l)."""
         levels = [shots_to_grid(feature, self.grid).flatten(3) for feature in support]  # (B, K, c_i, l)
         return {"support": stacked(levels), "shares": masks_to_grid(masks, self.grid).flatten(2)}
@@ -62,7 +71,7 @@ class Constant(Segmenter):
         super().__init__(channels, (min(channels),), image_size)
         self.value = 1.0 if config.name == "all_foreground" else -1.0
 
-    def encode(self, support: list[Tensor], masks: Tensor) -> State:
+    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
         """Nothing is kept of the support but its batch."""
         return {"masks": masks[:, :1, :1, :1]}
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lerenet.errors import ModelError
-from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
 from lerenet.models.descriptors import columns, nearest_mean, relate, stacked, strength
 from lerenet.models.gcn import smooth
 from lerenet.models.ifm import RelationFusion
@@ -128,7 +128,7 @@ class RelationLERENet(Segmenter):
         self.ifm = RelationFusion(inputs + (STATES if config.mpr else 0), width, dropout)
         self.scale = nn.Parameter(torch.tensor(20.0))
 
-    def encode(self, support: list[Tensor], masks: Tensor) -> State:
+    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
         """Support descriptors of all levels joined, (B, K, c, l), and the masks' shares, (B, K, l)."""
         levels = [shots_to_grid(level, self.grid).flatten(3) for level in support]
         return {"support": stacked(levels), "shares": masks_to_grid(masks, self.grid).flatten(2)}

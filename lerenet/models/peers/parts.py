@@ -1,0 +1,174 @@
+"""What several peers share: masked average, prior, ASPP, the feature enrichment of PFENet, classifiers.
+
+Every map lives on one square grid (25 x 25 by default): the backbones here are not dilated, so level 3
+and 4 are brought up to it. A classifier gives two channels (background, foreground); their difference
+is the logit, and two-channel cross entropy equals binary cross entropy on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lerenet.models.base import to_grid
+
+EPS = 5e-4  # of the masked average, as in the peers' code
+WIDTH = 256
+
+
+def masked_average(feature: Tensor, mask: Tensor) -> Tensor:
+    """Masked average pooling: feature (N, c, h, w) under mask (N, h, w) -> prototype (N, c)."""
+    mask = mask[:, None].to(feature.dtype)
+    return (feature * mask).sum((2, 3)) / (mask.sum((2, 3)) + EPS)
+
+
+def tile(prototype: Tensor, like: Tensor) -> Tensor:
+    """(B, c) -> (B, c, h, w) with the grid of ``like``."""
+    return prototype[:, :, None, None].expand(-1, -1, *like.shape[2:])
+
+
+def prior(query: Tensor, support: Tensor, normalise: bool = True) -> Tensor:
+    """PFENet's prior: how alike each query place is to the most similar place of the masked support.
+
+    Args:
+        query: highest level of the query, (B, c, h, w).
+        support: the same level of the K support images with all but the defect blacked out,
+            multiplied by the mask again, (B, K, c, h, w).
+        normalise: bring each map to [0, 1] by its own minimum and maximum.
+
+    Returns:
+        Mean over the K shots, (B, 1, h, w). No gradient.
+    """
+    with torch.no_grad():
+        q = F.normalize(query.float().flatten(2), dim=1, eps=1e-7)  # (B, c, l)
+        s = F.normalize(support.float().flatten(3), dim=2, eps=1e-7)  # (B, K, c, l)
+        best = torch.einsum("bcl,bkcm->bklm", q, s).amax(3)  # (B, K, l)
+        if normalise:
+            low, high = best.amin(2, keepdim=True), best.amax(2, keepdim=True)
+            best = (best - low) / (high - low + 1e-7)
+        found: Tensor = best.mean(1).unflatten(1, (1, *query.shape[2:])).to(query.dtype)
+        return found
+
+
+class ResidualPair(nn.Module):
+    """x + ReLU(3 x 3(ReLU(3 x 3(x)))), without bias: the family's refinement."""
+
+    def __init__(self, width: int = WIDTH) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.ReLU(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c, h, w) -> (B, c, h, w)."""
+        refined: Tensor = x + self.body(x)
+        return refined
+
+
+def reduce(inputs: int, width: int = WIDTH, dropout: float = 0.5, relu: bool = True) -> nn.Sequential:
+    """1 x 1 without bias to ``width`` channels, ReLU, spatial dropout: the mid-level features."""
+    layers: list[nn.Module] = [nn.Conv2d(inputs, width, 1, bias=False)]
+    layers += [nn.ReLU()] if relu else []
+    return nn.Sequential(*layers, nn.Dropout2d(dropout))
+
+
+def merge(inputs: int, width: int = WIDTH) -> nn.Sequential:
+    """1 x 1 without bias, ReLU."""
+    return nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), nn.ReLU())
+
+
+def classifier(width: int = WIDTH, out: int = 2, dropout: float = 0.1) -> nn.Sequential:
+    """3 x 3 without bias, ReLU, spatial dropout, 1 x 1 to ``out`` maps."""
+    return nn.Sequential(
+        nn.Conv2d(width, width, 3, padding=1, bias=False), nn.ReLU(), nn.Dropout2d(dropout),
+        nn.Conv2d(width, out, 1),
+    )  # fmt: skip
+
+
+def difference(two: Tensor) -> Tensor:
+    """Logit (B, 1, h, w) of two-channel output (B, 2, h, w)."""
+    return two[:, 1:] - two[:, :1]
+
+
+class ASPP(nn.Module):
+    """Global average, 1 x 1 and 3 x 3 with dilation 6, 12, 18, each with ReLU; joined, (B, 5 width, h, w).
+
+    Args:
+        dropout: spatial dropout after each branch (CANet, TGRNet: 0.5; BAM, DCP: none).
+    """
+
+    def __init__(self, inputs: int = WIDTH, width: int = WIDTH, dropout: float = 0.0) -> None:
+        super().__init__()
+        convs = [nn.Conv2d(inputs, width, 1), nn.Conv2d(inputs, width, 1)]
+        convs += [nn.Conv2d(inputs, width, 3, padding=d, dilation=d) for d in (6, 12, 18)]
+        self.branches = nn.ModuleList(nn.Sequential(conv, nn.ReLU(), nn.Dropout2d(dropout)) for conv in convs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c, h, w) -> (B, 5 width, h, w)."""
+        pooled = self.branches[0](x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
+        return torch.cat([pooled, *(branch(x) for branch in self.branches[1:])], dim=1)
+
+
+class FEM(nn.Module):
+    """PFENet's feature enrichment: the query at several bins, merged from fine to coarse.
+
+    Args:
+        inputs: channels of the query, the guide and the maps together.
+        bins: sides of the bins, finest first.
+    """
+
+    def __init__(self, inputs: int, bins: Sequence[int], width: int = WIDTH) -> None:
+        super().__init__()
+        self.bins = tuple(bins)
+        self.initial = nn.ModuleList(merge(inputs, width) for _ in bins)
+        self.between = nn.ModuleList(merge(2 * width, width) for _ in self.bins[1:])
+        self.refine = nn.ModuleList(ResidualPair(width) for _ in bins)
+        self.side = nn.ModuleList(classifier(width) for _ in bins)
+        self.join = merge(len(self.bins) * width, width)
+        self.after = ResidualPair(width)
+
+    def forward(self, query: Tensor, guide: Tensor, maps: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Query (B, c, h, w), guide (B, c, h, w), maps (B, m, h, w) -> merged (B, width, h, w), side outputs.
+
+        The side outputs are two-channel maps, one a bin, on the bin's own grid.
+        """
+        refined: list[Tensor] = []
+        side: list[Tensor] = []
+        for i, size in enumerate(self.bins):
+            parts = [F.adaptive_avg_pool2d(query, size), to_grid(guide, size), _resized(maps, size)]
+            x = self.initial[i](torch.cat(parts, dim=1))
+            if refined:
+                x = x + self.between[i - 1](torch.cat([x, _resized(refined[-1], size)], dim=1))
+            refined.append(self.refine[i](x))
+            side.append(self.side[i](refined[-1]))
+        grid = query.shape[-1]
+        merged = self.join(torch.cat([_resized(x, grid) for x in refined], dim=1))
+        return self.after(merged), side
+
+
+def bins_of(grid: int) -> tuple[int, int, int, int]:
+    """The grid, a half, a quarter and an eighth of it: 25, 13, 7, 4. The released 60, 30, 15, 8 are of 60 x 60."""
+    return grid, -(-grid // 2), -(-grid // 4), -(-grid // 8)
+
+
+def _resized(x: Tensor, size: int) -> Tensor:
+    if x.shape[-1] == size:
+        return x
+    return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=True)
+
+
+class Middle(nn.Module):
+    """Levels 2 and 3 on the grid, joined and reduced to 256 channels."""
+
+    def __init__(self, inputs: int, width: int = WIDTH, dropout: float = 0.5, relu: bool = True) -> None:
+        super().__init__()
+        self.reduce = reduce(inputs, width, dropout, relu)
+
+    def forward(self, levels: Sequence[Tensor], grid: int) -> Tensor:
+        """Levels (N, c_i, h_i, w_i) -> (N, width, grid, grid)."""
+        joined: Tensor = self.reduce(torch.cat([to_grid(level, grid) for level in levels], dim=1))
+        return joined
