@@ -132,7 +132,7 @@ def score_version(
             )
         loaded = load_network(path)
         store = FeatureStore(loaded.network.backbone.to(pick_device()), catalog, params, data)
-        store.ensure(sorted(set(test["cls"])))
+        store.ensure(sorted(set(test["cls"])), masked="masked" in loaded.network.head.extras)
         champion = {"champion": (loaded.network.head.to(pick_device()), store)}
         parts.append(score_heads(champion, test, params.train.precision))
     return pd.concat(parts, ignore_index=True)

@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,13 @@ def fingerprint(module: torch.nn.Module) -> str:
         hasher.update(name.encode())
         hasher.update(value.detach().cpu().contiguous().numpy().tobytes())
     return hasher.hexdigest()
+
+
+def normal_of(rows: pd.DataFrame, shot: Shot) -> Shot | None:
+    """The defect-free image among a class's rows that stands beside ``shot``, never of its group."""
+    group = rows.loc[rows["image"] == shot[0], "group"].iloc[0]
+    clean = sorted(rows.loc[(rows["kind"] == "clean") & (rows["group"] != group), "image"])
+    return (clean[crc32(f"{shot[0]} {shot[1]}".encode()) % len(clean)], 0) if clean else None
 
 
 def to_batch(pictures: Sequence[Pixels], device: torch.device) -> Tensor:
@@ -90,21 +98,33 @@ class FeatureStore:
             name: (str(cls), i) for cls, part in self._rows.items() for i, name in enumerate(part["image"])
         }
         self._open: dict[Path, NDArray[Any]] = {}
-        self._folders: dict[tuple[str, bool], Path] = {}
+        self._folders: dict[tuple[str, bool, bool], Path] = {}
 
-    def ensure(self, classes: Iterable[str], augmented: bool = False, pictures: bool = False) -> None:
-        """Compute what is missing for ``classes``: view 0, and views 1..V when ``augmented``."""
+    def ensure(
+        self, classes: Iterable[str], augmented: bool = False, pictures: bool = False, masked: bool = False
+    ) -> None:
+        """Compute what is missing for ``classes``: view 0, and views 1..V when ``augmented``.
+
+        With ``masked`` also the features of the images with all but the defect blacked out.
+        """
         for cls in classes:
             for views in (False, True) if augmented and self.params.views.count else (False,):
-                self._ensure_unit(cls, views, pictures)
+                self._ensure_unit(cls, views, pictures, masked=False)
+                if masked:
+                    self._ensure_unit(cls, views, pictures=False, masked=True)
 
     def size(self, classes: Iterable[str], augmented: bool = False) -> int:
         """How many (image, view) pairs `ensure` covers."""
         return sum(len(self._rows[cls]) for cls in classes) * (1 + augmented * self.params.views.count)
 
-    def features(self, shots: Sequence[Shot], levels: Sequence[int]) -> list[Tensor]:
+    def features(self, shots: Sequence[Shot], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
         """One (n, c, h, w) float32 tensor for each of ``levels``, for (image, view) pairs."""
-        return [self._gather(f"level{level}", shots).float() for level in levels]
+        return [self._gather(f"level{level}", shots, masked).float() for level in levels]
+
+    def normal(self, shot: Shot) -> Shot | None:
+        """A defect-free image of the same class, always the same one for an image; None where there is none."""
+        cls, _ = self._where[shot[0]]
+        return normal_of(self._rows[cls], shot)
 
     def masks(self, shots: Sequence[Shot]) -> Tensor:
         """(n, H, W) float32 masks in {0, 1}."""
@@ -114,10 +134,10 @@ class FeatureStore:
         """(n, 3, H, W) float32 pictures in [0, 1]."""
         return self._gather("pictures", shots).permute(0, 3, 1, 2).float() / 255
 
-    def unit(self, cls: str, augmented: bool) -> Path:
-        """The folder of one class's view 0 or augmented views."""
-        if (cls, augmented) in self._folders:
-            return self._folders[cls, augmented]
+    def unit(self, cls: str, augmented: bool, masked: bool = False) -> Path:
+        """The folder of one class's view 0 or augmented views, of the whole images or of their defects alone."""
+        if (cls, augmented, masked) in self._folders:
+            return self._folders[cls, augmented, masked]
         rows = self._rows[cls]
         settings = self.params
         key = {
@@ -127,12 +147,13 @@ class FeatureStore:
             "files": rows[["image", "sha256", "mask_sha256"]].to_numpy().tolist(),
             "views": {**settings.views.model_dump(), "seed": settings.seed} if augmented else None,
         }
+        key |= {"masked": True} if masked else {}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        self._folders[cls, augmented] = self.cache / digest[:24]
-        return self._folders[cls, augmented]
+        self._folders[cls, augmented, masked] = self.cache / digest[:24]
+        return self._folders[cls, augmented, masked]
 
-    def _ensure_unit(self, cls: str, augmented: bool, pictures: bool) -> None:
-        folder = self.unit(cls, augmented)
+    def _ensure_unit(self, cls: str, augmented: bool, pictures: bool, masked: bool) -> None:
+        folder = self.unit(cls, augmented, masked)
         wanted = ["masks", *(f"level{level}" for level in self.backbone.levels)]
         wanted += ["pictures"] if pictures else []
         missing = [name for name in wanted if not (folder / f"{name}.npy").exists()]
@@ -145,6 +166,8 @@ class FeatureStore:
         sweep_temporaries(folder)
         arrays: dict[str, NDArray[Any]] = {}
         for start, batch in self._batches(rows, views):
+            if masked:
+                batch = [(picture * mask[..., None], mask) for picture, mask in batch]
             found = self._compute(batch, missing)
             for name, value in found.items():
                 if name not in arrays:
@@ -181,11 +204,11 @@ class FeatureStore:
                     found[f"level{level}"] = value.half().numpy()
         return found
 
-    def _gather(self, name: str, shots: Sequence[Shot]) -> Tensor:
+    def _gather(self, name: str, shots: Sequence[Shot], masked: bool = False) -> Tensor:
         found = []
         for image, view in shots:
             cls, index = self._where[image]
-            path = self.unit(cls, view > 0) / f"{name}.npy"
+            path = self.unit(cls, view > 0, masked) / f"{name}.npy"
             if path not in self._open:
                 self._open[path] = np.load(path, mmap_mode="r")
             found.append(self._open[path][index, max(view - 1, 0)])
@@ -200,23 +223,35 @@ class LiveSource:
         self._pictures = [picture for picture, _ in plain]
         self._masks = torch.stack([torch.from_numpy(mask.copy()) for _, mask in plain]).float()
         self._at = {name: i for i, name in enumerate(rows["image"])}
+        self._rows = {name: part for _, part in rows.groupby("cls") for name in part["image"]}
+        self._masked: dict[int, Tensor] = {}
         self._levels: dict[int, Tensor] = {}
         self._precision = params.train.precision
 
-    def refresh(self, backbone: Backbone) -> None:
+    def refresh(self, backbone: Backbone, masked: bool = False) -> None:
         """Recompute the features with the backbone as it is now, in eval mode."""
         backbone.eval()
-        pictures = self._pictures
+        self._levels = self._extract(backbone, self._pictures)
+        if masked:
+            both = zip(self._pictures, self._masks.bool().numpy(), strict=True)
+            self._masked = self._extract(backbone, [picture * mask[..., None] for picture, mask in both])
+
+    def _extract(self, backbone: Backbone, pictures: Sequence[Pixels]) -> dict[int, Tensor]:
         parts = [
             extract(backbone, pictures[i : i + BATCH], self._precision)
             for i in range(0, len(pictures), BATCH)
         ]
-        self._levels = {level: torch.cat([p[i] for p in parts]) for i, level in enumerate(backbone.levels)}
+        return {level: torch.cat([p[i] for p in parts]) for i, level in enumerate(backbone.levels)}
 
-    def features(self, shots: Sequence[Shot], levels: Sequence[int]) -> list[Tensor]:
+    def features(self, shots: Sequence[Shot], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
         """(n, c, h, w) for each of ``levels``; every view must be 0."""
         index = [self._at[name] for name, _ in shots]
-        return [self._levels[level][index] for level in levels]
+        kept = self._masked if masked else self._levels
+        return [kept[level][index] for level in levels]
+
+    def normal(self, shot: Shot) -> Shot | None:
+        """A defect-free image of the same class, as `FeatureStore.normal`."""
+        return normal_of(self._rows[shot[0]], shot)
 
     def masks(self, shots: Sequence[Shot]) -> Tensor:
         """(n, H, W) in {0, 1}."""

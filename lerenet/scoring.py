@@ -13,7 +13,7 @@ from lerenet.data.episodes import Shot
 from lerenet.device import autocast
 from lerenet.errors import TrainingError
 from lerenet.metrics import COUNTS, confusion
-from lerenet.models.base import Segmenter
+from lerenet.models.base import Extra, Segmenter, without_defect
 
 KEPT = ["split", "protocol", "kind", "shots", "episode", "cls", "query", "query_group"]
 
@@ -21,8 +21,11 @@ KEPT = ["split", "protocol", "kind", "shots", "episode", "cls", "query", "query_
 class Source(Protocol):
     """Where features and masks come from: the cache, or the memory of a backbone in training."""
 
-    def features(self, shots: Sequence[Shot], levels: Sequence[int]) -> list[Tensor]:
-        """(n, c, h, w) for each level."""
+    def features(self, shots: Sequence[Shot], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
+        """(n, c, h, w) for each level; ``masked``: of the images with all but the defect blacked out."""
+
+    def normal(self, shot: Shot) -> Shot | None:
+        """A defect-free image of the same class, if there is one."""
 
     def masks(self, shots: Sequence[Shot]) -> Tensor:
         """(n, H, W) in {0, 1}."""
@@ -34,17 +37,38 @@ def gather(
     queries: Sequence[Shot],
     levels: Sequence[int],
     device: torch.device,
-) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    extras: Sequence[str] = (),
+) -> tuple[list[Tensor], Tensor, list[Tensor], Extra]:
     """Tensors of a batch of episodes of equal shots K.
 
     Returns:
-        support features (B, K, c, h, w) a level, support masks (B, K, H, W), query features (B, c, h, w) a level.
+        support features (B, K, c, h, w) a level, support masks (B, K, H, W), query features (B, c, h, w)
+        a level, and what ``extras`` asks for (see `lerenet.models.base.Segmenter.encode`).
     """
     size, shots = len(supports), len(supports[0])
     flat = [shot for support in supports for shot in support]
     features = [level.to(device).unflatten(0, (size, shots)) for level in source.features(flat, levels)]
     masks = source.masks(flat).to(device).unflatten(0, (size, shots))
-    return features, masks, [level.to(device) for level in source.features(queries, levels)]
+    extra: Extra = {}
+    if "masked" in extras:
+        alone = source.features(flat, levels, masked=True)
+        extra["masked"] = [level.to(device).unflatten(0, (size, shots)) for level in alone]
+    if "normal" in extras:
+        extra["normal"] = _normal(source, queries, levels, features, masks)
+    return features, masks, [level.to(device) for level in source.features(queries, levels)], extra
+
+
+def _normal(
+    source: Source, queries: Sequence[Shot], levels: Sequence[int], support: list[Tensor], masks: Tensor
+) -> list[Tensor]:
+    """Defect-free features (B, c, h, w) a level; where a class has no such image, the support's without the defect."""
+    found = without_defect(support, masks)
+    known = [(i, shot) for i, query in enumerate(queries) if (shot := source.normal(query)) is not None]
+    if known:
+        at = [i for i, _ in known]
+        for level, value in zip(found, source.features([shot for _, shot in known], levels), strict=True):
+            level[at] = value.to(level.device, level.dtype)
+    return found
 
 
 @torch.inference_mode()
@@ -54,9 +78,9 @@ def predict_batch(
     """Logits (B, H, W) of episodes with the same number of shots."""
     supports = [[(str(name), 0) for name in support] for support in rows["support"]]
     queries = [(str(name), 0) for name in rows["query"]]
-    support, masks, query = gather(source, supports, queries, head.levels, device)
+    support, masks, query, extra = gather(source, supports, queries, head.levels, device, head.extras)
     with autocast(device, precision):
-        logits: Tensor = head(support, masks, query)
+        logits: Tensor = head(support, masks, query, extra)
     return logits.float()
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from lerenet import checkpoint
+from lerenet.base_learner import train_base
 from lerenet.bootstrap import surely_better
 from lerenet.data.episodes import Episode, EpisodeSampler
 from lerenet.device import autocast, seed_step
@@ -30,7 +31,7 @@ from lerenet.errors import TrainingError
 from lerenet.features import FeatureStore, LiveSource
 from lerenet.files import require_space
 from lerenet.metrics import COUNTS, miou
-from lerenet.models.base import Segmenter
+from lerenet.models.base import Extra, Segmenter, without_defect
 from lerenet.models.losses import create_loss
 from lerenet.params import TrainSettings
 from lerenet.scoring import Source, gather, score
@@ -88,6 +89,11 @@ class Trainer:
         size = sum(value.numel() * value.element_size() for value in self.modules.state_dict().values())
         require_space(self.folder, 8 * size + 2**20)
         epoch, step, running = self._resume()
+        base = getattr(self.head, "base", None)
+        if base is not None and not self.history:
+            train_base(
+                base, self.head.levels[-1], self.store, self.sampler, self.settings, self.seed, self.device
+            )
         if not self.history:
             self._record(0, None, 0.0)  # the initial weights stand for election, too
         self.tick(epoch * self.steps + step)
@@ -113,9 +119,7 @@ class Trainer:
         episodes = self.sampler.batch_at(epoch, step)
         self.modules.train()
         with autocast(self.device, self.settings.precision):
-            logits = self.forward(episodes)
-        truth = self.store.masks([episode.query for episode in episodes]).to(self.device)
-        loss: Tensor = self.loss(logits.float(), truth)
+            loss = self.forward(episodes)
         value = loss.item()
         if not torch.isfinite(loss):
             self._refuse(value, epoch, step, episodes, lr)
@@ -127,26 +131,48 @@ class Trainer:
         return value
 
     def forward(self, episodes: list[Episode]) -> Tensor:
-        """Logits (B, H, W) of a batch of training episodes."""
+        """The loss of a batch of training episodes."""
         supports, queries = [episode.support for episode in episodes], [episode.query for episode in episodes]
+        head = self.head
         if not self.trained:
-            support, masks, query = gather(self.store, supports, queries, self.head.levels, self.device)
+            parts = gather(self.store, supports, queries, head.levels, self.device, head.extras)
         else:
-            support, masks, query = self._through_backbone(supports, queries)
-        logits: Tensor = self.head(support, masks, query)
-        return logits
+            parts = self._through_backbone(supports, queries)
+        support, masks, query, extra = parts
+        slots = [1 + self.sampler.classes.index(episode.cls) for episode in episodes]
+        extra["slot"] = torch.tensor(slots, device=self.device)
+        truth = self.store.masks(queries).to(self.device)
+        return head.learn(support, masks, query, truth, self.loss, extra)
 
     def _through_backbone(
         self, supports: list[Any], queries: list[Any]
-    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    ) -> tuple[list[Tensor], Tensor, list[Tensor], Extra]:
         size, shots = len(supports), len(supports[0])
         flat = [shot for support in supports for shot in support]
-        pictures = self.store.pictures([*flat, *queries]).to(self.device, memory_format=torch.channels_last)
-        found = dict(zip(self.store.backbone.levels, self.store.backbone(pictures), strict=True))
-        levels = [found[level] for level in self.head.levels]
-        masks = self.store.masks(flat).to(self.device).unflatten(0, (size, shots))
+        levels = self._encode(self.store.pictures([*flat, *queries]))
+        shares = self.store.masks(flat)
+        masks = shares.to(self.device).unflatten(0, (size, shots))
         support = [level[: size * shots].unflatten(0, (size, shots)) for level in levels]
-        return support, masks, [level[size * shots :] for level in levels]
+        query = [level[size * shots :] for level in levels]
+        extra: Extra = {}
+        if "masked" in self.head.extras:
+            alone = self._encode(self.store.pictures(flat) * shares[:, None])
+            extra["masked"] = [level.unflatten(0, (size, shots)) for level in alone]
+        if "normal" in self.head.extras:
+            known = [
+                (i, shot) for i, one in enumerate(queries) if (shot := self.store.normal(one)) is not None
+            ]
+            extra["normal"] = without_defect(support, masks)
+            if known:
+                normal = self._encode(self.store.pictures([shot for _, shot in known]))
+                for level, value in zip(extra["normal"], normal, strict=True):
+                    level[[i for i, _ in known]] = value
+        return support, masks, query, extra
+
+    def _encode(self, pictures: Tensor) -> list[Tensor]:
+        pictures = pictures.to(self.device, memory_format=torch.channels_last)
+        found = dict(zip(self.store.backbone.levels, self.store.backbone(pictures), strict=True))
+        return [found[level] for level in self.head.levels]
 
     def _record(self, epoch: int, loss: float | None, seconds: float) -> None:
         """Score ``epoch`` finished epochs on the validation episodes; keep the weights if they are elected."""
@@ -175,7 +201,7 @@ class Trainer:
     def _source(self) -> Source:
         if self.live is None:
             return self.store
-        self.live.refresh(self.store.backbone)
+        self.live.refresh(self.store.backbone, "masked" in self.head.extras)
         return self.live
 
     # -- optimiser and schedule --------------------------------------------------------------------

@@ -164,7 +164,7 @@ def test_nan_stops_the_training_and_names_the_batch(ran: Path, monkeypatch: pyte
     from lerenet.train import Trainer
 
     monkeypatch.setattr(
-        Trainer, "forward", lambda self, episodes: torch.full((len(episodes), 64, 64), float("nan"))
+        Trainer, "forward", lambda self, episodes: torch.tensor(float("nan"), requires_grad=True)
     )
     with pytest.raises(TrainingError, match=r"nan for 3 steps in a row .*Images/"):
         trained(ran, monkeypatch, "nan")

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lerenet.models import create_model
 from lerenet.models.backbones import AUTHORS, Backbone, create_backbone
-from lerenet.models.base import Segmenter, parameters_of
+from lerenet.models.base import Extra, Segmenter, parameters_of
 from lerenet.params import ModelConfig
 
 LEVELS = (1, 2, 3, 4)
@@ -66,7 +66,8 @@ def measure_cost(config: ModelConfig, backbone: str, shots: int = 1, image_size:
     with torch.device("meta"):
         features = cut(torch.empty(1, 3, image_size, image_size))
     shapes = [level.shape[1:] for level in features]
-    parts = [Part(name, shots * own, own) for name, own in _reach(cut, image_size)]
+    images = shots * (1 + ("masked" in head.extras)) + ("normal" in head.extras)  # through the backbone, once
+    parts = [Part(name, images * own, own) for name, own in _reach(cut, image_size)]
     parts += _head_parts(head, shapes, shots, image_size)
     return Cost(parameters_of(head), parameters_of(cut), tuple(parts))
 
@@ -111,8 +112,9 @@ def _reach(backbone: Backbone, image_size: int) -> list[tuple[str, float]]:
 def _head_parts(head: Segmenter, shapes: list[torch.Size], shots: int, image_size: int) -> list[Part]:
     support = [torch.rand(1, shots, *shape) for shape in shapes]
     query = [torch.rand(1, *shape) for shape in shapes]
+    extra: Extra = {"masked": support, "normal": query}
     with torch.no_grad(), _counted(head) as encoding:
-        state = head.encode(support, example_masks(shots, image_size))
+        state = head.encode(support, example_masks(shots, image_size), extra)
     with torch.no_grad(), _counted(head) as decoding:
         head.decode(state, query)
     names = [name for name in encoding if encoding[name] or decoding[name]]

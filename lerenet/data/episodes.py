@@ -55,6 +55,10 @@ class EpisodeSampler:
         """Every image an episode can name."""
         return self._queries + [name for names in self._clean.values() for name in names]
 
+    def class_of(self, image: str) -> str:
+        """The class of one of `images`."""
+        return str(self._cls[image])
+
     @property
     def steps(self) -> int:
         """Batches in an epoch."""

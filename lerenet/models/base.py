@@ -117,6 +117,23 @@ def parameters_of(module: nn.Module) -> int:
     return sum(value.numel() for value in module.parameters())
 
 
+def without_defect(levels: Sequence[Tensor], masks: Tensor) -> list[Tensor]:
+    """The first shot's features with the defect left out: stands in for a defect-free image.
+
+    Args:
+        levels: support features, (B, K, c, h, w) each.
+        masks: (B, K, H, W) in {0, 1}.
+
+    Returns:
+        (B, c, h, w) for each level.
+    """
+    found = []
+    for level in levels:
+        shares = F.interpolate(masks[:, :1], size=level.shape[-2:], mode="area")  # (B, 1, h, w)
+        found.append(level[:, 0] * (1 - shares).to(level.dtype))
+    return found
+
+
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Mean of ``values`` (B, c, l) under ``weights`` (B, l) -> (B, c); zero where all weights are."""
     total = weights.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from lerenet.models.backbones import Backbone
-from lerenet.models.base import Segmenter, State
+from lerenet.models.base import Extra, Segmenter, State, without_defect
 
 
 class Network(nn.Module):
@@ -25,8 +25,15 @@ class Network(nn.Module):
 
     def enroll(self, images: Tensor, masks: Tensor) -> State:
         """Support images (B, K, 3, H, W) in [0, 1] and masks (B, K, H, W) -> state for `segment`."""
-        levels = self._features(images.flatten(0, 1))
-        return self.head.encode([level.unflatten(0, images.shape[:2]) for level in levels], masks)
+        shape = images.shape[:2]
+        levels = [level.unflatten(0, shape) for level in self._features(images.flatten(0, 1))]
+        extra: Extra = {}
+        if "masked" in self.head.extras:
+            alone = self._features((images * masks[:, :, None]).flatten(0, 1))
+            extra["masked"] = [level.unflatten(0, shape) for level in alone]
+        if "normal" in self.head.extras:
+            extra["normal"] = without_defect(levels, masks)
+        return self.head.encode(levels, masks, extra)
 
     def segment(self, state: State, queries: Tensor) -> Tensor:
         """Queries (B, 3, H, W) -> logits (B, image_size, image_size)."""

@@ -75,11 +75,12 @@ def _run(
     with tracking.stage_run(stage, key, out, params, settings={"key": key, "models": list(subjects)}) as run:
         for name, digest in inputs.datasets().items():
             run.set_dataset(name, digest)
+        masked = any("masked" in head.extras for head, _ in subjects.values())
         stores: dict[int, FeatureStore] = {}
         for _, backbone in subjects.values():
             if backbone.turns not in stores:
                 store = FeatureStore(backbone.to(device).eval(), inputs.catalog, params, layout.DATA)
-                store.ensure(inputs.split(split)["novel"])
+                store.ensure(inputs.split(split)["novel"], masked=masked)
                 stores[backbone.turns] = store
         placed = {
             name: (head.to(device), stores[backbone.turns]) for name, (head, backbone) in subjects.items()

@@ -92,15 +92,16 @@ def _trainer(
     recipe, settings = params.recipes[cell.recipe], params.train_settings(cell.recipe)
     backbone = cell_backbone(params, cell).to(pick_device())
     trained = settings.backbone_lr_scale > 0
+    seed_step(cell.seed, 0, 0)
+    channels = dict(zip(backbone.levels, backbone.channels, strict=True))
+    head = create_model(recipe.model, channels, params.image_size).to(pick_device())
+    masked = "masked" in head.extras
     store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)
     held = inputs.split(cell.split)["validation"] if validate else []
     total = store.size(classes, augmented=True) + store.size(held)
     with progress(f"features {cell.key}", total) as store.tick:
-        store.ensure(classes, augmented=True, pictures=trained)
-        store.ensure(held)
-    seed_step(cell.seed, 0, 0)
-    channels = dict(zip(backbone.levels, backbone.channels, strict=True))
-    head = create_model(recipe.model, channels, params.image_size).to(pick_device())
+        store.ensure(classes, augmented=True, pictures=trained, masked=masked)
+        store.ensure(held, masked=masked)
     sampler = EpisodeSampler(
         inputs.catalog, classes, cell.shots, params.views.count, settings.batch, settings.clean_share, cell.seed,
         settings.episodes_per_epoch,
