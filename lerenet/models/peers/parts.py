@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lerenet.models.base import to_grid
+from lerenet.models.descriptors import full
 
 EPS = 5e-4  # of the masked average, as in the peers' code
 WIDTH = 256
@@ -40,11 +41,11 @@ def prior(query: Tensor, support: Tensor, normalise: bool = True) -> Tensor:
         normalise: bring each map to [0, 1] by its own minimum and maximum.
 
     Returns:
-        Mean over the K shots, (B, 1, h, w). No gradient.
+        Mean over the K shots, (B, 1, h, w). No gradient; in at least single precision, under autocast too.
     """
-    with torch.no_grad():
-        q = F.normalize(query.float().flatten(2), dim=1, eps=1e-7)  # (B, c, l)
-        s = F.normalize(support.float().flatten(3), dim=2, eps=1e-7)  # (B, K, c, l)
+    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+        q = F.normalize(full(query).flatten(2), dim=1, eps=1e-7)  # (B, c, l)
+        s = F.normalize(full(support).flatten(3), dim=2, eps=1e-7)  # (B, K, c, l)
         best = torch.einsum("bcl,bkcm->bklm", q, s).amax(3)  # (B, K, l)
         if normalise:
             low, high = best.amin(2, keepdim=True), best.amax(2, keepdim=True)
@@ -119,15 +120,16 @@ class FEM(nn.Module):
     Args:
         inputs: channels of the query, the guide and the maps together.
         bins: sides of the bins, finest first.
+        dropout: spatial dropout in each side classifier.
     """
 
-    def __init__(self, inputs: int, bins: Sequence[int], width: int = WIDTH) -> None:
+    def __init__(self, inputs: int, bins: Sequence[int], width: int = WIDTH, dropout: float = 0.1) -> None:
         super().__init__()
         self.bins = tuple(bins)
         self.initial = nn.ModuleList(merge(inputs, width) for _ in bins)
         self.between = nn.ModuleList(merge(2 * width, width) for _ in self.bins[1:])
         self.refine = nn.ModuleList(ResidualPair(width) for _ in bins)
-        self.side = nn.ModuleList(classifier(width) for _ in bins)
+        self.side = nn.ModuleList(classifier(width, dropout=dropout) for _ in bins)
         self.join = merge(len(self.bins) * width, width)
         self.after = ResidualPair(width)
 

@@ -1,0 +1,220 @@
+"""HDMNet (CVPR 2023): hierarchical dense matching by a transformer, taught by distilled correlation maps.
+
+Query and support pass a three-stage encoder, each by itself; in each stage the query takes from the support's
+foreground by cosine attention that competes over the query's places. The coarsest stage's correlation map
+learns from the mask, each finer one from the next coarser. BAM's base learner and ensemble close it.
+Here: the backbone is not dilated, so every level is brought to one grid; batch norm learns its statistics (the
+released training froze it at 0 and 1 by oversight), and the shots' weights learn, too; a stage's foreground is the
+cells more than half defect, or the fullest. Our reading: the correlation map is the mean cosine / 0.1, before
+the softmax; K shots share the mean prototype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import gcd
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lerenet.models.base import Extra, State, expand, masks_to_grid, to_grid
+from lerenet.models.descriptors import full, split_positions
+from lerenet.models.peers.bam import BaseAware
+from lerenet.models.peers.base_learner import gram
+from lerenet.models.peers.parts import _resized, masked_average, merge, prior, tile
+from lerenet.params import ModelConfig
+
+STAGES = ((1, 2, 4), (3, 4, 2), (3, 8, 1))  # embedding's kernel, heads, reduction of keys and values
+TEMPERATURE = 0.1  # of the matching's cosines
+NEVER = -1e9
+EPS = 1e-6  # of the layer norms
+
+
+def last(x: Tensor) -> Tensor:
+    """(N, c, h, w) -> (N, h, w, c)."""
+    return x.permute(0, 2, 3, 1)
+
+
+def first(x: Tensor) -> Tensor:
+    """(N, h, w, c) -> (N, c, h, w)."""
+    return x.permute(0, 3, 1, 2)
+
+
+class Attending(nn.Module):
+    """What both kinds of block share: norms, projections without bias, the residuals of attention and Mix-FFN."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = gcd(heads, dim)
+        self.before, self.between = nn.LayerNorm(dim, EPS), nn.LayerNorm(dim, EPS)
+        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim, bias=False) for _ in range(4))
+        self.drop = nn.Dropout(dropout)
+        self.ffn = nn.Sequential(
+            nn.Conv2d(dim, 4 * dim, 1), nn.Conv2d(4 * dim, 4 * dim, 3, padding=1, groups=4 * dim), nn.GELU(),
+            nn.Dropout(dropout), nn.Conv2d(4 * dim, dim, 1), nn.Dropout(dropout),
+        )  # fmt: skip
+
+    def split(self, x: Tensor) -> Tensor:
+        """(N, h, w, c) -> (N, heads, h w, c / heads)."""
+        found: Tensor = x.flatten(1, 2).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return found
+
+    def close(self, x: Tensor, taken: Tensor) -> Tensor:
+        """x (N, h, w, c) + what attention took, (N, heads, h w, c / heads), + Mix-FFN."""
+        x = x + self.drop(self.o(taken.transpose(1, 2).reshape(x.shape)))
+        changed: Tensor = x + last(self.ffn(first(self.between(x))))
+        return changed
+
+
+class Block(Attending):
+    """Self-attention; keys and values come from a grid ``rate`` times coarser."""
+
+    def __init__(self, dim: int, heads: int, rate: int, dropout: float) -> None:
+        super().__init__(dim, heads, dropout)
+        self.coarser = nn.Conv2d(dim, dim, rate, stride=rate) if rate > 1 else nn.Identity()
+        self.norm = nn.LayerNorm(dim, EPS) if rate > 1 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, h, w, c) -> (N, h, w, c)."""
+        own = self.before(x)
+        seen = self.norm(last(self.coarser(first(own))))
+        q, k, v = self.split(self.q(own)), self.split(self.k(seen)), self.split(self.v(seen))
+        return self.close(x, (q @ k.mT * q.shape[3] ** -0.5).softmax(3) @ v)
+
+
+class Matching(Attending):
+    """Cross attention from query to support, the softmax over the query's places."""
+
+    def keys(self, support: Tensor) -> tuple[Tensor, Tensor]:
+        """Support (N, h, w, c) -> keys of unit length and values, (N, heads, h w, c / heads) each."""
+        x = self.before(support)
+        return F.normalize(full(self.split(self.k(x))), dim=3, eps=EPS), full(self.split(self.v(x)))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """Query (B, h, w, c), support's foreground (B, n) -> (B, h, w, c), correlation map (B, 1, h, w)."""
+        q = F.normalize(full(self.split(self.q(self.before(x)))), dim=3, eps=EPS)
+        with torch.autocast(x.device.type, enabled=False):
+            scores = q @ keys.mT / TEMPERATURE  # (B, heads, l, n)
+            inside = inside[:, None, None].to(scores.dtype)  # (B, 1, 1, n)
+            taken = (scores.softmax(2) * inside) @ values  # (B, heads, l, c / heads)
+            found = ((scores * inside).sum(3) / inside.sum(3).clamp_min(1)).mean(1)  # (B, l)
+        return self.close(x, taken.to(x.dtype)), found.unflatten(1, (1, *x.shape[1:3]))
+
+
+class Stage(nn.Module):
+    """Patch embedding, two blocks."""
+
+    def __init__(self, dim: int, kernel: int, heads: int, rate: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(dim, dim, kernel, stride=1 if kernel == 1 else 2, padding=kernel // 2)
+        blocks = (Block(dim, heads, rate, dropout) for _ in range(2))
+        self.body = nn.Sequential(nn.LayerNorm(dim, EPS), *blocks, nn.LayerNorm(dim, EPS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, h, w, c) -> (N, h', w', c)."""
+        encoded: Tensor = self.body(last(self.embed(first(x))))
+        return encoded
+
+
+def linear_head(dim: int, width: int, out: int) -> nn.Sequential:
+    """1 x 1, batch norm, 3 x 3, batch norm, 1 x 1."""
+    return nn.Sequential(
+        nn.Conv2d(dim, width, 1), nn.BatchNorm2d(width), nn.Conv2d(width, width, 3, padding=1),
+        nn.BatchNorm2d(width), nn.Conv2d(width, out, 1),
+    )  # fmt: skip
+
+
+def distillation(maps: list[Tensor], truth: Tensor) -> Tensor:
+    """Mean KL(teacher || map), softmax over the places; maps (B, 1, s, s) fine to coarse, truth (B, H, W).
+
+    The mask, uniform over its foreground, teaches the coarsest; each map, without gradient, the next finer.
+    """
+    inside, _ = split_positions(masks_to_grid(truth[:, None], maps[-1].shape[3]).flatten(2))
+    teacher = torch.zeros_like(maps[-1]).flatten(1).masked_fill(~inside, NEVER)  # (B, l)
+    total, finer = truth.new_zeros(()), [*(one.shape[3] for one in maps[-2::-1]), 1]
+    for one, side in zip(maps[::-1], finer, strict=True):
+        student = one.flatten(1).log_softmax(1)
+        total = total + F.kl_div(student, teacher.softmax(1), reduction="batchmean")
+        teacher = _resized(one.detach(), side).flatten(1)
+    return total / len(maps)
+
+
+class HDMNet(BaseAware):
+    """Levels 2 and 3 are the middle features; similarity from level 4 and the base learner's map; level 2 psi.
+
+    All of the support's features are of the image with all but the defect blacked out.
+    """
+
+    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+        super().__init__(config, channels, image_size)
+        rate, dim = 0.1 if config.dropout is None else config.dropout, max(1, self.width // 4)
+        sides = (self.grid, -(-self.grid // 2), -(-self.grid // 4))
+        self.query_merge, self.support_merge = merge(2 * self.width + 2, dim), merge(2 * self.width, dim)
+        self.stages = nn.ModuleList(
+            Stage(dim, kernel, heads, min(coarser, side), rate)
+            for (kernel, heads, coarser), side in zip(STAGES, sides, strict=True)
+        )
+        self.matching = nn.ModuleList(Matching(dim, 2, rate) for _ in STAGES)
+        self.fuse = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(dim + 2, dim, 3, padding=1, bias=False), nn.BatchNorm2d(dim), nn.ReLU())
+            for _ in STAGES
+        )
+        self.parse = nn.ModuleList(
+            nn.Sequential(*linear_head(dim, self.width, dim), nn.BatchNorm2d(dim), nn.ReLU()) for _ in STAGES
+        )
+        self.classify = linear_head(dim, self.width, 2)
+
+    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
+        """Mean prototype (B, c), highest level and base learner's map under the mask, each stage's tokens."""
+        batch = masks.shape[:2]
+        shares = masks_to_grid(masks, self.grid, "bilinear").flatten(0, 1)[:, None].to(support[0].dtype)
+        masked = (extra or {}).get("masked")
+        levels = [to_grid(level.flatten(0, 1), self.grid) for level in masked or support]  # (B K, c, h, w)
+        levels = levels if masked else [level * shares for level in levels]
+        with torch.no_grad():
+            known = self.base.features(levels[-1])
+        x = self.support_middle(levels[:-1] or levels, self.grid)
+        prototype = masked_average(x, shares[:, 0]).unflatten(0, batch).mean(1)
+        x = self.support_merge(torch.cat([x, tile(prototype.repeat_interleave(batch[1], 0), x)], dim=1))
+        state = {
+            "prototype": prototype,
+            "high": (levels[-1] * shares).detach().unflatten(0, batch),
+            "known": (known * shares).unflatten(0, batch),
+            "styles": gram(levels[0]).unflatten(0, batch),
+        }
+        x = last(x)  # (B K, h, w, c)
+        for i, (stage, matching) in enumerate(zip(self.stages, self.matching, strict=True)):
+            x = stage(x)
+            assert isinstance(matching, Matching)
+            each = (part.unflatten(0, batch).transpose(1, 2).flatten(2, 3) for part in matching.keys(x))
+            state[f"keys_{i}"], state[f"values_{i}"] = each  # (B, heads, K l, c / heads)
+            state[f"inside_{i}"] = split_positions(masks_to_grid(masks, x.shape[2]).flatten(2))[0]  # (B, K l)
+        return state
+
+    def meta(
+        self, state: State, query: list[Tensor], known: Tensor, weights: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Matching in every stage, then a decoder from coarse to fine; the stages' correlation maps."""
+        x = self.query_middle(query[:-1] or query, self.grid)  # (B, c, h, w)
+        held = {name: expand(value, len(x)) for name, value in state.items()}
+        high = prior(to_grid(query[-1], self.grid), held["high"], normalise=False)
+        alike = torch.cat([prior(known, held["known"], normalise=False), high], dim=1).to(
+            x.dtype
+        )  # (B, 2, h, w)
+        x = self.query_merge(torch.cat([x, tile(held["prototype"].to(x.dtype), x), 10 * alike], dim=1))
+        x, fused, maps = last(x), [], []
+        for i, (stage, matching, fuse) in enumerate(zip(self.stages, self.matching, self.fuse, strict=True)):
+            x = stage(x)
+            matched, found = matching(x, held[f"keys_{i}"], held[f"values_{i}"], held[f"inside_{i}"])
+            fused.append(fuse(torch.cat([first(matched), _resized(alike, x.shape[2])], dim=1)))
+            maps.append(found)
+        out = self.parse[2](fused[2])
+        for parse, one in zip(self.parse[1::-1], fused[1::-1], strict=True):
+            up = _resized(out, one.shape[3])
+            out = up + parse(one + up)
+        return self.classify(out), maps
+
+    def side_loss(self, maps: list[Tensor], truth: Tensor) -> Tensor:
+        """Distillation of the correlation maps."""
+        return distillation(maps, truth)

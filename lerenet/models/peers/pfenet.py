@@ -1,0 +1,98 @@
+"""PFENet (TPAMI 2020): a prototype and a training-free prior guide the query at several scales.
+
+The prior tells how alike each query place is to the most similar place of the masked support; feature
+enrichment joins it with the prototype and the query at four bins and lets fine guide coarse.
+Here: the backbone is not dilated, so every level is brought to one grid; the bins follow that grid
+(25, 13, 7, 4, not 60, 30, 15, 8); the support's highest level is of the image blacked out around the defect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.peers.parts import (
+    FEM,
+    WIDTH,
+    Middle,
+    bins_of,
+    classifier,
+    difference,
+    masked_average,
+    prior,
+    tile,
+)
+from lerenet.params import ModelConfig
+
+
+class Pyramid(Segmenter):
+    """What PFENet and ASGNet share: the enrichment at four bins, the output, a side loss for each bin.
+
+    `config.dropout` stands in for both rates: 0.5 after the reduction, 0.1 before each classifier's last layer.
+    """
+
+    def __init__(
+        self, config: ModelConfig, channels: Mapping[int, int], levels: tuple[int, ...], image_size: int
+    ) -> None:
+        super().__init__(channels, config.levels or levels, image_size)
+        self.grid, self.width = config.grid or 25, config.width or WIDTH
+        self.dropout, last = (0.5, 0.1) if config.dropout is None else (config.dropout, config.dropout)
+        self.fem = FEM(2 * self.width + 1, bins_of(self.grid), self.width, last)
+        self.classify = classifier(self.width, dropout=last)
+
+    def guided(self, state: State, query: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Query (B, c, grid, grid), what guides it (B, c, grid, grid), and a map (B, 1, grid, grid)."""
+        raise NotImplementedError
+
+    def _outputs(self, state: State, query: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Two-channel output (B, 2, grid, grid), and those of the bins on their own grids."""
+        merged, side = self.fem(*self.guided(state, query))
+        return self.classify(merged), side
+
+    def decode(self, state: State, query: list[Tensor]) -> Tensor:
+        """State and query features (B, c, h, w) a level -> logits (B, image_size, image_size)."""
+        return self.enlarge(difference(self._outputs(state, query)[0]))
+
+    def learn(
+        self,
+        support: list[Tensor],
+        masks: Tensor,
+        query: list[Tensor],
+        truth: Tensor,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        extra: Extra | None = None,
+    ) -> Tensor:
+        """Loss of the output + the mean over the bins of the losses of theirs."""
+        main, side = self._outputs(self.encode(support, masks, extra), query)
+        bins = torch.stack([loss(self.enlarge(difference(two)), truth) for two in side])
+        return loss(self.enlarge(difference(main)), truth) + bins.mean()
+
+
+class PFENet(Pyramid):
+    """Levels 2 and 3 are the middle features, level 4 gives the prior (the last of `levels`; one alone is both)."""
+
+    extras = ("masked",)
+
+    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+        super().__init__(config, channels, (2, 3, 4), image_size)
+        inputs = sum(self.channels[:-1] or self.channels)
+        self.query_middle = Middle(inputs, self.width, self.dropout)
+        self.support_middle = Middle(inputs, self.width, self.dropout)
+
+    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
+        """Mean of the K prototypes, (B, c), and the K shots' masked highest level, (B, K, c_4, grid, grid)."""
+        shares = masks_to_grid(masks, self.grid, "bilinear").to(support[0].dtype)  # (B, K, h, w)
+        levels = [level.flatten(0, 1) for level in support[:-1] or support]
+        each = masked_average(self.support_middle(levels, self.grid), shares.flatten(0, 1))  # (B K, c)
+        masked = (extra or {}).get("masked") or support
+        high = shots_to_grid(masked[-1], self.grid) * shares[:, :, None]
+        return {"prototype": each.unflatten(0, masks.shape[:2]).mean(1), "high": high.detach()}
+
+    def guided(self, state: State, query: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The query's middle features, the prototype at every place, the prior."""
+        x = self.query_middle(query[:-1] or query, self.grid)  # (B, c, h, w)
+        near = prior(to_grid(query[-1], self.grid), expand(state["high"], len(x)))  # (B, 1, h, w)
+        return x, tile(expand(state["prototype"], len(x)), x), near
