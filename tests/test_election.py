@@ -64,3 +64,26 @@ def test_what_segments_untrained_is_replaced_only_by_what_is_surely_better(
     trainer = train._trainer(inputs, cell, base, True, None, tmp_path / "checkpoints")
     trainer.run()
     assert trainer.best["epoch"] == kept
+
+
+def test_where_every_fold_kept_its_initial_weights_the_shipped_cell_does_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lerenet.files import read_json, write_json
+    from lerenet.loading import load_network
+    from lerenet.stages import catalog, folds, pretrain, train
+
+    project = make_project(tmp_path, pretrain={"epochs": 0})
+    monkeypatch.chdir(project)
+    catalog.run()
+    folds.run()
+    pretrain.run("all-efficientnet_lite0")
+    for fold in ("fold0", "fold1", "fold2"):
+        write_json(
+            layout.TRAIN / f"{fold}-efficientnet_lite0-lerenet-1-0" / "metrics.json", {"best_epoch": 0}
+        )
+    train.run_ship()
+    shipped = layout.TRAIN / "all-efficientnet_lite0-lerenet-1-0"
+    assert read_json(shipped / "metrics.json")["best_epoch"] == 0
+    head = load_network(shipped / "model").network.head
+    assert not head.get_parameter("ifm.last.weight").any()  # no correction was learned
