@@ -20,6 +20,7 @@ class Finding:
     floor: Model
     shots: int
     gain: Gain
+    each: tuple[Gain | None, ...]  # in each fold
 
     @property
     def verdict(self) -> str:
@@ -60,9 +61,11 @@ def findings(loaded: Loaded, params: Params, shots: int | None = None) -> list[F
     found = []
     labels = [FLOORS[name] for name in MATCHERS]
     for model in (m for m in loaded.models if not m.floor):
-        floors = [m for m in loaded.models if m.label in labels and m.backbone == model.backbone]
+        known = [m for m in loaded.models if m.label in labels and m.backbone == model.backbone]
+        floors = sorted(known, key=lambda m: labels.index(m.label))
         for k in loaded.shots if shots is None else [shots]:
             for floor in floors:
                 gain = gain_over(loaded, floor, model, k, params)
-                found += [] if gain is None else [Finding(model, floor, k, gain)]
+                each = tuple(gain_over(loaded, floor, model, k, params, fold) for fold in FOLD_NAMES)
+                found += [] if gain is None else [Finding(model, floor, k, gain, each)]
     return found

@@ -12,7 +12,7 @@ from lerenet.report.findings import findings, headline
 from lerenet.report.intervals import Gain
 from lerenet.report.load import FOLD_NAMES, Loaded
 from lerenet.report.paper import PrintedRow
-from lerenet.report.schedule import PAPER_EPOCHS, short_runs
+from lerenet.report.schedule import PAPER_EPOCHS, kept_sentences, short_runs
 
 
 def results(loaded: Loaded, params: Params) -> str:
@@ -41,16 +41,16 @@ def results(loaded: Loaded, params: Params) -> str:
 
 
 def _findings(loaded: Loaded, params: Params) -> list[str]:
-    """Sentences for what ships, one table for the others."""
+    """Sentences for what ships, and one table of all."""
     found = findings(loaded, params)
     shipped = headline(found, loaded, params)
     rows = [
-        (one.model.id, str(one.shots), one.floor.label, _gain(one.gain), str(one.gain.folds))
+        (one.model.id, str(one.shots), one.floor.label, _gain(one.gain), *map(_gain, one.each))
         for one in found
-        if one not in shipped
     ]
-    head = ("trained", "shots", "against, without training", "difference, mIoU", "folds")
-    return ["\n".join(f"- {one.sentence}" for one in shipped), _table(head, rows) if rows else ""]
+    head = ("trained", "shots", "against, without training", "difference, mIoU", *FOLD_NAMES)
+    said = [one.sentence for one in shipped] + kept_sentences(loaded, params)
+    return ["\n".join(f"- {sentence}" for sentence in said), _table(head, rows) if rows else ""]
 
 
 def _cell(text: str) -> str:
