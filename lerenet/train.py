@@ -235,6 +235,7 @@ class Trainer:
             "shots": self.sampler.shots,
             "stop": self.stop_epoch,
             "seed": self.seed,
+            "election": "each held-out class",
             "head": {name: list(value.shape) for name, value in self.head.state_dict().items()},
             "episodes": [] if self.validation is None else self.validation["episode"].tolist(),
             "torch": torch.__version__,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -35,6 +36,15 @@ def test_a_gain_in_the_mean_alone_is_not_enough() -> None:
     one_sided = counts(WORSE_IN_ONE)
     assert paired_bootstrap(before, one_sided).low > 0
     assert not surely_better(before, one_sided)
+
+
+def test_a_gain_that_the_choice_of_queries_may_have_made_is_not_enough() -> None:
+    before = counts({"A": 0.5, "B": 0.5})
+    luck = np.random.default_rng(2).normal(0, 0.3, len(before)) + 0.04
+    found = (before["tp"] * (1 + luck)).round().clip(0, before["tp"] + before["fn"])
+    after = before.assign(tp=found, fn=before["tp"] + before["fn"] - found)
+    assert all(paired_bootstrap(before[before["cls"] == c], after[after["cls"] == c]).gain > 0 for c in "AB")
+    assert not surely_better(before, after)
 
 
 @pytest.mark.parametrize(

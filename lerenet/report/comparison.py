@@ -35,7 +35,7 @@ METHODS = {  # of Table 3 and 6
 }
 OWN = ("LERENet", "Baseline")  # of the paper's Tables 2 and 4; the others' rows are below, whole
 ANY_BACKBONE = "all_foreground"  # what stands above each table, with the floors of its backbones
-OVER = ("over same features", "over matching")  # columns of differences, as in MATCHERS
+OVER = ("over LERENet's features", "over matching")  # columns of differences, as in MATCHERS
 BESIDE = tuple(FLOORS[name] for name in ("prototype", *MATCHERS))
 
 

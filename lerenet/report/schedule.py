@@ -64,8 +64,9 @@ def kept_sentences(loaded: Loaded, params: Params) -> list[str]:
         kept = schedule(loaded, model).kept
         if initial := kept.count(0):
             found.append(
-                f"{model.id} kept its initial weights in {initial} of {len(kept)} trainings: there no epoch "
-                "was surely better on held-out classes, and what it gains is owed to its modules alone."
+                f"{model.id} kept its initial weights in {initial} of {len(kept)} trainings, for no epoch was "
+                "better on held-out classes: there nothing is owed to training. What it gains over matching of "
+                "LERENet's features is owed to its modules, the rest to those features."
             )
     return found
 
