@@ -11,6 +11,7 @@ import pytest
 
 from lerenet import layout
 from lerenet.bootstrap import paired_bootstrap, surely_better
+from lerenet.files import read_json, write_json
 from lerenet.metrics import COUNTS
 from tests.pipeline import make_project
 
@@ -76,10 +77,26 @@ def test_what_segments_untrained_is_replaced_only_by_what_is_surely_better(
     assert trainer.best["epoch"] == kept
 
 
+@pytest.mark.parametrize(("init", "kept"), [("imagenet", 0), ("random", 1)])
+def test_a_pretraining_that_harms_a_class_is_refused_unless_it_began_at_random(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str, kept: int
+) -> None:
+    from lerenet.stages import catalog, folds, pretrain
+
+    project = make_project(tmp_path, pretrain={"epochs": 1}, init=init)
+    monkeypatch.chdir(project)
+    catalog.run()
+    folds.run()
+    scripted = iter([counts({"A": 0.5, "B": 0.5}), counts(WORSE_IN_ONE)])
+    monkeypatch.setattr("lerenet.pretrain.score", lambda *_: next(scripted))
+    pretrain.run("fold0-efficientnet_lite0")
+    metrics = read_json(layout.PRETRAIN / "fold0-efficientnet_lite0" / "metrics.json")
+    assert metrics["chosen_epoch"] == kept
+
+
 def test_where_every_fold_kept_its_initial_weights_the_shipped_cell_does_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lerenet.files import read_json, write_json
     from lerenet.loading import load_network
     from lerenet.stages import catalog, folds, pretrain, train
 

@@ -239,6 +239,13 @@ def test_the_default_refuses_an_edge_form_that_it_has_not(form: str) -> None:
         create_model(_config("lerenet", edge_form=form), CHANNELS, SIZE)
 
 
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_every_switch_of_table_3_adds_its_parts(preset: str) -> None:
+    heads = [_model(_config("lerenet", preset, mpr=r, mpe=e, edge=d)) for r, e, d in SWITCHES]
+    sizes = [sum(value.numel() for value in head.parameters()) for head in heads]
+    assert len(set(sizes)) == 6  # edge counts with mpe only: two of the eight repeat
+
+
 def _answer(head: Segmenter) -> Tensor:
     masks = torch.zeros(1, 1, SIZE, SIZE)
     masks[..., 8:20, 8:20] = 1.0

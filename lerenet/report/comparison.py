@@ -157,7 +157,8 @@ def _note(model: Model, method: str, shots: int) -> str:
 
 def _peer(models: list[Model], model: Model, name: str) -> Model | None:
     """The row of the recipe or floor ``name`` with the backbone of ``model``."""
-    known = [m for m in models if m.backbone == model.backbone and (m.recipe or m.id.split("-")[0]) == name]
+    wanted = FLOORS.get(name, name)  # a recipe's label is its name
+    known = [m for m in models if m.backbone == model.backbone and m.label == wanted]
     return known[0] if known else None
 
 

@@ -20,7 +20,6 @@ class Finding:
     floor: Model
     shots: int
     gain: Gain
-    each: tuple[Gain | None, ...]  # in each fold
 
     @property
     def verdict(self) -> str:
@@ -66,6 +65,5 @@ def findings(loaded: Loaded, params: Params, shots: int | None = None) -> list[F
         for k in loaded.shots if shots is None else [shots]:
             for floor in floors:
                 gain = gain_over(loaded, floor, model, k, params)
-                each = tuple(gain_over(loaded, floor, model, k, params, fold) for fold in FOLD_NAMES)
-                found += [] if gain is None else [Finding(model, floor, k, gain, each)]
+                found += [] if gain is None else [Finding(model, floor, k, gain)]
     return found

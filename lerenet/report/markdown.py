@@ -8,8 +8,8 @@ from lerenet.params import Params
 from lerenet.report import tables
 from lerenet.report.comparison import OVER, Row, sections
 from lerenet.report.facts import facts
-from lerenet.report.findings import findings, headline
-from lerenet.report.intervals import Gain
+from lerenet.report.findings import Finding, findings, headline
+from lerenet.report.intervals import Gain, gain_over
 from lerenet.report.load import FOLD_NAMES, Loaded
 from lerenet.report.paper import PrintedRow
 from lerenet.report.schedule import PAPER_EPOCHS, kept_sentences, short_runs
@@ -45,12 +45,16 @@ def _findings(loaded: Loaded, params: Params) -> list[str]:
     found = findings(loaded, params)
     shipped = headline(found, loaded, params)
     rows = [
-        (one.model.id, str(one.shots), one.floor.label, _gain(one.gain), *map(_gain, one.each))
+        (one.model.id, str(one.shots), one.floor.label, _gain(one.gain), *_each_fold(one, loaded, params))
         for one in found
     ]
     head = ("trained", "shots", "against, without training", "difference, mIoU", *FOLD_NAMES)
     said = [one.sentence for one in shipped] + kept_sentences(loaded, params)
     return ["\n".join(f"- {sentence}" for sentence in said), _table(head, rows) if rows else ""]
+
+
+def _each_fold(one: Finding, loaded: Loaded, params: Params) -> list[str]:
+    return [_gain(gain_over(loaded, one.floor, one.model, one.shots, params, fold)) for fold in FOLD_NAMES]
 
 
 def _cell(text: str) -> str:
