@@ -35,6 +35,7 @@ class Subject:
     project: Project
     head: Segmenter
     backbone: Backbone
+    network: Network  # the same two, end to end
     store: FeatureStore
     episodes: pd.DataFrame
 
@@ -46,7 +47,8 @@ def measure(project: Project, rounds: int, count: int) -> Section:
     store = project.store(backbone, project.split["novel"], views=False, pictures=True)
     known = project.chosen("test", min(project.params.episodes.shots))
     episodes = known.iloc[:: max(1, len(known) // count)].head(count)
-    subject = Subject(project, head, backbone, store, episodes)
+    network = Network(backbone.cut(head.levels), head).eval()
+    subject = Subject(project, head, backbone, network, store, episodes)
     ways = {CACHED: _cached, FRESH: _fresh, PLAIN: _plain}
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     with progress("evaluation", rounds * len(ways)) as tick:
@@ -79,8 +81,9 @@ def _fresh(subject: Subject) -> None:
 @torch.inference_mode()
 def _plain(subject: Subject) -> None:
     store = subject.store
-    network = Network(subject.backbone.cut(subject.head.levels), subject.head).eval()
     for names, name in zip(subject.episodes["support"], subject.episodes["query"], strict=True):
         supports, query = [(str(support), 0) for support in names], [(str(name), 0)]
-        logits = network(store.pictures(supports)[None], store.masks(supports)[None], store.pictures(query))
+        logits = subject.network(
+            store.pictures(supports)[None], store.masks(supports)[None], store.pictures(query)
+        )
         confusion(logits > 0, store.masks(query) > 0.5)

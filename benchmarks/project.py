@@ -16,7 +16,7 @@ from lerenet.data.folds import Split, make_episodes, make_splits
 from lerenet.errors import ParamsError
 from lerenet.features import FeatureStore
 from lerenet.models import create_model
-from lerenet.models.backbones import Backbone, create_backbone
+from lerenet.models.backbones import Backbone, create_backbone, turns_of
 from lerenet.models.base import Segmenter
 from lerenet.params import ModelConfig, Params, TrainSettings, load_params
 from lerenet.progress import progress
@@ -73,7 +73,7 @@ class Project:
     def new_backbone(self, model: ModelConfig) -> Backbone:
         """The backbone with its initial weights and the turns that ``model`` reads, in eval mode."""
         return create_backbone(
-            self.backbone, self.init, self.params.levels, model.turned(self.backbone)
+            self.backbone, self.init, self.params.levels, turns_of(model, self.backbone)
         ).eval()
 
     def new_head(self, model: ModelConfig, backbone: Backbone) -> Segmenter:

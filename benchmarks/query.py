@@ -16,7 +16,7 @@ from lerenet.cost.latency import repeat
 from lerenet.data.images import read_image, resize_image
 from lerenet.data.views import load_plain
 from lerenet.device import autocast
-from lerenet.models.backbones import create_backbone
+from lerenet.models.backbones import create_backbone, turns_of
 from lerenet.models.base import State
 from lerenet.models.network import Network
 from lerenet.progress import progress
@@ -50,7 +50,7 @@ def measure(project: Project, repeats: int) -> Section:
 
 
 def _network(project: Project, name: str) -> Network:
-    whole = create_backbone(name, "random", project.params.levels, project.model.turned(name))
+    whole = create_backbone(name, "random", project.params.levels, turns_of(project.model, name))
     head = project.new_head(project.model, whole)
     return Network(whole.cut(head.levels), head).eval()
 

@@ -31,7 +31,7 @@ def measure(project: Project, epochs: int, bound: int) -> Section:
             began = time.perf_counter()
             curve = trainer.run()
             wall = time.perf_counter() - began
-    rows = [*_rows(trainer, curve, wall), Row("filling the cache", "s", (filled,), "once")]
+    rows = [*_rows(trainer, curve, wall), Row("filling what the cache lacked", "s", (filled,), "once")]
     return Section(f"Schedule: {project.recipe}, {project.backbone}, {project.fold}", rows)
 
 

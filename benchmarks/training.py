@@ -26,7 +26,7 @@ from lerenet.models.base import Segmenter
 from lerenet.models.losses import create_loss
 from lerenet.params import ModelConfig
 from lerenet.progress import progress
-from lerenet.train import Trainer
+from lerenet.train import Trainer, create_optimizer
 
 WARM_UP = 2  # steps that are not counted
 OURS, PLAIN = "ours: cached features", "plain: backbone frozen"
@@ -56,7 +56,7 @@ def measure(project: Project, rounds: int, steps: int) -> Section:
     ours = speeds[OURS]
     rows = [Row(name, "episodes/s", tuple(values)) for name, values in speeds.items()]
     rows += [ratio(f"ours, over {name}", ours, values) for name, values in speeds.items() if name != OURS]
-    rows.append(Row("filling the cache", "s", (filled,), "once"))
+    rows.append(Row("filling what the cache lacked", "s", (filled,), "once"))
     return Section(f"Training: {project.recipe}, {project.backbone}, {project.fold}", rows, NOTES)
 
 
@@ -135,12 +135,10 @@ class Plain:
 
     def _optimizer(self, head: Segmenter, backbone: Backbone) -> torch.optim.Optimizer:
         settings = self.project.settings
+        groups: list[dict[str, Any]] = [{"params": list(head.parameters())}]
         if not self.trained:
-            return torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-        groups: list[dict[str, Any]] = [
-            {"params": list(head.parameters())},
-            {"params": list(backbone.parameters()), "lr": TRAINED_SCALE * settings.lr},
-        ]
+            return create_optimizer(groups, settings)
+        groups.append({"params": list(backbone.parameters()), "lr": TRAINED_SCALE * settings.lr})
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
 
     def _logits(self, head: Segmenter, backbone: Backbone, episodes: list[Episode]) -> Tensor:

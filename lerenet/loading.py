@@ -15,7 +15,7 @@ from torch import Tensor
 from lerenet.errors import LerenetError, ModelError
 from lerenet.files import read_json, sha256_file
 from lerenet.models import create_model
-from lerenet.models.backbones import create_backbone
+from lerenet.models.backbones import create_backbone, turns_of
 from lerenet.models.network import Network
 from lerenet.params import ModelConfig
 
@@ -61,7 +61,7 @@ def load_network(folder: Path, sha256: str | None = None) -> LoadedNetwork:
         levels = tuple(int(level) for level in config["levels"])
         size, threshold = int(config["image_size"]), float(config.get("threshold", 0.5))
         name = str(config["backbone"])
-        backbone = create_backbone(name, "random", levels, model.turned(name))
+        backbone = create_backbone(name, "random", levels, turns_of(model, name))
         channels = dict(zip(backbone.levels, backbone.channels, strict=True))
         head = create_model(model, channels, size)
     except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -83,7 +83,7 @@ def matching_network(
         ModelError: the backbone's initial weights can't be found.
     """
     config = ModelConfig(name="matching", turns=4)
-    whole = create_backbone(backbone, init, LEVELS, config.turned(backbone))
+    whole = create_backbone(backbone, init, LEVELS, turns_of(config, backbone))
     channels = dict(zip(whole.levels, whole.channels, strict=True))
     head = create_model(config, channels, image_size)
     network = Network(whole.cut(head.levels), head).eval()

@@ -15,7 +15,6 @@ Fold = Literal["fold0", "fold1", "fold2"]
 Split = Literal["fold0", "fold1", "fold2", "all"]
 Level = Annotated[int, Field(ge=0, le=4)]
 Positive = Annotated[int, Field(ge=1)]
-LIGHT = ("efficientnet_lite0",)  # backbones of which several passes are cheap
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -48,16 +47,8 @@ class ModelConfig(Settings):
     shots: Literal["average", "concat"] = "concat"
     dropout: Share | None = None  # None: the preset's
     turns: Literal[1, 2, 4] | None = (
-        None  # features are averaged over these turns of the image; None: the preset's
+        None  # features are averaged over these turns of the image; None: as the preset and backbone want
     )
-
-    def turned(self, backbone: str) -> Literal[1, 2, 4]:
-        """Turns of the image over which the features of ``backbone`` are averaged.
-
-        4 for LERENet's default on a light backbone, of which four passes cost less than one of ResNet50's.
-        """
-        preset = self.name == "lerenet" and self.preset == "default"
-        return self.turns or (4 if preset and backbone in LIGHT else 1)
 
 
 class TrainSettings(Settings):

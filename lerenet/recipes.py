@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lerenet.layout import PRETRAIN, Cell
-from lerenet.models.backbones import Backbone, create_backbone
+from lerenet.models.backbones import Backbone, create_backbone, turns_of
 from lerenet.params import Params
 
 
@@ -19,4 +19,4 @@ def cell_backbone(params: Params, cell: Cell, project: Path = Path()) -> Backbon
     recipe = params.recipes[cell.recipe]
     start = start_weights(params, cell.base, recipe.pretrained)
     path = str(project / start) if start.endswith(".safetensors") else start
-    return create_backbone(cell.backbone, path, params.levels, recipe.model.turned(cell.backbone)).eval()
+    return create_backbone(cell.backbone, path, params.levels, turns_of(recipe.model, cell.backbone)).eval()

@@ -220,10 +220,7 @@ class Trainer:
             groups.append(
                 {"params": list(self.store.backbone.parameters()), "scale": self.settings.backbone_lr_scale}
             )
-        s = self.settings
-        if s.optimizer == "sgd":
-            return torch.optim.SGD(groups, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
-        return torch.optim.AdamW(groups, lr=s.lr, weight_decay=s.weight_decay)
+        return create_optimizer(groups, self.settings)
 
     def _set_rate(self, step: int) -> float:
         """Polynomial decay: lr (1 - step / total) ^ power, times each group's own scale."""
@@ -264,6 +261,7 @@ class Trainer:
             "shots": self.sampler.shots,
             "stop": self.stop_epoch,
             "seed": self.seed,
+            "election": "each held-out class",
             "head": {name: list(value.shape) for name, value in self.head.state_dict().items()},
             "episodes": [] if self.validation is None else self.validation["episode"].tolist(),
             "torch": torch.__version__,
@@ -297,3 +295,11 @@ class Trainer:
         for row in self.history:
             self.on_epoch(row)
         return int(state["epoch"]), int(state["step"]), float(state["running"])
+
+
+def create_optimizer(groups: list[dict[str, Any]], settings: TrainSettings) -> torch.optim.Optimizer:
+    """The settings' optimiser over parameter groups."""
+    decay = settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, weight_decay=decay)
+    return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=decay)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from lerenet import layout
 from lerenet.bootstrap import paired_bootstrap, surely_better
+from lerenet.files import read_json, write_json
 from lerenet.metrics import COUNTS
 from tests.pipeline import make_project
 
@@ -35,6 +37,15 @@ def test_a_gain_in_the_mean_alone_is_not_enough() -> None:
     one_sided = counts(WORSE_IN_ONE)
     assert paired_bootstrap(before, one_sided).low > 0
     assert not surely_better(before, one_sided)
+
+
+def test_a_gain_that_the_choice_of_queries_may_have_made_is_not_enough() -> None:
+    before = counts({"A": 0.5, "B": 0.5})
+    luck = np.random.default_rng(2).normal(0, 0.3, len(before)) + 0.04
+    found = (before["tp"] * (1 + luck)).round().clip(0, before["tp"] + before["fn"])
+    after = before.assign(tp=found, fn=before["tp"] + before["fn"] - found)
+    assert all(paired_bootstrap(before[before["cls"] == c], after[after["cls"] == c]).gain > 0 for c in "AB")
+    assert not surely_better(before, after)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +75,42 @@ def test_what_segments_untrained_is_replaced_only_by_what_is_surely_better(
     trainer = train._trainer(inputs, cell, base, True, None, tmp_path / "checkpoints")
     trainer.run()
     assert trainer.best["epoch"] == kept
+
+
+@pytest.mark.parametrize(("init", "kept"), [("imagenet", 0), ("random", 1)])
+def test_a_pretraining_that_harms_a_class_is_refused_unless_it_began_at_random(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str, kept: int
+) -> None:
+    from lerenet.stages import catalog, folds, pretrain
+
+    project = make_project(tmp_path, pretrain={"epochs": 1}, init=init)
+    monkeypatch.chdir(project)
+    catalog.run()
+    folds.run()
+    scripted = iter([counts({"A": 0.5, "B": 0.5}), counts(WORSE_IN_ONE)])
+    monkeypatch.setattr("lerenet.pretrain.score", lambda *_: next(scripted))
+    pretrain.run("fold0-efficientnet_lite0")
+    metrics = read_json(layout.PRETRAIN / "fold0-efficientnet_lite0" / "metrics.json")
+    assert metrics["chosen_epoch"] == kept
+
+
+def test_where_every_fold_kept_its_initial_weights_the_shipped_cell_does_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lerenet.loading import load_network
+    from lerenet.stages import catalog, folds, pretrain, train
+
+    project = make_project(tmp_path, pretrain={"epochs": 0})
+    monkeypatch.chdir(project)
+    catalog.run()
+    folds.run()
+    pretrain.run("all-efficientnet_lite0")
+    for fold in ("fold0", "fold1", "fold2"):
+        write_json(
+            layout.TRAIN / f"{fold}-efficientnet_lite0-lerenet-1-0" / "metrics.json", {"best_epoch": 0}
+        )
+    train.run_ship()
+    shipped = layout.TRAIN / "all-efficientnet_lite0-lerenet-1-0"
+    assert read_json(shipped / "metrics.json")["best_epoch"] == 0
+    head = load_network(shipped / "model").network.head
+    assert not head.get_parameter("ifm.last.weight").any()  # no correction was learned

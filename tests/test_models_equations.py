@@ -20,7 +20,7 @@ from lerenet.models.descriptors import (
     stacked,
     strength,
 )
-from lerenet.models.gcn import GraphConvolution, NodeMixing, laplacian
+from lerenet.models.gcn import GraphConvolution, NodeMixing, laplacian, smooth
 from lerenet.models.ifm import IFM
 from lerenet.models.lerenet import PaperLERENet
 from lerenet.models.losses import LOSSES, create_loss
@@ -305,6 +305,13 @@ def test_eq_16_each_shot_under_its_own_mask() -> None:
     each = [relu(conv1(head.reduce[0], array(support)[0, k])) * shares[k] for k in range(3)]
     close(found[0], np.mean(each, axis=0))
     close(area, np.array([shares.sum((1, 2)).mean()]))
+
+
+def test_smoothing_is_eq_2_and_3_without_the_matrix() -> None:
+    raw, h = rand(2, 9, 9).abs(), rand(2, 9, 4)
+    adjacency = raw + raw.transpose(1, 2)
+    expected = [norm_laplacian(a) @ x for a, x in zip(array(adjacency), array(h), strict=True)]
+    close(smooth(adjacency, h), np.stack(expected))
 
 
 # -- the default's graph -------------------------------------------------------------------------------

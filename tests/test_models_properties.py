@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lerenet.errors import ModelError
-from lerenet.models import create_model
+from lerenet.models import create_model, relations
 from lerenet.models.base import Segmenter
 from lerenet.models.descriptors import relate
 from lerenet.models.gcn import laplacian
@@ -239,17 +240,45 @@ def test_the_default_refuses_an_edge_form_that_it_has_not(form: str) -> None:
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_mpe_and_edge_and_mpr_each_change_the_answer(preset: str) -> None:
-    answers = []
-    for r, e, d in SWITCHES:
-        head = _model(_config("lerenet", preset, mpr=r, mpe=e, edge=d))
-        for value in head.parameters():  # away from the start, at which corrections are zero
-            torch.nn.init.uniform_(value, -0.5, 0.5, generator=torch.Generator().manual_seed(value.numel()))
-        masks = torch.zeros(1, 1, SIZE, SIZE)
-        masks[..., 8:20, 8:20] = 1.0
-        answers.append(head(_features(head, 1, 1), masks, _features(head, 1, seed=1)).detach())
-    different = {tuple(answer.flatten()[::7].tolist()) for answer in answers}
-    assert len(different) == 6  # edge counts with mpe only: two of the eight repeat
+def test_every_switch_of_table_3_adds_its_parts(preset: str) -> None:
+    heads = [_model(_config("lerenet", preset, mpr=r, mpe=e, edge=d)) for r, e, d in SWITCHES]
+    sizes = [sum(value.numel() for value in head.parameters()) for head in heads]
+    assert len(set(sizes)) == 6  # edge counts with mpe only: two of the eight repeat
+
+
+def _answer(head: Segmenter) -> Tensor:
+    masks = torch.zeros(1, 1, SIZE, SIZE)
+    masks[..., 8:20, 8:20] = 1.0
+    with torch.inference_mode():
+        return head(_features(head, 1, 1), masks, _features(head, 1, seed=1))
+
+
+@pytest.mark.parametrize("lost", ["nearest", "difference", "prototype", "strength", "own", "graph"])
+def test_every_relation_reaches_the_defaults_answer(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = _model(_config("lerenet"))
+    before = _answer(head)
+    maps = {"nearest": slice(0, 2), "difference": slice(2, 3), "prototype": slice(3, 4)}
+
+    def without(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        found, descriptors = relate(*args, **kwargs)
+        found[:, maps[lost]] = 0
+        return found, descriptors
+
+    if lost in maps:
+        monkeypatch.setattr(relations, "relate", without)
+    else:
+        part = {"strength": "strength", "own": "own_prototypes", "graph": "affinity"}[lost]
+        real = getattr(relations, part)
+        monkeypatch.setattr(relations, part, lambda *args: torch.zeros_like(real(*args)))
+    assert not torch.allclose(before, _answer(head), atol=1e-4)
+
+
+@pytest.mark.parametrize("part", ["mpr", "mpe"])
+def test_each_module_reaches_the_papers_answer(part: str) -> None:
+    head = _model(_config("lerenet", "paper"))
+    before = _answer(head)
+    head.get_submodule(part).register_forward_hook(lambda module, args, out: torch.zeros_like(out))
+    assert not torch.allclose(before, _answer(head), atol=1e-4)
 
 
 # -- properties of the parts -----------------------------------------------------------------------------

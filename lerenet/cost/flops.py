@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lerenet.models import create_model
-from lerenet.models.backbones import AUTHORS, Backbone, create_backbone
+from lerenet.models.backbones import AUTHORS, Backbone, create_backbone, turns_of
 from lerenet.models.base import Extra, Segmenter, parameters_of
 from lerenet.params import ModelConfig
 
@@ -78,11 +78,11 @@ def build(config: ModelConfig, backbone: str, image_size: int) -> tuple[Segmente
         backbone = f"{backbone}_authors"  # their stem is twice as wide as timm's
     levels = sorted({*LEVELS, *(config.levels or ())})
     with torch.device("meta"):
-        full = create_backbone(backbone, "random", levels, config.turned(backbone))
+        full = create_backbone(backbone, "random", levels, turns_of(config, backbone))
         head_channels = dict(zip(full.levels, full.channels, strict=True))
     head = create_model(config, head_channels, image_size).eval()
     with torch.device("meta"):
-        return head, create_backbone(backbone, "random", head.levels, config.turned(backbone)).eval()
+        return head, create_backbone(backbone, "random", head.levels, turns_of(config, backbone)).eval()
 
 
 def example_masks(shots: int, image_size: int) -> Tensor:

@@ -22,7 +22,7 @@ from lerenet.report.findings import Finding, findings, headline
 from lerenet.report.intervals import class_intervals
 from lerenet.report.load import Loaded, Model, load
 from lerenet.report.paper import beside, printed, printed_cost
-from lerenet.report.schedule import PAPER_EPOCHS, schedule, short_runs
+from lerenet.report.schedule import PAPER_EPOCHS, kept_sentences, schedule, short_runs
 
 Main = dict[int, list[tables.MainRow]]
 ClassTable = dict[str, tuple[float, float, float]]
@@ -97,6 +97,7 @@ def _page(
         clean=clean,
         findings=found,
         headline=headline(found, loaded, params),
+        kept=kept_sentences(loaded, params),
         class_folds=tables.class_folds(loaded),
         class_scores={shots: tables.class_scores(loaded, shots) for shots in loaded.shots},
         seconds=tables.stage_seconds(loaded),

@@ -35,7 +35,7 @@ METHODS = {  # of Table 3 and 6
 }
 OWN = ("LERENet", "Baseline")  # of the paper's Tables 2 and 4; the others' rows are below, whole
 ANY_BACKBONE = "all_foreground"  # what stands above each table, with the floors of its backbones
-OVER = tuple(f"over {FLOORS[name].replace('Matching', 'matching')}" for name in MATCHERS)
+OVER = ("over LERENet's features", "over matching")  # columns of differences, as in MATCHERS
 BESIDE = tuple(FLOORS[name] for name in ("prototype", *MATCHERS))
 
 
@@ -157,7 +157,8 @@ def _note(model: Model, method: str, shots: int) -> str:
 
 def _peer(models: list[Model], model: Model, name: str) -> Model | None:
     """The row of the recipe or floor ``name`` with the backbone of ``model``."""
-    known = [m for m in models if m.backbone == model.backbone and (m.recipe or m.id.split("-")[0]) == name]
+    wanted = FLOORS.get(name, name)  # a recipe's label is its name
+    known = [m for m in models if m.backbone == model.backbone and m.label == wanted]
     return known[0] if known else None
 
 

@@ -60,7 +60,8 @@ def findings(loaded: Loaded, params: Params, shots: int | None = None) -> list[F
     found = []
     labels = [FLOORS[name] for name in MATCHERS]
     for model in (m for m in loaded.models if not m.floor):
-        floors = [m for m in loaded.models if m.label in labels and m.backbone == model.backbone]
+        known = [m for m in loaded.models if m.label in labels and m.backbone == model.backbone]
+        floors = sorted(known, key=lambda m: labels.index(m.label))
         for k in loaded.shots if shots is None else [shots]:
             for floor in floors:
                 gain = gain_over(loaded, floor, model, k, params)

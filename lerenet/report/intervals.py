@@ -100,9 +100,12 @@ def class_intervals(counts: pd.DataFrame, params: Params) -> dict[str, tuple[flo
     return table
 
 
-def gain_over(loaded: Loaded, champion: Model, challenger: Model, shots: int, params: Params) -> Gain | None:
-    """Paired difference of two rows on the folds that both have; None when there is none."""
-    splits = _common_splits(loaded, champion, challenger, shots)
+def gain_over(
+    loaded: Loaded, champion: Model, challenger: Model, shots: int, params: Params, fold: str | None = None
+) -> Gain | None:
+    """Paired difference of two rows on the folds that both have, or on one ``fold``; None when there is none."""
+    common = _common_splits(loaded, champion, challenger, shots)
+    splits = common if fold is None else [split for split in common if split == fold]
     first = draws_of(loaded, champion, shots, params, splits) if splits else None
     second = draws_of(loaded, challenger, shots, params, splits) if splits else None
     if first is None or second is None:

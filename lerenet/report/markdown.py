@@ -8,11 +8,11 @@ from lerenet.params import Params
 from lerenet.report import tables
 from lerenet.report.comparison import OVER, Row, sections
 from lerenet.report.facts import facts
-from lerenet.report.findings import findings, headline
-from lerenet.report.intervals import Gain
+from lerenet.report.findings import Finding, findings, headline
+from lerenet.report.intervals import Gain, gain_over
 from lerenet.report.load import FOLD_NAMES, Loaded
 from lerenet.report.paper import PrintedRow
-from lerenet.report.schedule import PAPER_EPOCHS, short_runs
+from lerenet.report.schedule import PAPER_EPOCHS, kept_sentences, short_runs
 
 
 def results(loaded: Loaded, params: Params) -> str:
@@ -41,16 +41,20 @@ def results(loaded: Loaded, params: Params) -> str:
 
 
 def _findings(loaded: Loaded, params: Params) -> list[str]:
-    """Sentences for what ships, one table for the others."""
+    """Sentences for what ships, and one table of all."""
     found = findings(loaded, params)
     shipped = headline(found, loaded, params)
     rows = [
-        (one.model.id, str(one.shots), one.floor.label, _gain(one.gain), str(one.gain.folds))
+        (one.model.id, str(one.shots), one.floor.label, _gain(one.gain), *_each_fold(one, loaded, params))
         for one in found
-        if one not in shipped
     ]
-    head = ("trained", "shots", "against, without training", "difference, mIoU", "folds")
-    return ["\n".join(f"- {one.sentence}" for one in shipped), _table(head, rows) if rows else ""]
+    head = ("trained", "shots", "against, without training", "difference, mIoU", *FOLD_NAMES)
+    said = [one.sentence for one in shipped] + kept_sentences(loaded, params)
+    return ["\n".join(f"- {sentence}" for sentence in said), _table(head, rows) if rows else ""]
+
+
+def _each_fold(one: Finding, loaded: Loaded, params: Params) -> list[str]:
+    return [_gain(gain_over(loaded, one.floor, one.model, one.shots, params, fold)) for fold in FOLD_NAMES]
 
 
 def _cell(text: str) -> str:

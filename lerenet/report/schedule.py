@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lerenet.params import Params
+from lerenet.report.choose import headline_models
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
 
 PAPER_EPOCHS = 200
@@ -52,6 +54,21 @@ def schedule(loaded: Loaded, model: Model) -> Schedule:
     folds = len({cell.split for cell in cells})
     kept = tuple(loaded.kept[cell.key] for cell in cells if cell.key in loaded.kept)
     return Schedule((min(epochs), max(epochs)) if epochs else None, kept, folds, ", ".join(inits))
+
+
+def kept_sentences(loaded: Loaded, params: Params) -> list[str]:
+    """What of the headline's models is not owed to training, because cells kept their initial weights."""
+    models = {m.id: m for shots in loaded.shots for m in headline_models(loaded, params, shots)}
+    found = []
+    for model in models.values():
+        kept = schedule(loaded, model).kept
+        if initial := kept.count(0):
+            found.append(
+                f"{model.id} kept its initial weights in {initial} of {len(kept)} trainings, for no epoch was "
+                "better on held-out classes: there nothing is owed to training. What it gains over matching of "
+                "LERENet's features is owed to its modules, the rest to those features."
+            )
+    return found
 
 
 def short_runs(loaded: Loaded) -> list[tuple[Model, str]]:

@@ -16,7 +16,7 @@ from lerenet.features import FeatureStore
 from lerenet.files import atomic_path, write_json
 from lerenet.loading import load_network
 from lerenet.models import create_model
-from lerenet.models.backbones import Backbone, create_backbone
+from lerenet.models.backbones import Backbone, create_backbone, turns_of
 from lerenet.models.base import Segmenter
 from lerenet.models.relations import default_levels
 from lerenet.params import ModelConfig
@@ -49,7 +49,7 @@ def run_floors(key: str) -> None:
     inputs = Inputs.load()
     params = inputs.params
     split, name = layout.parse_base(key)
-    turns = ModelConfig().turned(name)
+    turns = turns_of(ModelConfig(), name)
     backbones = {
         count: create_backbone(name, params.init, params.levels, count).eval() for count in {1, turns}
     }
@@ -58,7 +58,7 @@ def run_floors(key: str) -> None:
     subjects: dict[str, Subject] = {}
     for floor, config in {**FLOORS, "matching_lerenet": same}.items():
         head = create_model(config, channels, params.image_size)
-        subjects[floor] = head, backbones[config.turned(name)]
+        subjects[floor] = head, backbones[turns_of(config, name)]
     _run("floors", key, layout.FLOORS / key, inputs, split, subjects, "matching")
 
 

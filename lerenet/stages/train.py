@@ -37,7 +37,7 @@ def run_ship() -> None:
     cell = ship_cell(inputs.params)
     split = inputs.split("all")
     epochs = [read_json(path)["best_epoch"] for path in fold_metrics(inputs.params)]
-    stop = round(statistics.median(epochs))
+    stop = statistics.median_low(epochs)
     _run("ship", inputs, cell, sorted([*split["base"], *split["validation"]]), validate=False, stop=stop)
 
 
