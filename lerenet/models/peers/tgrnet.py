@@ -1,0 +1,189 @@
+"""TGRNet (TIM 2021): a query told apart from the defect of a support and from a defect-free image.
+
+Graph reasoning relates the query with the support and, by the same weights, with a normal image of its
+class; the difference of the two answers is the output, with a second-order cosine prior of each.
+Here: the backbone is frozen (the release trains it at a fiftieth of the head's rate); the prior lies on
+the query's grid (as released, the map of the support's grid is added to the query's logits); the
+triplet term is differentiable (soft masks; as released it is computed on detached arrays and trains
+nothing); layers that the release builds and never runs are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lerenet.models.base import Extra, Segmenter, State, expand, to_grid, without_defect
+from lerenet.models.descriptors import full, unit
+from lerenet.models.peers.parts import (
+    ASPP,
+    EPS,
+    WIDTH,
+    ResidualPair,
+    classifier,
+    difference,
+    masked_average,
+    merge,
+)
+from lerenet.params import ModelConfig
+
+TRIPLET = 0.2  # weight of the triplet term
+
+
+class TripletEncoder(nn.Module):
+    """Top-down pyramid over levels 3, 2 and 1, one for query, support and normal image."""
+
+    def __init__(self, channels: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(size, width, 1) for size in channels)
+        self.smooth = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, levels: list[Tensor], grid: int) -> Tensor:
+        """Levels (N, c_i, h_i, w_i), finest first -> (N, width, grid, grid)."""
+        laterals = [lateral(level) for lateral, level in zip(self.lateral, levels, strict=True)]
+        x = laterals[-1]
+        for finer in reversed(laterals[:-1]):
+            size = finer.shape[-2:]
+            x = finer + F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        found: Tensor = self.smooth(to_grid(x, grid))
+        return found
+
+
+class GraphReasoning(nn.Module):
+    """R(x; y): x and y projected on each other's nodes, reasoned over together, reflected on y."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.state = nn.Conv2d(width, width, 1)
+        self.assign = nn.Conv2d(width, width, 1)
+        self.mix = nn.Conv1d(2 * width, 2 * width, 1)
+        self.theta = nn.Conv1d(width, width, 1, bias=False)
+        self.reduce = nn.Conv1d(2 * width, width, 1)
+        self.back = nn.Conv2d(width, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width, eps=1e-4)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, c, h, w) -> state V and assignment P, both (B, c, l)."""
+        return self.state(x).flatten(2), self.assign(x).flatten(2)
+
+    def forward(self, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], query: Tensor) -> Tensor:
+        """V and P of x and of the query y, and the query (B, c, h, w) -> (B, c, h, w)."""
+        (v_x, p_x), (v_y, p_y) = x, y
+        nodes_x, nodes_y = v_x @ p_y.transpose(1, 2), v_y @ p_x.transpose(1, 2)  # (B, c, c), states x nodes
+        nodes = torch.cat([nodes_x, nodes_y], dim=2).transpose(1, 2)  # (B, 2 c nodes, c states)
+        mixed = F.relu(nodes + self.mix(nodes)).transpose(1, 2)  # (B, c states, 2 c nodes)
+        reasoned = self.reduce(self.theta(mixed).transpose(1, 2))  # (B, c nodes, c states)
+        reflected = (reasoned.transpose(1, 2) @ p_y).unflatten(2, query.shape[2:])
+        found: Tensor = query + self.norm(self.back(reflected))
+        return found
+
+
+class Head(nn.Module):
+    """Residual convolutions, ASPP and a classifier of two channels; shared by both answers."""
+
+    def __init__(self, width: int, dropout: float, last: float) -> None:
+        super().__init__()
+        self.first = merge(width, width)
+        self.pairs = nn.Sequential(ResidualPair(width), ResidualPair(width))
+        self.aspp = ASPP(width, width, dropout)
+        self.join = nn.Sequential(nn.Conv2d(5 * width, width, 1), nn.ReLU(), nn.Dropout2d(dropout))
+        self.classify = classifier(width, dropout=last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c, h, w) -> (B, 2, h, w)."""
+        x = self.pairs(x + self.first(x))
+        two: Tensor = self.classify(self.join(self.aspp(x)))
+        return two
+
+
+def second_order(query: Tensor, other: Tensor) -> Tensor:
+    """How alike each query place is to the best of the other's, both mapped by their common product first.
+
+    With A (c, l) the query and B (c, l) the other: cosines between (A B^T) A and (A B^T) B.
+
+    Returns:
+        Of two (B, c, h, w): (B, 1, h, w) in [0, 1] on the query's grid; no gradient, single precision at least.
+    """
+    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+        a, b = full(query).flatten(2), full(other).flatten(2)  # (B, c, l)
+        product = a @ b.transpose(1, 2)  # (B, c, c)
+        a, b = unit(product @ a, 1), unit(product @ b, 1)
+        best = torch.stack([(one.T @ two).amax(1) for one, two in zip(a, b, strict=True)])  # (B, l)
+        low, high = best.amin(1, keepdim=True), best.amax(1, keepdim=True)
+        found: Tensor = (best - low) / (high - low + 1e-7)
+        return found.unflatten(1, (1, *query.shape[2:])).to(query.dtype)
+
+
+class TGRNet(Segmenter):
+    """Levels 1 to 3; the prior's scale starts at zero, and its sign is learned (one scale for both maps)."""
+
+    extras = ("normal",)
+
+    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+        super().__init__(channels, config.levels or (1, 2, 3), image_size)
+        self.grid, width = config.grid or 50, config.width or WIDTH
+        dropout, last = (0.5, 0.1) if config.dropout is None else (config.dropout, config.dropout)
+        self.encoder = TripletEncoder(self.channels, width)
+        self.reason = GraphReasoning(width)
+        self.head = Head(width, dropout, last)
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
+        """Encoded support and normal image, (B, c, grid, grid); their means of the finest level, (B, c_1).
+
+        The K masked supports are averaged level by level before they are encoded.
+        """
+        masked, means = [], []
+        for level in support:
+            shares = F.interpolate(masks, size=level.shape[-2:], mode="area").to(level.dtype)[:, :, None]
+            masked.append((level * shares).mean(1))
+            means.append((level * shares).sum((1, 3, 4)) / (shares.sum((1, 3, 4)) + EPS))
+        normal = (extra or {}).get("normal") or without_defect(support, masks)
+        return {
+            "support": self.encoder(masked, self.grid),
+            "normal": self.encoder(normal, self.grid),
+            "defect_mean": means[0],
+            "normal_mean": normal[0].mean((2, 3)),
+        }
+
+    def decode(self, state: State, query: list[Tensor]) -> Tensor:
+        """State and query features (B, c, h, w) a level -> logits (B, image_size, image_size)."""
+        return self.enlarge(difference(self._output(state, query)))
+
+    def learn(
+        self,
+        support: list[Tensor],
+        masks: Tensor,
+        query: list[Tensor],
+        truth: Tensor,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        extra: Extra | None = None,
+    ) -> Tensor:
+        """Loss of the output + 0.2 of the triplet term.
+
+        What is predicted as defect shall look like the support's defect on the finest level, what is
+        predicted as background like the normal image: Euclidean distances of (soft) masked means.
+        """
+        state = self.encode(support, masks, extra)
+        logit = difference(self._output(state, query))  # (B, 1, grid, grid)
+        finest = to_grid(query[0], self.grid).to(logit.dtype)
+        total: Tensor = loss(self.enlarge(logit), truth)
+        for sign, name in ((1.0, "defect_mean"), (-1.0, "normal_mean")):
+            mine = masked_average(finest, torch.sigmoid(sign * logit[:, 0]))
+            total = total + TRIPLET * (mine - state[name]).norm(dim=1).mean()
+        return total
+
+    def _output(self, state: State, query: list[Tensor]) -> Tensor:
+        """Two-channel output, (B, 2, grid, grid)."""
+        x = self.encoder(query, self.grid)
+        mine = self.reason.project(x)
+        answers, priors = [], []
+        for name in ("support", "normal"):
+            other = expand(state[name], len(x))
+            answers.append(self.head(self.reason(self.reason.project(other), mine, x)))
+            priors.append(second_order(x, other))
+        two: Tensor = answers[0] - answers[1] + self.scale * torch.cat(priors, dim=1)
+        return two
