@@ -29,6 +29,7 @@ class Segmenter(nn.Module):
     """
 
     works_untrained = False  # True: the initial weights segment, and training has to beat them
+    relational = False  # True: `decode` is `relate`, free of weights, and then `reason`
 
     def __init__(self, channels: Mapping[int, int], levels: Sequence[int], image_size: int) -> None:
         super().__init__()
@@ -49,6 +50,14 @@ class Segmenter(nn.Module):
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """State and query features (B, c, h, w) a level -> logits (B, image_size, image_size)."""
+        raise NotImplementedError
+
+    def relate(self, state: State, query: list[Tensor]) -> State:
+        """All of `decode` that no learnable weight enters: for training it is computed once a pair."""
+        raise NotImplementedError
+
+    def reason(self, relations: State) -> Tensor:
+        """What `relate` found -> logits (B, image_size, image_size)."""
         raise NotImplementedError
 
     def forward(self, support: list[Tensor], masks: Tensor, query: list[Tensor]) -> Tensor:

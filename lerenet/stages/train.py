@@ -103,7 +103,7 @@ def _trainer(
     head = create_model(recipe.model, channels, params.image_size).to(pick_device())
     sampler = EpisodeSampler(
         inputs.catalog, classes, cell.shots, params.views.count, settings.batch, settings.clean_share, cell.seed,
-        settings.episodes_per_epoch,
+        settings.episodes_per_epoch, settings.pool,
     )  # fmt: skip
     validation = inputs.chosen(cell.split, "validation", kind="defect", shots=_validation_shots(params, cell))
     rows = inputs.catalog[inputs.catalog["cls"].isin(held)]
