@@ -86,7 +86,7 @@ class Project:
         """1-shot training episodes of the fold's base classes."""
         return EpisodeSampler(
             self.catalog, self.split["base"], 1, self.params.views.count, batch, clean_share, self.params.seed,
-            per_epoch,
+            per_epoch, self.settings.pool,
         )  # fmt: skip
 
     def store(self, backbone: Backbone, classes: list[str], views: bool, pictures: bool) -> FeatureStore:

@@ -64,6 +64,7 @@ def _rows(trainer: Trainer, curve: list[dict[str, float | int | None]], wall: fl
     return [
         Row("wall time", "s", (wall,), f"{stop} of {epochs} epochs"),
         Row("steps", "steps", (float(steps),), f"{trainer.steps} an epoch, batch {batch}"),
+        Row("episodes", "episodes/s", (batch * steps / wall,), "with validation"),
         Row("a step", "s", (wall / steps,), "with validation"),
         Row("a step, training alone", "s", (training / steps,)),
         Row("the whole schedule, at this rate", "min", (wall / stop * epochs / 60,)),

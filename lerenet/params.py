@@ -65,6 +65,8 @@ class TrainSettings(Settings):
     backbone_lr_scale: Annotated[float, Field(ge=0)] = 0.0  # 0: frozen, features cached
     loss: Literal["bce", "focal", "dice", "bce_dice"] = "bce_dice"
     clean_share: Share = 0.1  # of the queries, clean images
+    pool: Annotated[int, Field(ge=0)] = 0  # different episodes of each query image; 0: new ones each time
+    elect: Literal["surely_better", "best"] = "surely_better"  # against weights that work untrained
     precision: Literal["bf16", "fp32"] = "bf16"
     max_bad_steps: Positive = 3  # consecutive non-finite losses before the run stops
 

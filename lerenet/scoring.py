@@ -13,9 +13,12 @@ from lerenet.data.episodes import Shot
 from lerenet.device import autocast
 from lerenet.errors import TrainingError
 from lerenet.metrics import COUNTS, confusion
-from lerenet.models.base import Extra, Segmenter, without_defect
+from lerenet.models.base import Extra, Segmenter, State, without_defect
 
 KEPT = ["split", "protocol", "kind", "shots", "episode", "cls", "query", "query_group"]
+
+
+Relations = Callable[[Sequence[Sequence[Shot]], Sequence[Shot]], State]  # of supports and queries
 
 
 class Source(Protocol):
@@ -73,11 +76,20 @@ def _normal(
 
 @torch.inference_mode()
 def predict_batch(
-    head: Segmenter, source: Source, rows: pd.DataFrame, device: torch.device, precision: str
+    head: Segmenter,
+    source: Source,
+    rows: pd.DataFrame,
+    device: torch.device,
+    precision: str,
+    relations: Relations | None = None,
 ) -> Tensor:
     """Logits (B, H, W) of episodes with the same number of shots."""
     supports = [[(str(name), 0) for name in support] for support in rows["support"]]
     queries = [(str(name), 0) for name in rows["query"]]
+    if relations is not None:
+        known = relations(supports, queries)
+        with autocast(device, precision):
+            return head.answer(known).float()
     support, masks, query, extra = gather(source, supports, queries, head.levels, device, head.extras)
     with autocast(device, precision):
         logits: Tensor = head(support, masks, query, extra)
@@ -100,12 +112,16 @@ def score(
     precision: str = "fp32",
     batch: int = 16,
     tick: Callable[[int], None] = lambda done: None,
+    relations: Relations | None = None,
 ) -> pd.DataFrame:
-    """Counts of every episode: its identity, tp, fp, fn, tn (pixels) and iou (0..1; 1 when both are empty)."""
+    """Counts of every episode: its identity, tp, fp, fn, tn (pixels) and iou (0..1; 1 when both are empty).
+
+    With ``relations`` (a `lerenet.relation_cache.RelationCache`) the head only reasons over them.
+    """
     head.eval()
     parts = []
     for rows in batches(episodes, batch):
-        logits = predict_batch(head, source, rows, device, precision)
+        logits = predict_batch(head, source, rows, device, precision, relations)
         if not bool(torch.isfinite(logits).all()):
             raise TrainingError(
                 f"the model gives logits that are not finite (query {rows['query'].iloc[0]})",

@@ -3,8 +3,8 @@
 Frozen backbone: features come from the cache, only the head is trained. With
 ``backbone_lr_scale`` > 0 the backbone is in the loop and trained at that share of the rate.
 The weights that leave a fold are those of the best epoch on its validation episodes. A head that
-segments before it is trained keeps its initial weights unless an epoch is surely better than they are:
-the paired interval of the difference lies above zero in each held-out class. The shipping split trains
+segments before it is trained keeps its initial weights unless an epoch is surely better than they are
+(``elect``): the paired interval of the difference lies above zero in each held-out class. The shipping split trains
 on every class and stops at the length its folds found.
 """
 
@@ -34,6 +34,7 @@ from lerenet.metrics import COUNTS, miou
 from lerenet.models.base import Extra, Segmenter, without_defect
 from lerenet.models.losses import create_loss
 from lerenet.params import TrainSettings
+from lerenet.relation_cache import RelationCache
 from lerenet.scoring import Source, gather, score
 
 CHECKPOINT_SECONDS = 60.0
@@ -73,6 +74,9 @@ class Trainer:
         self.trained = self.settings.backbone_lr_scale > 0
         self.loss = create_loss(self.settings.loss)
         self.optimizer = self._optimizer()
+        self.relations: RelationCache | None = None
+        if self.head.relational and not self.trained:
+            self.relations = RelationCache(self.head, self.store, self.device, self.settings.precision)
         self.steps = self.sampler.steps
         self.total = self.settings.epochs * self.steps
         self.saved_at = time.monotonic()
@@ -134,6 +138,10 @@ class Trainer:
         """The loss of a batch of training episodes."""
         supports, queries = [episode.support for episode in episodes], [episode.query for episode in episodes]
         head = self.head
+        truth = self.store.masks(queries).to(self.device)
+        if self.relations is not None:
+            logits = head.answer(self.relations(supports, queries))
+            return self.loss(logits.float(), truth)
         if not self.trained:
             parts = gather(self.store, supports, queries, head.levels, self.device, head.extras)
         else:
@@ -141,7 +149,6 @@ class Trainer:
         support, masks, query, extra = parts
         slots = [1 + self.sampler.classes.index(episode.cls) for episode in episodes]
         extra["slot"] = torch.tensor(slots, device=self.device)
-        truth = self.store.masks(queries).to(self.device)
         return head.learn(support, masks, query, truth, self.loss, extra)
 
     def _through_backbone(
@@ -179,7 +186,9 @@ class Trainer:
         value = None
         if self.validation is not None:
             precision = self.settings.precision
-            counts = score(self.head, self._source(), self.validation, self.device, precision)
+            counts = score(
+                self.head, self._source(), self.validation, self.device, precision, relations=self.relations
+            )
             value = miou(counts)
             if value > self.best.get("miou", -1.0) and self._beats_initial(counts):
                 self.best = {"epoch": epoch, "miou": value, "weights": self._weights()}
@@ -189,7 +198,7 @@ class Trainer:
         self.on_epoch(row)
 
     def _beats_initial(self, counts: pd.DataFrame) -> bool:
-        if not self.head.works_untrained:
+        if not self.head.works_untrained or self.settings.elect == "best":
             return True
         if self.initial is None:
             self.initial = torch.tensor(counts[COUNTS].to_numpy("float64"))

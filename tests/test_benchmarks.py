@@ -54,11 +54,13 @@ def names(section: dict[str, Any]) -> list[str]:
 
 def test_training_is_compared_with_both_plain_ways() -> None:
     (section,) = run("training")["sections"]
-    speeds = names(section)[:3]
-    assert speeds == [training.OURS, training.PLAIN, "trained"]
-    assert names(section)[3:5] == [f"ours, over {name}" for name in speeds[1:]]
+    speeds = names(section)[:4]
+    mine, others = speeds[:2], speeds[2:]
+    assert mine == [training.FIRST, training.KEPT]
+    assert others == [training.PLAIN, "trained"]
+    assert names(section)[4:8] == [f"{one}, over {other}" for one in mine for other in others]
     values = [row["median"] for row in section["rows"]]
-    assert values[3] == pytest.approx(values[0] / values[1])
+    assert values[6] == pytest.approx(values[1] / values[2])
 
 
 def test_a_trained_backbone_sees_an_image_as_often_as_its_own_head_asks(

@@ -49,16 +49,21 @@ def test_a_gain_that_the_choice_of_queries_may_have_made_is_not_enough() -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "after", "kept"),
-    [("lerenet", WORSE_IN_ONE, 0), ("lerenet", {"A": 0.6, "B": 0.6}, 2), ("baseline", WORSE_IN_ONE, 2)],
+    ("name", "after", "elect", "kept"),
+    [
+        ("lerenet", WORSE_IN_ONE, "surely_better", 0),
+        ("lerenet", WORSE_IN_ONE, "best", 2),
+        ("lerenet", {"A": 0.6, "B": 0.6}, "surely_better", 2),
+        ("baseline", WORSE_IN_ONE, "surely_better", 2),
+    ],
 )
 def test_what_segments_untrained_is_replaced_only_by_what_is_surely_better(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, after: dict[str, float], kept: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, after: dict[str, float], elect: str, kept: int
 ) -> None:
     from lerenet.stages import catalog, folds, pretrain, train
     from lerenet.stages.common import Inputs
 
-    recipes = {"lerenet": {"model": {"name": name, "grid": 8, "width": 8}}}
+    recipes = {"lerenet": {"model": {"name": name, "grid": 8, "width": 8}, "train": {"elect": elect}}}
     project = make_project(tmp_path, recipes=recipes, pretrain={"epochs": 0})
     monkeypatch.chdir(project)
     catalog.run()

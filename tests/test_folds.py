@@ -131,6 +131,20 @@ def test_an_epoch_is_one_pass_over_the_base_images_and_supports_come_from_other_
         assert all(name.startswith(episode.cls) for name, _ in episode.support)
 
 
+def test_a_pool_holds_so_many_episodes_of_each_query() -> None:
+    sampler = make_sampler(pool=3, clean_share=0.0)
+    drawn = [e for epoch in range(60) for step in range(sampler.steps) for e in sampler.batch_at(epoch, step)]
+    by_query: dict[str, set[object]] = {}
+    for episode in drawn:
+        by_query.setdefault(episode.query[0], set()).add(episode)
+    assert len(by_query) == 16
+    assert max(map(len, by_query.values())) == 3
+    assert len(set(drawn)) <= 3 * 16
+    assert drawn[:8] == [
+        e for step in range(2) for e in make_sampler(pool=3, clean_share=0.0).batch_at(0, step)
+    ]
+
+
 def test_clean_queries_come_in_their_share() -> None:
     episodes = [e for step in range(50) for e in make_sampler().batch_at(step, 0)]
     share = sum("/Nd/" in e.query[0] for e in episodes) / len(episodes)

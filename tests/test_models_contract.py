@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lerenet.errors import ModelError
-from lerenet.models import create_model
+from lerenet.models import PEERS, create_model
 from lerenet.models.base import Segmenter
 from lerenet.models.losses import create_loss
 from lerenet.models.network import Network
@@ -32,6 +32,7 @@ HEADS = {
     "matching": ModelConfig(name="matching", grid=5),
     "matching_average": ModelConfig(name="matching", grid=5, shots="average"),
     "prototype": ModelConfig(name="prototype", grid=5),
+    **{name: ModelConfig(name=name, width=8, grid=6) for name in PEERS},
     "all_foreground": ModelConfig(name="all_foreground"),
     "all_background": ModelConfig(name="all_background"),
 }
@@ -61,6 +62,11 @@ def episode(
     return support, masks, [torch.randn(batch, *shape) for shape in shapes]
 
 
+def slots(batch: int) -> Tensor:
+    """Each episode's class among the base classes."""
+    return torch.arange(1, batch + 1)
+
+
 @every
 @pytest.mark.parametrize("shots", [1, 5])
 def test_logits_have_the_images_size(name: str, shots: int) -> None:
@@ -81,14 +87,37 @@ def test_any_image_size(name: str, size: int) -> None:
 def test_gradients_are_finite_and_reach_every_weight(name: str) -> None:
     head = make(name).train()
     support, masks, query = episode(head, batch=3, shots=2)
-    logits = head(support, masks, query)
+    loss = head.learn(support, masks, query, masks[:, 0], create_loss("bce_dice"), {"slot": slots(3)})
     if not list(head.parameters()):
-        assert not logits.requires_grad
+        assert not loss.requires_grad
         return
-    create_loss("bce_dice")(logits, masks[:, 0]).backward()
+    loss.backward()
     for key, value in head.named_parameters():
+        if not value.requires_grad:  # a base learner, trained before
+            continue
         assert value.grad is not None, key
         assert bool(torch.isfinite(value.grad).all()), key
+
+
+LEARNING = [name for name in HEADS if name in PEERS or name in ("default", "paper", "authors", "baseline")]
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_one_episode_can_be_learned_by_heart(name: str) -> None:
+    torch.manual_seed(1)
+    config = HEADS[name].model_copy(update={"dropout": 0.0})
+    head = create_model(config, CHANNELS, SIZE).train()
+    support, masks, query = episode(head)
+    truth, extra = masks[:, 0].roll(7, 1), {"slot": slots(2)}
+    optimizer = torch.optim.AdamW([value for value in head.parameters() if value.requires_grad], lr=3e-3)
+    losses = []
+    for _ in range(80):
+        loss = head.learn(support, masks, query, truth, create_loss("bce"), extra)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses[-10:]) < losses[0] / 2, losses[::10]
 
 
 @every
@@ -206,7 +235,7 @@ def test_a_level_that_the_backbone_lacks_is_named() -> None:
 def test_unknown_names_list_the_known() -> None:
     config = ModelConfig.model_construct(name="unet", preset="default")
     with pytest.raises(
-        ModelError, match="all_background, all_foreground, baseline, lerenet, matching, prototype"
+        ModelError, match="known: all_background, all_foreground, asgnet, bam, baseline, canet, dcp, hdmnet"
     ):
         create_model(config, CHANNELS, SIZE)
 

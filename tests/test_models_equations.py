@@ -26,7 +26,7 @@ from lerenet.models.lerenet import PaperLERENet
 from lerenet.models.losses import LOSSES, create_loss
 from lerenet.models.mpe import MPE, prototype
 from lerenet.models.mpr import MPR
-from lerenet.models.relations import RelationReasoning, affinity, own_prototypes
+from lerenet.models.relations import RelationReasoning, affinity, edges_of, own_prototypes
 from lerenet.params import ModelConfig
 
 Array = NDArray[np.float64]
@@ -319,7 +319,7 @@ def test_smoothing_is_eq_2_and_3_without_the_matrix() -> None:
 
 def test_query_graph_is_symmetric_sparse_and_without_loops() -> None:
     descriptors = torch.nn.functional.normalize(rand(1, C, 60), dim=1)
-    a = affinity(descriptors.transpose(1, 2) @ descriptors)[0]
+    a = affinity(*edges_of(descriptors.transpose(1, 2) @ descriptors))[0]
     assert torch.equal(a, a.T)
     assert bool((a >= 0).all())
     assert float(a.diagonal().abs().max()) == 0.0
@@ -331,7 +331,7 @@ def test_reasoning_over_relations_follows_a_permutation() -> None:
     layer = double(RelationReasoning(3))
     maps, descriptors = rand(1, 3, 30), torch.nn.functional.normalize(rand(1, C, 30), dim=1)
     order = torch.randperm(30)
-    graph = affinity(descriptors.transpose(1, 2) @ descriptors)
+    graph = affinity(*edges_of(descriptors.transpose(1, 2) @ descriptors))
     moved = layer(maps[:, :, order], graph[:, order][:, :, order])
     close(moved, array(layer(maps, graph)[:, :, order]))
 

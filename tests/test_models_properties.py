@@ -21,7 +21,7 @@ from lerenet.models.base import Segmenter
 from lerenet.models.descriptors import relate
 from lerenet.models.gcn import laplacian
 from lerenet.models.losses import LOSSES, create_loss
-from lerenet.models.relations import NEIGHBOURS, SHARPNESS, affinity
+from lerenet.models.relations import NEIGHBOURS, SHARPNESS, affinity, edges_of
 from lerenet.params import ModelConfig
 
 CHANNELS = {1: 6, 2: 8, 3: 10, 4: 12}
@@ -313,7 +313,7 @@ def test_affinity_against_a_loop(seed: int, places: int) -> None:
         others = sorted((j for j in range(places) if j != i), key=lambda j: -cosine[i, j])
         for j in others[:NEIGHBOURS]:
             expected[i, j] = expected[j, i] = np.exp(SHARPNESS * (cosine[i, j] - 1))
-    found = affinity(unit.transpose(1, 2) @ unit)[0]
+    found = affinity(*edges_of(unit.transpose(1, 2) @ unit))[0]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-12)
 
 

@@ -38,6 +38,7 @@ class EpisodeSampler:
     clean_share: float
     seed: int
     per_epoch: int = 0
+    pool: int = 0  # so many different episodes of each query image; 0: new ones each time
     _queries: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +80,8 @@ class EpisodeSampler:
 
     def _episode(self, query: str, rng: np.random.Generator) -> Episode:
         cls = self._cls[query]
+        if self.pool:
+            rng = generator(self.seed, "pool", query, rng.integers(self.pool))
         if rng.random() < self.clean_share and self._clean.get(cls):
             query = self._clean[cls][rng.integers(len(self._clean[cls]))]
         pool = [name for name in self._pool[cls] if self._group[name] != self._group[query]]

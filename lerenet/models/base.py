@@ -30,10 +30,9 @@ class Segmenter(nn.Module):
         ModelError: when the backbone does not give a level that the head reads.
     """
 
-    extras: tuple[
-        str, ...
-    ] = ()  # what this head reads of an episode beside features and masks (see `encode`)
+    extras: tuple[str, ...] = ()  # what it reads of an episode beside features and masks (see `encode`)
     works_untrained = False  # True: the initial weights segment, and training has to beat them
+    relational = False  # True: `decode` is `relate`, free of weights, and then `answer`
 
     def __init__(self, channels: Mapping[int, int], levels: Sequence[int], image_size: int) -> None:
         super().__init__()
@@ -59,6 +58,14 @@ class Segmenter(nn.Module):
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """State and query features (B, c, h, w) a level -> logits (B, image_size, image_size)."""
+        raise NotImplementedError
+
+    def relate(self, state: State, query: list[Tensor]) -> State:
+        """All of `decode` that no learnable weight enters: for training it is computed once a pair."""
+        raise NotImplementedError
+
+    def answer(self, relations: State) -> Tensor:
+        """What `relate` found -> logits (B, image_size, image_size)."""
         raise NotImplementedError
 
     def forward(
@@ -118,7 +125,7 @@ def parameters_of(module: nn.Module) -> int:
 
 
 def without_defect(levels: Sequence[Tensor], masks: Tensor) -> list[Tensor]:
-    """The first shot's features with the defect left out: stands in for a defect-free image.
+    """The mean of the shots with the defect left out: stands in for a defect-free image.
 
     Args:
         levels: support features, (B, K, c, h, w) each.
@@ -129,8 +136,8 @@ def without_defect(levels: Sequence[Tensor], masks: Tensor) -> list[Tensor]:
     """
     found = []
     for level in levels:
-        shares = F.interpolate(masks[:, :1], size=level.shape[-2:], mode="area")  # (B, 1, h, w)
-        found.append(level[:, 0] * (1 - shares).to(level.dtype))
+        shares = F.interpolate(masks, size=level.shape[-2:], mode="area")[:, :, None]  # (B, K, 1, h, w)
+        found.append((level * (1 - shares).to(level.dtype)).mean(1))
     return found
 
 

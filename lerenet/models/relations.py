@@ -42,18 +42,28 @@ def default_levels(channels: Mapping[int, int]) -> tuple[int, ...]:
     return tuple(level for level in LEVELS if channels.get(level, WIDEST + 1) <= WIDEST)
 
 
-def affinity(cosine: Tensor) -> Tensor:
-    """A of the query's graph: symmetric, non-negative, each node's 16 nearest others.
+def edges_of(cosine: Tensor) -> tuple[Tensor, Tensor]:
+    """Each node's 16 nearest others, and itself, in the query's graph.
 
     Args:
         cosine: between the query's descriptors, (B, l, l).
 
     Returns:
-        exp(10 (cosine - 1)) on the edges, 0 elsewhere, (B, l, l).
+        Weights exp(10 (cosine - 1)) and neighbours, both (B, l, n).
     """
     top = cosine.topk(min(NEIGHBOURS + 1, cosine.shape[2]), dim=2)  # a node is nearest to itself
-    edges, index = torch.exp(SHARPNESS * (top.values - 1)), top.indices  # (B, l, n)
-    found = torch.zeros_like(cosine)
+    return torch.exp(SHARPNESS * (top.values - 1)), top.indices.int()
+
+
+def affinity(edges: Tensor, neighbours: Tensor) -> Tensor:
+    """A of the query's graph, (B, l, l): symmetric, non-negative, 0 where no edge is.
+
+    Args:
+        edges, neighbours: of `edges_of`, (B, l, n).
+    """
+    batch, places, _ = edges.shape
+    index = neighbours.long()
+    found = edges.new_zeros(batch, places, places)
     found.scatter_(2, index, edges).scatter_(1, index.transpose(1, 2), edges.transpose(1, 2))
     found.diagonal(dim1=1, dim2=2).zero_()
     return found
@@ -109,6 +119,7 @@ class RelationLERENet(Segmenter):
     """
 
     works_untrained = True  # it starts as the matcher with the query's own prototypes
+    relational = True
 
     def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
         if config.edge_form not in (None, "descriptor"):
@@ -135,25 +146,38 @@ class RelationLERENet(Segmenter):
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """Matcher's logits times a learned scale, plus the fusion's correction."""
+        return self.answer(self.relate(state, query))
+
+    @torch.no_grad()
+    def relate(self, state: State, query: list[Tensor]) -> State:
+        """Relation maps (B, inputs, l), the matcher's first, and with ``mpr`` the query's graph.
+
+        The own prototypes' map is the last one; ``edges`` and ``neighbours`` as `edges_of` gives them.
+        """
         own = stacked([to_grid(level, self.grid).flatten(2) for level in query])  # (B, c, l)
         support, shares = (expand(state[name], len(own)) for name in ("support", "shares"))
-        with torch.no_grad():
-            maps, descriptors = relate(own, support, shares, self.concat)
-            matched = maps[:, 2:3]  # (B, 1, l): nearest foreground minus nearest background
-            found = [matched]
-            if self.mpe:
-                found += [maps[:, 3:4], strength(own, support, shares)[:, None]]
-            if self.edge:
-                found.append(maps[:, :2])
-            if self.mpr is not None:
-                cosine = torch.bmm(descriptors.transpose(1, 2), descriptors).to(matched.dtype)  # (B, l, l)
-                again = own_prototypes(matched[:, 0], cosine, shares.mean((1, 2)))[:, None]
-                graph = affinity(cosine)  # A, (B, l, l)
-                found.append(again)
-        kept = self.norm(torch.cat(found, dim=1))
+        maps, descriptors = relate(own, support, shares, self.concat)
+        matched = maps[:, 2:3]  # (B, 1, l): nearest foreground minus nearest background
+        found = [matched]
+        if self.mpe:
+            found += [maps[:, 3:4], strength(own, support, shares)[:, None]]
+        if self.edge:
+            found.append(maps[:, :2])
+        if self.mpr is None:
+            return {"maps": torch.cat(found, dim=1)}
+        cosine = torch.bmm(descriptors.transpose(1, 2), descriptors).to(matched.dtype)  # (B, l, l)
+        found.append(own_prototypes(matched[:, 0], cosine, shares.mean((1, 2)))[:, None])
+        edges, neighbours = edges_of(cosine)
+        return {"maps": torch.cat(found, dim=1), "edges": edges, "neighbours": neighbours}
+
+    def answer(self, relations: State) -> Tensor:
+        """Relations of `relate` -> logits (B, image_size, image_size)."""
+        maps = relations["maps"]
+        matched, kept = maps[:, :1], self.norm(maps)
         if self.mpr is not None:
+            graph = affinity(relations["edges"], relations["neighbours"])
             kept = torch.cat([kept, self.mpr(kept, graph)], dim=1)
-            matched = torch.lerp(matched, again, self.mpr.own)
+            matched = torch.lerp(matched, maps[:, -1:], self.mpr.own)
         square = (self.grid, self.grid)
         correction = self.ifm(kept.unflatten(2, square))
         return self.enlarge(correction + self.scale * matched.unflatten(2, square))

@@ -16,7 +16,7 @@ from lerenet.report.tables import CleanRow, MainRow, clean_rows, main_rows
 
 REFERENCE = "lerenet"  # the recipe that the others are compared with
 TITLES = {
-    2: "Table 2: LERENet and Baseline",
+    2: "Table 2: LERENet, Baseline and seven peers",
     3: "Table 3: what MPR, MPE and the edge information bring",
     4: "Table 4: ResNet101",
     6: "Table 6: with and without pretraining",

@@ -104,7 +104,7 @@ def _trainer(
         store.ensure(held, masked=masked)
     sampler = EpisodeSampler(
         inputs.catalog, classes, cell.shots, params.views.count, settings.batch, settings.clean_share, cell.seed,
-        settings.episodes_per_epoch,
+        settings.episodes_per_epoch, settings.pool,
     )  # fmt: skip
     validation = inputs.chosen(cell.split, "validation", kind="defect", shots=_validation_shots(params, cell))
     rows = inputs.catalog[inputs.catalog["cls"].isin(held)]

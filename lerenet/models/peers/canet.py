@@ -98,7 +98,7 @@ class CANet(Segmenter):
         shots = prototypes.shape[1]
         wide = x.repeat_interleave(shots, dim=0)
         joined = torch.cat([wide, tile(prototypes.flatten(0, 1), wide)], dim=1)  # (B K, 2 c, h, w)
-        compared = self.compare(joined).unflatten(0, (-1, shots))
+        compared: Tensor = self.compare(joined).unflatten(0, (-1, shots))
         if shots == 1:
             return compared[:, 0]
         weights = self.attend(joined).mean((1, 2, 3)).unflatten(0, (-1, shots)).softmax(1)  # (B, K)

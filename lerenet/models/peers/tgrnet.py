@@ -113,8 +113,9 @@ def second_order(query: Tensor, other: Tensor) -> Tensor:
         a, b = unit(product @ a, 1), unit(product @ b, 1)
         best = torch.stack([(one.T @ two).amax(1) for one, two in zip(a, b, strict=True)])  # (B, l)
         low, high = best.amin(1, keepdim=True), best.amax(1, keepdim=True)
-        found: Tensor = (best - low) / (high - low + 1e-7)
-        return found.unflatten(1, (1, *query.shape[2:])).to(query.dtype)
+        shape = (1, *query.shape[2:])
+        found: Tensor = ((best - low) / (high - low + 1e-7)).unflatten(1, shape).to(query.dtype)
+        return found
 
 
 class TGRNet(Segmenter):
