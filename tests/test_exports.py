@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 EXPORTED = {
     "lerenet": {"__version__"},
-    "lerenet.models": {"create_model"},
+    "lerenet.models": {"PEERS", "create_model"},
 }
 COMMANDS = {
     "catalog", "validate", "folds", "validate-folds", "pretrain", "features", "train", "ship", "floors", "evaluate",
