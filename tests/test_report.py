@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 
 from lerenet.bootstrap import interval, paired_bootstrap
+from lerenet.cost.flops import measure_cost
 from lerenet.errors import LerenetError
 from lerenet.params import Params
 from lerenet.report.build import build_report, results_markdown
 from lerenet.report.comparison import sections
+from lerenet.report.costs import cost_rows
 from lerenet.report.figures import SHOWN, figures
 from lerenet.report.findings import findings
 from lerenet.report.intervals import bounds, draws_of
@@ -456,3 +458,32 @@ def test_the_papers_numbers_are_as_printed() -> None:
         (5, "41.89", "59.10"),
     ]
     assert [(row.method, row.gflops) for row in printed_cost()] == [("TGRNet", "83.69"), ("LERENet", "69.85")]
+
+
+def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(tmp_path: Path) -> None:
+    root = make_artifacts(tmp_path / "artifacts", recipes=("lerenet", "baseline", "pfenet"))
+    given = {
+        "lerenet": {},
+        "baseline": {"model": {"name": "baseline"}},
+        "pfenet": {"model": {"name": "pfenet"}},
+    }
+    params = Params.model_validate(
+        {
+            "recipes": given,
+            "tables": {"table2": {"recipes": list(given)}, "summary": {"recipes": ["lerenet"]}},
+        }
+    )
+    loaded = load(root, params)
+    costs = {cost.method: cost for cost in cost_rows(sections(loaded, params), loaded, params)}
+    assert set(given) < set(costs)
+    direct = measure_cost(params.recipes["pfenet"].model, "efficientnet_lite0")
+    assert costs["pfenet"].enrolled == pytest.approx(direct.enrolled_gflops)
+    assert costs["pfenet"].episode == pytest.approx(direct.episode_gflops)
+    order = [cost.enrolled for cost in cost_rows(sections(loaded, params), loaded, params)]
+    assert order == sorted(order)
+    build_report(root, params, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'id="cost"' in page
+    assert "mIoU against the operations of a query" in page
+    build_report(root, Params(), tmp_path / "plain")
+    assert 'id="cost"' not in (tmp_path / "plain" / "report.html").read_text()

@@ -42,6 +42,13 @@ def default_levels(channels: Mapping[int, int]) -> tuple[int, ...]:
     return tuple(level for level in LEVELS if channels.get(level, WIDEST + 1) <= WIDEST)
 
 
+def matching_config(channels: Mapping[int, int], turns: int) -> ModelConfig:
+    """The floor that tells what the default's modules bring: matching on its levels and turns, no more."""
+    return ModelConfig.model_validate(
+        {"name": "matching", "levels": default_levels(channels) or None, "turns": turns}
+    )
+
+
 def edges_of(cosine: Tensor) -> tuple[Tensor, Tensor]:
     """Each node's 16 nearest others, and itself, in the query's graph.
 

@@ -16,6 +16,7 @@ from lerenet.params import Params, load_params
 from lerenet.report import plots, tables
 from lerenet.report.choose import shown_model
 from lerenet.report.comparison import OVER, sections
+from lerenet.report.costs import CostRow, cost_rows
 from lerenet.report.facts import facts
 from lerenet.report.figures import RULE, figures
 from lerenet.report.findings import Finding, findings, headline
@@ -83,12 +84,16 @@ def _page(
         lstrip_blocks=True,
     )
     shown = shown_model(loaded, params)
+    compared = sections(loaded, params)
+    costs = cost_rows(compared, loaded, params)
     return environment.get_template("template.html.j2").render(
         facts=facts(loaded, params),
         loaded=loaded,
         params=params,
         main={shots: tables.summary(rows, params, shots) for shots, rows in main.items()},
-        tables=sections(loaded, params),
+        tables=compared,
+        costs=costs,
+        cost_plot=_cost_plot(costs),
         schedules={model.id: schedule(loaded, model) for model in loaded.models if not model.floor},
         short=short_runs(loaded),
         paper_epochs=PAPER_EPOCHS,
@@ -110,6 +115,19 @@ def _page(
         classes=_class_rows(loaded),
         figures=_figures(loaded, params, per_class),
     )
+
+
+def _cost_plot(costs: list[CostRow]) -> Markup | None:
+    """Accuracy against cost, from two models on."""
+    points = []
+    for cost in costs:
+        if cost.mean is not None:
+            value = cost.mean.value
+            low = value if cost.mean.low is None else cost.mean.low
+            high = value if cost.mean.high is None else cost.mean.high
+            name = f"{cost.method}, {cost.note}" if cost.note else cost.method
+            points.append((name, cost.enrolled, value, low, high))
+    return Markup(plots.accuracy_cost(points)) if len(points) > 1 else None
 
 
 def _best(rows: list[tables.MainRow]) -> set[tuple[str, int]]:

@@ -7,12 +7,19 @@ from collections.abc import Iterable
 from lerenet.params import Params
 from lerenet.report import tables
 from lerenet.report.comparison import OVER, Row, sections
+from lerenet.report.costs import CostRow, cost_rows
 from lerenet.report.facts import facts
 from lerenet.report.findings import Finding, findings, headline
 from lerenet.report.intervals import Gain, gain_over
 from lerenet.report.load import FOLD_NAMES, Loaded
 from lerenet.report.paper import PrintedRow
 from lerenet.report.schedule import PAPER_EPOCHS, kept_sentences, short_runs
+
+COST_NOTE = (
+    "1-shot rows of Table 2. GFLOP: 2 for a multiply-add, backbone included; enrolled: a query alone. Head: "
+    "milliseconds of an episode in the evaluation, features cached. Training: minutes of one cell, without features "
+    "and validation."
+)
 
 
 def results(loaded: Loaded, params: Params) -> str:
@@ -33,9 +40,12 @@ def results(loaded: Loaded, params: Params) -> str:
         parts.append("\n".join(f"- `{model.id}`: {text}" for model, text in short))
     for shots in loaded.shots:
         parts += [f"## {shots}-shot", _main(loaded, params, shots)]
-    for section in sections(loaded, params):
+    compared = sections(loaded, params)
+    for section in compared:
         for shots, rows in section.rows.items():
             parts += [f"## {section.title}, {shots}-shot", _section(rows, section.printed[shots])]
+    if costs := cost_rows(compared, loaded, params):
+        parts += ["## Accuracy against cost", COST_NOTE, _costs(costs)]
     parts += ["## Clean queries", _clean(loaded), "## Wall time", _times(loaded)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -97,6 +107,24 @@ def _section(rows: list[Row], printed: list[PrintedRow]) -> str:
         name = f"*as printed, other images and protocol:* {line.method} ({line.backbone})"
         lines.append((name, *line.folds, line.miou, line.fb_iou, *[""] * (len(head) - 6)))
     return _table(head, lines)
+
+
+def _costs(costs: list[CostRow]) -> str:
+    head = ("method", "mean mIoU", "learnable parameters", "GFLOP, episode", "GFLOP, enrolled", "head, ms",
+            "training, min")  # fmt: skip
+    rows = [
+        (
+            f"{cost.method} ({cost.note})" if cost.note else cost.method,
+            _score(cost.mean),
+            "-" if cost.parameters is None else f"{cost.parameters:,}",
+            f"{cost.episode:.1f}",
+            f"{cost.enrolled:.1f}",
+            "-" if cost.milliseconds is None else f"{cost.milliseconds:.0f}",
+            "-" if cost.minutes is None else f"{cost.minutes:.1f}",
+        )
+        for cost in costs
+    ]
+    return _table(head, rows)
 
 
 def _gain(gain: Gain | None) -> str:

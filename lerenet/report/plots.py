@@ -156,6 +156,27 @@ def size_scatter(counts: dict[str, pd.DataFrame], salt: str) -> str:
     return _svg(figure, "IoU of episodes against the size of the defect", f"size-{salt}")
 
 
+def accuracy_cost(points: Sequence[tuple[str, float, float, float, float]]) -> str:
+    """mIoU with its interval against the operations of a query, a point a model.
+
+    Args:
+        points: name, GFLOP, mIoU, low, high.
+    """
+    figure, (axis,) = _figure(9, 4.2)
+    for place, (name, cost, value, low, high) in enumerate(points):
+        colour = COLOURS[place % len(COLOURS)]
+        marker = MARKERS[(place // len(COLOURS)) % len(MARKERS)]
+        errors = [[max(0.0, value - low)], [max(0.0, high - value)]]
+        axis.errorbar(cost, value, errors, fmt=marker, color=colour, markersize=7, capsize=3, label=name)
+    axis.set(xscale="log", xlabel="GFLOP of a query, class enrolled (logarithmic)", ylabel="mIoU (points)")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else "")
+    axis.tick_params(axis="x", which="minor", colors=INK)
+    axis.grid(axis="x", alpha=0.15, color=INK, linewidth=0.6)
+    figure.legend(*axis.get_legend_handles_labels(), frameon=False, labelcolor=INK, loc="outside right upper")
+    return _svg(figure, "mIoU against the operations of a query", "accuracy-cost")
+
+
 def foreground(catalog: pd.DataFrame) -> str:
     """Foreground share of every defect image, one column of points a class, with its median."""
     figure, (axis,) = _figure(9, 3.2)

@@ -18,7 +18,7 @@ from lerenet.loading import load_network
 from lerenet.models import create_model
 from lerenet.models.backbones import Backbone, create_backbone, turns_of
 from lerenet.models.base import Segmenter
-from lerenet.models.relations import default_levels
+from lerenet.models.relations import matching_config
 from lerenet.params import ModelConfig
 from lerenet.progress import progress
 from lerenet.recipes import cell_backbone
@@ -54,7 +54,7 @@ def run_floors(key: str) -> None:
         count: create_backbone(name, params.init, params.levels, count).eval() for count in {1, turns}
     }
     channels = dict(zip(backbones[1].levels, backbones[1].channels, strict=True))
-    same = ModelConfig(name="matching", levels=default_levels(channels) or None, turns=turns)
+    same = matching_config(channels, turns)
     subjects: dict[str, Subject] = {}
     for floor, config in {**FLOORS, "matching_lerenet": same}.items():
         head = create_model(config, channels, params.image_size)
