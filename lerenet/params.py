@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lerenet.errors import ParamsError
 
@@ -16,6 +16,24 @@ Split = Literal["fold0", "fold1", "fold2", "all"]
 Level = Annotated[int, Field(ge=0, le=4)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+HEADS = ("lerenet", "baseline", "matching", "prototype", "all_foreground", "all_background")
+PEERS = {  # name -> class in `lerenet.models.peers.<name>`
+    "asgnet": "ASGNet",
+    "bam": "BAM",
+    "canet": "CANet",
+    "dcp": "DCP",
+    "hdmnet": "HDMNet",
+    "pfenet": "PFENet",
+    "tgrnet": "TGRNet",
+}
+
+
+def _known_model(name: str) -> str:
+    if name not in HEADS and name not in PEERS:
+        raise ValueError(f"no model {name!r}; known: {', '.join([*HEADS, *PEERS])}")
+    return name
 
 
 class Settings(BaseModel):
@@ -32,10 +50,7 @@ class ModelConfig(Settings):
     are ``mpr``, ``mpe`` and ``edge`` (MPE* is MPE with the global edge information D_cos).
     """
 
-    name: Literal[
-        "lerenet", "baseline", "matching", "prototype", "all_foreground", "all_background",
-        "asgnet", "bam", "canet", "dcp", "hdmnet", "pfenet", "tgrnet",
-    ] = "lerenet"  # fmt: skip
+    name: Annotated[str, AfterValidator(_known_model)] = "lerenet"
     preset: Literal["default", "paper", "authors"] = "default"
     levels: tuple[Level, ...] | None = None  # None: the preset's
     width: Positive | None = None  # c; None: the preset's

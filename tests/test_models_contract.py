@@ -36,6 +36,7 @@ HEADS = {
     "all_foreground": ModelConfig(name="all_foreground"),
     "all_background": ModelConfig(name="all_background"),
 }
+CANCELLED = {("tgrnet", "head.classify.3.bias")}  # in the difference of its two answers
 every = pytest.mark.parametrize("name", HEADS)
 
 
@@ -97,6 +98,10 @@ def test_gradients_are_finite_and_reach_every_weight(name: str) -> None:
             continue
         assert value.grad is not None, key
         assert bool(torch.isfinite(value.grad).all()), key
+        if (
+            name in PEERS and (name, key) not in CANCELLED and name != "hdmnet"
+        ):  # its own test names its idle ones
+            assert float(value.grad.abs().max()) > 0, key
 
 
 LEARNING = [name for name in HEADS if name in PEERS or name in ("default", "paper", "authors", "baseline")]

@@ -37,7 +37,7 @@ def test_the_projects_own_file_holds_every_key_and_is_valid() -> None:
         ("foo: 1", r"foo: unknown key; allowed: .*episodes"),
         ("grid: {recipes: [nope]}", "'nope' is used but not defined"),
         ("episodes: {shots: [9]}", r"episodes\.shots\.0: .*less than or equal to 5"),
-        ("recipes: {lerenet: {model: {name: resnet}}}", r"recipes\.lerenet\.model\.name: .*'lerenet'"),
+        ("recipes: {lerenet: {model: {name: resnet}}}", r"recipes\.lerenet\.model\.name: .*known: lerenet"),
         ("recipes: {lerenet: {train: {epocs: 1}}}", "epocs"),
         ("grid: {backbones: ['../x']}", r"grid\.backbones\.0: .*pattern"),
         ("a: [", "not valid YAML"),

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from lerenet.models import create_model
-from lerenet.models.base import Extra, parameters_of, shots_to_grid
+from lerenet.models.base import Extra, shots_to_grid
 from lerenet.models.losses import bce
 from lerenet.models.peers.bam import BAM
 from lerenet.models.peers.base_learner import (
@@ -105,16 +102,6 @@ def ensemble_by_hand(ensemble: BaseEnsemble, meta: Array, style: float, known: A
 # -- the head's contract ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [33, SIZE])
-@pytest.mark.parametrize("shots", [1, 5])
-@torch.inference_mode()
-def test_logits_have_the_images_size(size: int, shots: int) -> None:
-    head = make(size)
-    logits = head(*episode(head, shots=shots, size=size))
-    assert logits.shape == (2, size, size)
-    assert bool(torch.isfinite(logits).all())
-
-
 @pytest.mark.parametrize("shots", [1, 2, 5])
 def test_gradient_reaches_every_weight_but_the_base_learners(shots: int) -> None:
     head = make(moved=True).train()
@@ -133,25 +120,6 @@ def test_gradient_reaches_every_weight_but_the_base_learners(shots: int) -> None
             assert float(value.grad.abs().max()) == 0, name
 
 
-@torch.inference_mode()
-def test_same_input_same_output() -> None:
-    head = make()
-    inputs = episode(head, shots=2)
-    assert torch.equal(head(*inputs), head(*inputs))
-
-
-@torch.inference_mode()
-def test_saved_and_loaded_gives_the_same(tmp_path: Path) -> None:
-    head, inputs = make(moved=True), episode(make(), shots=3)
-    for value in head.base.buffers():
-        value.add_(1)
-    other = create_model(ModelConfig(name="bam", width=8, grid=GRID), CHANNELS, SIZE).eval()
-    assert not torch.equal(head(*inputs), other(*inputs))
-    save_file(head.state_dict(), tmp_path / "w.safetensors")
-    other.load_state_dict(load_file(tmp_path / "w.safetensors"))
-    assert torch.equal(head(*inputs), other(*inputs))
-
-
 @pytest.mark.parametrize("foreground", [0, 1])
 def test_masks_without_foreground_or_background(foreground: int) -> None:
     head = make(moved=True).train()
@@ -164,67 +132,6 @@ def test_masks_without_foreground_or_background(foreground: int) -> None:
     assert all(bool(torch.isfinite(value.grad).all()) for value in learnt)
     with torch.inference_mode():
         assert bool(torch.isfinite(head.eval()(support, masks, query)).all())
-
-
-@pytest.mark.parametrize("shots", [1, 3])
-@torch.inference_mode()
-def test_an_enrolled_class_serves_any_number_of_queries(shots: int) -> None:
-    head = make(moved=True)
-    support, masks, _ = episode(head, batch=1, shots=shots)
-    _, _, queries = episode(head, batch=3, seed=7)
-    state = head.encode(support, masks)
-    assert all(isinstance(value, Tensor) for value in state.values())
-    together = head.decode(state, queries)
-    alone = torch.cat([head(support, masks, [level[i : i + 1] for level in queries]) for i in range(3)])
-    assert torch.allclose(together, alone, atol=1e-6)
-    assert float((together[0] - together[1]).abs().max()) > 1e-3
-
-
-@torch.inference_mode()
-def test_episodes_of_a_batch_do_not_mix_and_the_order_of_shots_does_not_matter() -> None:
-    head = make(moved=True)
-    support, masks, query = episode(head, batch=3, shots=5)
-    masks[:, 2] = masks[:, 2].roll(9, -1)
-    whole, one, order = head(support, masks, query), slice(1, 2), [3, 1, 4, 0, 2]
-    alone = head([level[one] for level in support], masks[one], [level[one] for level in query])
-    assert torch.allclose(whole[one], alone, atol=1e-6)
-    moved = head([level[:, order] for level in support], masks[:, order], query)
-    assert torch.allclose(whole, moved, atol=1e-6)
-
-
-@torch.inference_mode()
-def test_bfloat16_is_close_to_single_precision() -> None:
-    head = make(moved=True)
-    inputs = episode(head, shots=2)
-    exact = head(*inputs)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = head(*inputs)
-    assert rough.dtype == torch.float32
-    assert float((exact - rough).abs().mean()) <= 0.03 * float(exact.abs().mean()) + 0.01
-
-
-def test_overfits_one_episode() -> None:
-    head = make(dropout=0.0).train()
-    support, masks, query = episode(head)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(60):
-        loss = head.learn(support, masks, query, masks[:, 0], bce)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] / 2, losses[::10]
-
-
-def test_learnable_parameters_are_the_measured_ones() -> None:
-    """All K share one head, so the 27 weights of the five shots' weighting are always there: 4,917,254 + 27."""
-    head = create_model(ModelConfig(name="bam"), {2: 512, 3: 1024, 4: 2048}, 200)
-    assert isinstance(head, BAM)
-    assert (head.levels, head.grid) == ((2, 3, 4), 25)
-    assert sum(value.numel() for value in head.parameters() if value.requires_grad) == 4_917_281
-    assert parameters_of(head.ensemble.judge) == 27
-    assert parameters_of(head.base) == 23_082_000  # frozen, counted apart; 16 outputs
 
 
 def test_other_levels() -> None:

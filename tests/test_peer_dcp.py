@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lerenet.models import create_model
-from lerenet.models.base import Extra, parameters_of, shots_to_grid
+from lerenet.models.base import Extra, shots_to_grid
 from lerenet.models.losses import bce
 from lerenet.models.peers.dcp import DCP, activations, regions
 from lerenet.params import ModelConfig
@@ -48,44 +45,6 @@ def double_episode(shots: int) -> tuple[list[Tensor], Tensor, list[Tensor], Extr
 # -- the head's contract ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [33, SIZE])
-@pytest.mark.parametrize("shots", [1, 5])
-@torch.inference_mode()
-def test_logits_have_the_images_size(size: int, shots: int) -> None:
-    head = make(size)
-    logits = head(*episode(head, shots=shots, size=size))
-    assert logits.shape == (2, size, size)
-    assert bool(torch.isfinite(logits).all())
-
-
-@pytest.mark.parametrize("shots", [1, 2])
-def test_gradient_reaches_every_weight(shots: int) -> None:
-    head = make().train()
-    support, masks, query = episode(head, batch=3, shots=shots)
-    head.learn(support, masks, query, masks[:, 0], bce).backward()
-    for name, value in head.named_parameters():
-        assert value.grad is not None, name
-        assert bool(torch.isfinite(value.grad).all()), name
-        assert float(value.grad.abs().max()) > 0, name
-
-
-@torch.inference_mode()
-def test_same_input_same_output() -> None:
-    head = make()
-    inputs = episode(head, shots=2)
-    assert torch.equal(head(*inputs), head(*inputs))
-
-
-@torch.inference_mode()
-def test_saved_and_loaded_gives_the_same(tmp_path: Path) -> None:
-    head, other = make(), create_model(ModelConfig(name="dcp", width=8, grid=GRID), CHANNELS, SIZE).eval()
-    inputs = episode(head)
-    assert not torch.equal(head(*inputs), other(*inputs))
-    save_file(head.state_dict(), tmp_path / "w.safetensors")
-    other.load_state_dict(load_file(tmp_path / "w.safetensors"))
-    assert torch.equal(head(*inputs), other(*inputs))
-
-
 @pytest.mark.parametrize("foreground", [0, 1])
 @pytest.mark.parametrize("certain", [-1, 1])
 def test_masks_and_guesses_without_foreground_or_background(foreground: int, certain: int) -> None:
@@ -110,48 +69,6 @@ def test_masks_and_guesses_without_foreground_or_background(foreground: int, cer
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("shots", [1, 3])
-@torch.inference_mode()
-def test_an_enrolled_class_serves_any_number_of_queries(shots: int) -> None:
-    head = make()
-    support, masks, _ = episode(head, batch=1, shots=shots)
-    _, _, queries = episode(head, batch=3, seed=7)
-    state = head.encode(support, masks)
-    assert {name: value.shape for name, value in state.items()} == {
-        "prototypes": (1, 6, 8),
-        "high": (1, shots, CHANNELS[4], GRID, GRID),
-    }
-    together = head.decode(state, queries)
-    alone = torch.cat([head(support, masks, [level[i : i + 1] for level in queries]) for i in range(3)])
-    assert torch.allclose(together, alone, atol=1e-6)
-    assert float((together[0] - together[1]).abs().max()) > 1e-3
-
-
-@torch.inference_mode()
-def test_episodes_of_a_batch_do_not_mix_and_the_order_of_shots_does_not_matter() -> None:
-    head = make()
-    support, masks, query = episode(head, batch=3, shots=5)
-    masks[:, 2] = masks[:, 2].roll(9, -1)
-    whole, one, order = head(support, masks, query), slice(1, 2), [3, 1, 4, 0, 2]
-    alone = head([level[one] for level in support], masks[one], [level[one] for level in query])
-    assert torch.allclose(whole[one], alone, atol=1e-6)
-    moved = head([level[:, order] for level in support], masks[:, order], query)
-    assert torch.allclose(whole, moved, atol=1e-6)
-    mixed = head(support, masks[:, order], query)  # masks of other shots
-    assert not torch.allclose(whole, mixed, atol=1e-4)
-
-
-@torch.inference_mode()
-def test_bfloat16_is_close_to_single_precision() -> None:
-    head = make()
-    inputs = episode(head, shots=2)
-    exact = head(*inputs)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = head(*inputs)
-    assert rough.dtype == torch.float32
-    assert float((exact - rough).abs().mean()) <= 0.03 * float(exact.abs().mean()) + 0.01
-
-
 def test_learning_in_bfloat16_and_in_double_precision() -> None:
     head = make()
     support, masks, query = episode(head, shots=2)
@@ -164,20 +81,6 @@ def test_learning_in_bfloat16_and_in_double_precision() -> None:
     support, query = [level.double() for level in support], [level.double() for level in query]
     found = head.double().learn(support, masks.double(), query, masks[:, 0].double(), bce)
     assert found.item() == pytest.approx(single.item(), rel=1e-4)
-
-
-def test_overfits_one_episode() -> None:
-    head = make(dropout=0.0).train()
-    support, masks, query = episode(head)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(60):
-        loss = head.learn(support, masks, query, masks[:, 0], bce)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] / 2, losses[::10]
 
 
 def test_other_levels() -> None:
@@ -211,14 +114,6 @@ def test_what_the_prior_reads_keeps_no_graph() -> None:
     state = head.encode([level.requires_grad_() for level in support], masks)
     assert state["prototypes"].requires_grad
     assert not state["high"].requires_grad
-
-
-def test_learnable_parameters_are_the_measured_ones() -> None:
-    head = create_model(ModelConfig(name="dcp"), {2: 512, 3: 1024, 4: 2048}, 200)
-    assert isinstance(head, DCP)
-    assert (head.levels, head.grid, head.width) == ((2, 3, 4), 25, 256)
-    assert parameters_of(head) == 11_343_108
-    assert all(value.requires_grad for value in head.parameters())
 
 
 # -- the six masks and their activations -----------------------------------------------------------------

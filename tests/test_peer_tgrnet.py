@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lerenet.models import create_model
-from lerenet.models.base import Extra, parameters_of, without_defect
+from lerenet.models.base import Extra, without_defect
 from lerenet.models.losses import bce
 from lerenet.models.peers.tgrnet import GraphReasoning, TGRNet, second_order
 from lerenet.params import ModelConfig
@@ -121,9 +121,3 @@ def test_without_a_normal_image_the_support_without_its_defect_stands_in() -> No
     clean = without_defect(support[:1], masks)[0]
     shares = F.avg_pool2d(masks, SIZE // 10)[:, :, None]
     torch.testing.assert_close(clean, (support[0] * (1 - shares)).mean(1))
-
-
-def test_learnable_parameters_are_the_measured_ones() -> None:
-    head = create_model(ModelConfig(name="tgrnet"), {1: 256, 2: 512, 3: 1024}, 200)
-    assert (head.levels, head.grid) == ((1, 2, 3), 50)  # type: ignore[attr-defined]
-    assert parameters_of(head) == 6_951_684 - 1  # one scale here for both maps

@@ -7,21 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lerenet.errors import ModelError
-from lerenet.params import ModelConfig
+from lerenet.params import PEERS, ModelConfig
 
 if TYPE_CHECKING:
     from lerenet.models.base import Segmenter
 
 __all__ = ["PEERS", "create_model"]
-PEERS = {  # name in the settings -> class in `lerenet.models.peers.<name>`
-    "asgnet": "ASGNet",
-    "bam": "BAM",
-    "canet": "CANet",
-    "dcp": "DCP",
-    "hdmnet": "HDMNet",
-    "pfenet": "PFENet",
-    "tgrnet": "TGRNet",
-}
 
 
 def create_model(config: ModelConfig, channels: Mapping[int, int], image_size: int) -> Segmenter:
