@@ -200,3 +200,9 @@ def test_the_cache_is_not_made_twice_and_sees_a_changed_mask(
     touched.loc[touched["cls"] == cls, "mask_sha256"] = "changed"
     other = FeatureStore(store.backbone, touched, inputs.params, layout.DATA)
     assert other.unit(cls, False) != store.unit(cls, False)
+
+
+def test_a_saved_model_names_the_levels_and_turns_that_it_was_trained_with(ran: Path) -> None:
+    config = read_json(ran / layout.TRAIN / CELL / "model" / "config.json")
+    assert config["model"]["levels"] == [2, 3]  # of the project's 1 to 3
+    assert config["model"]["turns"] == 4

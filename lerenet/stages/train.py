@@ -15,7 +15,7 @@ from lerenet.errors import ParamsError
 from lerenet.features import FeatureStore, LiveSource
 from lerenet.files import atomic_path, read_json, write_json
 from lerenet.models import create_model
-from lerenet.params import Params
+from lerenet.params import ModelConfig, Params
 from lerenet.progress import progress
 from lerenet.recipes import cell_backbone
 from lerenet.saving import save_network
@@ -123,6 +123,11 @@ def _numbers(row: Row) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if value is not None and name != "epoch"}
 
 
+def _resolved(trainer: Trainer, model: ModelConfig) -> ModelConfig:
+    """The levels and turns that were trained with: a later version may choose others."""
+    return model.model_copy(update={"levels": trainer.head.levels, "turns": trainer.store.backbone.turns})
+
+
 def _write(
     trainer: Trainer,
     curve: list[Row],
@@ -135,7 +140,7 @@ def _write(
     params = inputs.params
     config = {
         "cell": cell.key,
-        "model": params.recipes[cell.recipe].model.model_dump(),
+        "model": _resolved(trainer, params.recipes[cell.recipe].model).model_dump(),
         "backbone": cell.backbone,
         "image_size": params.image_size,
         "shots": cell.shots,
