@@ -52,7 +52,7 @@ def measure(project: Project, rounds: int, steps: int) -> Section:
     speeds: dict[str, list[float]] = {name: [] for name in (FIRST, KEPT, *contenders)}
     with progress("training", rounds * (1 + len(contenders))) as tick:
         for _ in range(rounds):
-            for name, speed in zip((FIRST, KEPT), ours(project, store, steps), strict=True):
+            for name, speed in zip((FIRST, KEPT), ours(project, store), strict=True):
                 speeds[name].append(speed)
             tick(1, "ours")
             for name, run in contenders.items():
@@ -82,16 +82,17 @@ def _contenders(
     return found
 
 
-def ours(project: Project, store: FeatureStore, steps: int) -> tuple[float, float]:
-    """Episodes a second of `Trainer` in two passes over the same episodes, from ticks of its progress.
+def ours(project: Project, store: FeatureStore) -> tuple[float, float]:
+    """Episodes a second of `Trainer` in two passes over every base image, from ticks of its progress.
 
     A pool of one makes the second pass what every later one of a long training is.
     """
     batch = project.settings.batch
     settings = project.settings.model_copy(update={"epochs": 2, "backbone_lr_scale": 0.0})
-    sampler = project.sampler(batch, settings.clean_share, (WARM_UP + steps) * batch)
+    sampler = project.sampler(batch, settings.clean_share)
     sampler.pool = 1
-    clock = Clock()
+    steps, warm = sampler.steps, min(WARM_UP, sampler.steps - 1)
+    clock, began = Clock(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             head=project.new_head(project.model, store.backbone), store=store, sampler=sampler, settings=settings,
@@ -99,8 +100,10 @@ def ours(project: Project, store: FeatureStore, steps: int) -> tuple[float, floa
             tick=clock.tick,
         )  # fmt: skip
         trainer.run()
-    begins = (WARM_UP, 2 * WARM_UP + steps)
-    first, kept = (batch * steps / (clock.at[begin + steps] - clock.at[begin]) for begin in begins)
+    clock.at.setdefault(0, began)
+    first, kept = (
+        batch * (steps - warm) / (clock.at[end] - clock.at[end - steps + warm]) for end in (steps, 2 * steps)
+    )
     return first, kept
 
 
