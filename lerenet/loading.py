@@ -17,6 +17,7 @@ from lerenet.files import read_json, sha256_file
 from lerenet.models import create_model
 from lerenet.models.backbones import create_backbone, turns_of
 from lerenet.models.network import Network
+from lerenet.models.relations import matching_config
 from lerenet.params import ModelConfig
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
@@ -77,14 +78,17 @@ def load_network(folder: Path, sha256: str | None = None) -> LoadedNetwork:
 def matching_network(
     image_size: int = 200, backbone: str = "efficientnet_lite0", init: str = "imagenet"
 ) -> LoadedNetwork:
-    """The matcher that needs no training: cosine similarity of frozen features (model ``matching``).
+    """The matcher that needs no training: cosine similarity of the default's frozen features.
+
+    It is the floor ``matching_lerenet`` of the tables.
 
     Raises:
         ModelError: the backbone's initial weights can't be found.
     """
-    config = ModelConfig(name="matching", turns=4)
-    whole = create_backbone(backbone, init, LEVELS, turns_of(config, backbone))
+    turns = turns_of(ModelConfig(), backbone)
+    whole = create_backbone(backbone, init, LEVELS, turns)
     channels = dict(zip(whole.levels, whole.channels, strict=True))
+    config = matching_config(channels, turns)
     head = create_model(config, channels, image_size)
     network = Network(whole.cut(head.levels), head).eval()
     described = {"model": config.model_dump(mode="json"), "backbone": backbone, "image_size": image_size}

@@ -389,3 +389,14 @@ def test_help_needs_no_torch() -> None:
     )
     assert done.stdout.strip() == "set()"
     assert time.monotonic() - started < 5
+
+
+def test_the_matcher_of_predict_is_the_floor_on_the_defaults_features() -> None:
+    from lerenet.loading import matching_network
+
+    network = matching_network(64, "efficientnet_lite0", "random").network
+    assert network.head.levels == (2, 3, 4)
+    assert network.backbone.turns == 4
+    plain = matching_network(64, "resnet50", "random").network
+    assert plain.head.levels == (2, 3)
+    assert plain.backbone.turns == 1
