@@ -479,6 +479,11 @@ def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(tmp_path: Pat
     direct = measure_cost(params.recipes["pfenet"].model, "efficientnet_lite0")
     assert costs["pfenet"].enrolled == pytest.approx(direct.enrolled_gflops)
     assert costs["pfenet"].episode == pytest.approx(direct.episode_gflops)
+    assert all("of 3 folds" not in cost.note for cost in costs.values())
+    (root / "evaluate" / f"fold1-{BACKBONE}-pfenet-1-0").rename(tmp_path / "away")
+    fewer = load(root, params)
+    noted = {cost.method: cost.note for cost in cost_rows(sections(fewer, params), fewer, params)}
+    assert noted["pfenet"].endswith("2 of 3 folds")
     order = [cost.enrolled for cost in cost_rows(sections(loaded, params), loaded, params)]
     assert order == sorted(order)
     build_report(root, params, tmp_path / "out")

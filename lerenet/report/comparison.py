@@ -33,7 +33,7 @@ METHODS = {  # of Table 3 and 6
     },
     6: {"lerenet": "pretrained on the base classes", "no_pretraining": "not pretrained"},
 }
-OWN = ("LERENet", "Baseline")  # of the paper's Tables 2 and 4; the others' rows are below, whole
+OWN = ("LERENet", "Baseline")  # of the paper's Table 4; the others' rows are below, whole
 ANY_BACKBONE = "all_foreground"  # what stands above each table, with the floors of its backbones
 OVER = ("over LERENet's features", "over matching")  # columns of differences, as in MATCHERS
 BESIDE = tuple(FLOORS[name] for name in ("prototype", *MATCHERS))
@@ -99,7 +99,7 @@ def _is_there(models: list[Model], table: TableSettings, params: Params) -> bool
 
 
 def _ours(row: PrintedRow) -> bool:
-    return row.table not in (2, 4) or row.method in OWN
+    return row.table != 4 or row.method in OWN
 
 
 def _models(number: int, name: str, loaded: Loaded, params: Params, shots: int) -> list[Model]:

@@ -16,7 +16,7 @@ from lerenet.models.backbones import create_backbone, turns_of
 from lerenet.models.relations import matching_config
 from lerenet.params import ModelConfig, Params
 from lerenet.report.comparison import Row, Section
-from lerenet.report.load import Loaded, Model
+from lerenet.report.load import FOLD_NAMES, Loaded, Model
 from lerenet.report.tables import Score
 
 TABLE = 2
@@ -85,7 +85,7 @@ def _row(row: Row, loaded: Loaded, params: Params) -> CostRow:
     speeds = [float(one["ms_per_episode"]) for one in evaluated if "ms_per_episode" in one]
     return CostRow(
         row.method,
-        row.note,
+        ", ".join(part for part in (row.note, _folds(row.main.missing)) if part),
         row.main.mean,
         next((int(one["parameters"]) for one in trained if "parameters" in one), 0 if model.floor else None),
         cost.episode_gflops,
@@ -93,6 +93,11 @@ def _row(row: Row, loaded: Loaded, params: Params) -> CostRow:
         statistics.median(speeds) if speeds else None,
         statistics.mean(seconds) / 60 if seconds else None,
     )
+
+
+def _folds(missing: int) -> str:
+    """What keeps a mean from being compared with one of all folds."""
+    return f"{len(FOLD_NAMES) - missing} of {len(FOLD_NAMES)} folds" if missing else ""
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
