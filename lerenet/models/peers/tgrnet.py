@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models.base import Extra, Segmenter, State, expand, to_grid, without_defect
+from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid, to_grid, without_defect
 from lerenet.models.descriptors import full, unit
 from lerenet.models.peers.parts import (
     ASPP,
@@ -137,16 +137,13 @@ class TGRNet(Segmenter):
 
         The K masked supports are averaged level by level before they are encoded.
         """
-        masked, means = [], []
-        for level in support:
-            shares = F.interpolate(masks, size=level.shape[-2:], mode="area").to(level.dtype)[:, :, None]
-            masked.append((level * shares).mean(1))
-            means.append((level * shares).sum((1, 3, 4)) / (shares.sum((1, 3, 4)) + EPS))
+        shares = [masks_to_grid(masks, level.shape[-1]).to(level.dtype)[:, :, None] for level in support]
+        masked = [level * share for level, share in zip(support, shares, strict=True)]  # (B, K, c, h, w)
         normal = (extra or {}).get("normal") or without_defect(support, masks)
         return {
-            "support": self.encoder(masked, self.grid),
+            "support": self.encoder([level.mean(1) for level in masked], self.grid),
             "normal": self.encoder(normal, self.grid),
-            "defect_mean": means[0],
+            "defect_mean": masked[0].sum((1, 3, 4)) / (shares[0].sum((1, 3, 4)) + EPS),
             "normal_mean": normal[0].mean((2, 3)),
         }
 
