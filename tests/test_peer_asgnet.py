@@ -15,7 +15,7 @@ from lerenet.models.losses import bce
 from lerenet.models.peers import asgnet
 from lerenet.models.peers.asgnet import ASGNet, allocate, cluster, place_seeds
 from lerenet.params import ModelConfig
-from tests.test_models_contract import CHANNELS, SIZE, episode
+from tests.test_models_contract import CHANNELS, SIZE, episode, stays_finite
 from tests.test_models_equations import Array, array, close, conv1, double, rand
 from tests.test_peer_parts import classified, enriched, resized
 
@@ -62,12 +62,7 @@ def test_masks_without_foreground_or_background(foreground: int | None) -> None:
     masks.fill_(foreground or 0)
     if foreground is None:  # lines: many cells touched, none of them wholly inside
         masks[:, :, ::10] = 1
-    loss = head.learn(support, masks, query, masks[:, 0], bce)
-    loss.backward()
-    assert bool(torch.isfinite(loss))
-    assert all(bool(torch.isfinite(value.grad).all()) for value in head.parameters())
-    with torch.inference_mode():
-        assert bool(torch.isfinite(head.eval()(support, masks, query)).all())
+    stays_finite(head, support, masks, query)
 
 
 def test_double_precision() -> None:

@@ -21,7 +21,7 @@ from lerenet.models.peers.base_learner import (
     psi,
 )
 from lerenet.params import ModelConfig
-from tests.test_models_contract import CHANNELS, SIZE, episode
+from tests.test_models_contract import CHANNELS, SIZE, episode, stays_finite
 from tests.test_models_equations import Array, array, close, conv1, conv3, double, rand, relu
 from tests.test_peer_parts import classified, dilated, nearest, pooled, refined, resized, to_unit_range
 
@@ -125,13 +125,7 @@ def test_masks_without_foreground_or_background(foreground: int) -> None:
     head = make(moved=True).train()
     support, masks, query = episode(head, shots=2)
     masks.fill_(foreground)
-    loss = head.learn(support, masks, query, masks[:, 0], bce)
-    loss.backward()
-    assert bool(torch.isfinite(loss))
-    learnt = [value for value in head.parameters() if value.requires_grad]
-    assert all(bool(torch.isfinite(value.grad).all()) for value in learnt)
-    with torch.inference_mode():
-        assert bool(torch.isfinite(head.eval()(support, masks, query)).all())
+    stays_finite(head, support, masks, query)
 
 
 def test_other_levels() -> None:

@@ -13,9 +13,9 @@ from lerenet.models.losses import bce
 from lerenet.models.peers import canet
 from lerenet.models.peers.canet import CANet
 from lerenet.params import ModelConfig
-from tests.test_models_contract import CHANNELS, SIZE, episode
-from tests.test_models_equations import Array, array, conv1, conv3, double, rand, relu
-from tests.test_peer_parts import resized
+from tests.test_models_contract import CHANNELS, SIZE, episode, stays_finite
+from tests.test_models_equations import Array, array, close, conv1, double, rand, relu
+from tests.test_peer_parts import dilated, resized
 
 GRID, WIDTH = 9, 8
 
@@ -35,20 +35,26 @@ def softmax(x: Array) -> Array:
     return e / e.sum(0)
 
 
-def biased(layer: torch.nn.Conv2d, x: Array) -> Array:
-    """3 x 3 with its bias."""
-    assert layer.bias is not None
-    return conv3(layer, x) + array(layer.bias)[:, None, None]
+def aspp(layer: torch.nn.Module, x: Array) -> Array:
+    average = conv1(layer.branches[0][0], x.mean((1, 2), keepdims=True))
+    maps = [np.broadcast_to(average, (len(average), *x.shape[1:])), conv1(layer.branches[1][0], x)]
+    return relu(np.concatenate([*maps, *(dilated(branch[0], x) for branch in layer.branches[2:])]))
 
 
 def one_pass(head: CANet, compared: Array, history: Array) -> Array:
-    """One refinement by hand; ASPP and what follows are the head's own, tested with the parts."""
+    """One refinement by hand: (2, h, w)."""
     x = compared
     for i, branch in enumerate(head.residual):
         inputs = np.concatenate([x, history]) if i == 0 else x
-        x = x + biased(branch[3], relu(biased(branch[1], relu(inputs))))
-    joined = head.aspp(torch.from_numpy(x)[None])[0]
-    return conv1(head.classify, relu(conv1(head.join[0], array(joined))))
+        x = x + dilated(branch[3], relu(dilated(branch[1], relu(inputs))))
+    return conv1(head.classify, relu(conv1(head.join[0], aspp(head.aspp, x))))
+
+
+def score(head: CANet, both: Array) -> float:
+    """A shot's weight before the softmax: 3 x 3, the maximum of each 3 x 3 block, 3 x 3, the mean."""
+    x = dilated(head.attend[0], both)
+    blocks = x.reshape(len(x), GRID // 3, 3, GRID // 3, 3).max((2, 4))
+    return float(dilated(head.attend[2], blocks).mean())
 
 
 @pytest.mark.parametrize("shots", [1, 3])
@@ -60,8 +66,7 @@ def test_the_network_by_hand(shots: int) -> None:
     masks = F.interpolate((rand(1, shots, 8, 8) > 0.3).double(), scale_factor=5)
 
     def middle(levels: list[Array]) -> Array:
-        both = np.concatenate(levels)
-        return relu(array(head.reduce[0](torch.from_numpy(both)[None]))[0])
+        return relu(dilated(head.reduce[0], np.concatenate(levels)))
 
     x = middle([array(level)[0] for level in query])
     compared, scores = [], []
@@ -69,20 +74,22 @@ def test_the_network_by_hand(shots: int) -> None:
         soft = resized(array(masks)[0, k : k + 1], GRID)[0]
         feature = middle([array(level)[0, k] for level in support])
         prototype = (feature * soft).sum((1, 2)) / (soft.sum() + 0.0005)
-        tiled = np.broadcast_to(prototype[:, None, None], x.shape)
-        both = torch.from_numpy(np.concatenate([x, tiled]))[None]
-        compared.append(relu(array(head.compare[0](both))[0]))
-        scores.append(array(head.attend(both)).mean())
-    weights = np.exp(scores) / np.exp(scores).sum()
-    mixed = sum(w * c for w, c in zip(weights, compared, strict=True))
-    two = one_pass(head, mixed, np.zeros((2, GRID, GRID)))
+        both = np.concatenate([x, np.broadcast_to(prototype[:, None, None], x.shape)])
+        compared.append(relu(dilated(head.compare[0], both)))
+        scores.append(score(head, both))
+    mixed = sum(w * c for w, c in zip(softmax(np.array(scores)), compared, strict=True))
+    found = head._compared(head.encode(support, masks), query)
+    close(found[0], mixed)
+
+    two, last = one_pass(head, mixed, np.zeros((2, GRID, GRID))), head._pass(found, None)
+    close(last[0], two)
     for _ in range(4):
-        two = one_pass(head, mixed, softmax(two))
-    expected = F.interpolate(
-        torch.from_numpy(two[1] - two[0])[None, None], size=(SIZE, SIZE), mode="bilinear"
+        two, last = one_pass(head, mixed, softmax(two)), head._pass(found, last)
+        close(last[0], two)
+    large = F.interpolate(torch.from_numpy(two[None, 1:] - two[None, :1]), size=SIZE, mode="bilinear")
+    np.testing.assert_allclose(
+        array(head(support, masks, query))[0], array(large)[0, 0], rtol=1e-4, atol=1e-5
     )
-    found = head(support, masks, query)
-    np.testing.assert_allclose(array(found)[0], array(expected.float())[0, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_dilation_of_the_comparison_is_two() -> None:
@@ -91,27 +98,46 @@ def test_dilation_of_the_comparison_is_two() -> None:
         assert layer.dilation == layer.padding == (2, 2)
 
 
-def test_the_history_changes_the_answer_and_training_has_it_in_three_steps_of_ten(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("draw", "recalled"), [(0.0, True), (0.299, True), (0.301, False), (0.999, False)])
+def test_training_has_its_own_first_pass_as_history_in_three_steps_of_ten(
+    draw: float, recalled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = make()
     support, masks, query = episode(head)
-    compared = head._compared(head.encode(support, masks), query)
-    first = head._pass(compared, None)
-    assert not torch.allclose(first, head._pass(compared, first), atol=1e-4)
-    histories: list[bool] = []
-    real = CANet._pass
+    monkeypatch.setattr(torch, "rand", lambda *_: torch.tensor(draw))
+    found = head.learn(support, masks, query, masks[:, 0], bce)
+    gradient = torch.autograd.grad(found, head.classify.weight)[0]
 
-    def watched(self: CANet, x: torch.Tensor, last: torch.Tensor | None) -> torch.Tensor:
-        if torch.is_grad_enabled():
-            histories.append(last is not None)
-        return real(self, x, last)
+    def loss(detach: bool) -> torch.Tensor:
+        """Two-channel cross entropy, with a gradient through the history or without."""
+        compared = head._compared(head.encode(support, masks), query)
+        first = head._pass(compared, None)
+        two = head._pass(compared, first.detach() if detach else first) if recalled else first
+        large = F.interpolate(two, size=SIZE, mode="bilinear", align_corners=False)
+        return F.cross_entropy(large, masks[:, 0].long())
 
-    monkeypatch.setattr(CANet, "_pass", watched)
-    for _ in range(60):
-        head.learn(support, masks, query, masks[:, 0], bce)
-    assert len(histories) == 60
-    assert 8 <= sum(histories) <= 30
+    stopped, through = (torch.autograd.grad(loss(x), head.classify.weight)[0] for x in (True, False))
+    assert found.item() == pytest.approx(loss(True).item(), rel=1e-5)
+    assert torch.allclose(gradient, stopped, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(stopped, through, rtol=1e-3, atol=1e-5) != recalled  # a history's would show
+
+
+def test_gradient_reaches_all_but_the_attention_s_biases() -> None:
+    """Each adds the same to every shot's score, so the softmax cancels it: float noise is all they get."""
+    head = double(make())
+    support, masks, query = episode(head, batch=3, shots=2)
+    support, query = [level.double() for level in support], [level.double() for level in query]
+    head.learn(support, masks.double(), query, masks[:, 0], bce).backward()
+    idle = {k for k, v in head.named_parameters() if v.grad is None or float(v.grad.abs().max()) < 1e-12}
+    assert idle == {"attend.0.bias", "attend.2.bias"}
+
+
+@pytest.mark.parametrize("foreground", [0, 1])
+def test_masks_without_foreground_or_background(foreground: int) -> None:
+    head = make().train()
+    support, masks, query = episode(head, shots=2)
+    masks.fill_(foreground)
+    stays_finite(head, support, masks, query)
 
 
 def test_a_refinement_less_is_another_answer(monkeypatch: pytest.MonkeyPatch) -> None:

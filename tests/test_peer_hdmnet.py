@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from lerenet.models import create_model
 from lerenet.models.base import shots_to_grid
 from lerenet.models.losses import bce
-from lerenet.models.peers.hdmnet import Attending, Block, HDMNet, Matching, Stage, distillation
+from lerenet.models.peers.hdmnet import HDMNet, distillation
+from lerenet.models.peers.transformer import Attending, Block, Matching, Stage
 from lerenet.params import ModelConfig
 from tests.test_models_contract import CHANNELS, SIZE, episode
 from tests.test_models_equations import Array, array, close, conv1, double, rand, relu

@@ -178,7 +178,8 @@ def test_the_triplet_term_by_hand_and_with_a_gradient() -> None:
         own = support[0][b].numpy()  # (2, c, 10, 10)
         mean = (own * shares[b][:, None]).sum((0, 2, 3)) / (shares[b].sum() + 5e-4)
         clean = extra["normal"][0][b].numpy().mean((1, 2))
-        distances.append(np.linalg.norm(background - clean) + np.linalg.norm(defect - mean))
+        length = np.linalg.norm
+        distances.append(length(background - clean) / length(clean) + length(defect - mean) / length(mean))
     assert found.item() - plain.item() == pytest.approx(0.2 * np.mean(distances), rel=1e-3)
     (gradient,) = torch.autograd.grad(found - plain, [head.head.classify[3].weight])
     assert float(gradient.abs().max()) > 1e-6  # as released, this is zero
@@ -200,9 +201,13 @@ def test_without_a_normal_image_the_support_without_its_defect_stands_in() -> No
     expected = head(support, masks, query, {"normal": without_defect(support, masks)})
     assert torch.equal(head(support, masks, query), expected)
     assert not torch.equal(head(support, masks, query, normal(query)), expected)
-    clean = without_defect(support[:1], masks)[0]
-    shares = F.avg_pool2d(masks, SIZE // 10)[:, :, None]
-    torch.testing.assert_close(clean, (support[0] * (1 - shares)).mean(1))
+    clean = without_defect(support[:1], masks)[0].numpy()
+    free = 1 - F.avg_pool2d(masks, SIZE // GRID).numpy()  # (B, 2, 10, 10)
+    for b, image in enumerate(support[0].numpy()):  # (2, c, 10, 10)
+        means = (image * free[b][:, None]).sum((2, 3)) / free[b].sum((1, 2))[:, None]  # (2, c)
+        painted = image * free[b][:, None] + means[:, :, None, None] * (1 - free[b])[:, None]
+        np.testing.assert_allclose(clean[b], painted.mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(clean[b].mean((1, 2)), means.mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_the_triplet_term_pulls_the_means_together() -> None:

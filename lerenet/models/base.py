@@ -125,19 +125,23 @@ def parameters_of(module: nn.Module) -> int:
 
 
 def without_defect(levels: Sequence[Tensor], masks: Tensor) -> list[Tensor]:
-    """The mean of the shots with the defect left out: stands in for a defect-free image.
+    """The mean of the shots, the defect of each painted over with the mean of the rest of its image.
+
+    Stands in for a defect-free image; its mean over the places is that of what is free of defect.
 
     Args:
         levels: support features, (B, K, c, h, w) each.
         masks: (B, K, H, W) in {0, 1}.
 
     Returns:
-        (B, c, h, w) for each level.
+        (B, c, h, w) for each level; zeros for a shot that is all defect.
     """
     found = []
     for level in levels:
-        shares = F.interpolate(masks, size=level.shape[-2:], mode="area")[:, :, None]  # (B, K, 1, h, w)
-        found.append((level * (1 - shares).to(level.dtype)).mean(1))
+        free = 1 - F.interpolate(masks, size=level.shape[-2:], mode="area")[:, :, None].to(level.dtype)
+        total = free.sum((3, 4), keepdim=True).clamp_min(torch.finfo(level.dtype).tiny)  # (B, K, 1, 1, 1)
+        mean = (level * free).sum((3, 4), keepdim=True) / total  # (B, K, c, 1, 1)
+        found.append((level * free + mean * (1 - free)).mean(1))
     return found
 
 

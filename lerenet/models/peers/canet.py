@@ -15,8 +15,17 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid, to_grid
-from lerenet.models.peers.parts import ASPP, WIDTH, difference, masked_average, tile
+from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid
+from lerenet.models.descriptors import full
+from lerenet.models.peers.parts import (
+    ASPP,
+    WIDTH,
+    after_aspp,
+    difference,
+    masked_average,
+    side_by_side,
+    tile,
+)
 from lerenet.params import ModelConfig
 
 REFINEMENTS = 4  # at inference, after the first pass
@@ -50,7 +59,7 @@ class CANet(Segmenter):
         )
         self.residual = nn.ModuleList(refinement(size, width) for size in (width + 2, width, width))
         self.aspp = ASPP(width, width, dropout)
-        self.join = nn.Sequential(nn.Conv2d(5 * width, width, 1), nn.ReLU(), nn.Dropout2d(dropout))
+        self.join = after_aspp(width, dropout)
         self.classify = nn.Conv2d(width, 2, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -88,7 +97,7 @@ class CANet(Segmenter):
         return loss(self.enlarge(difference(self._pass(compared, history))), truth)
 
     def _middle(self, levels: list[Tensor]) -> Tensor:
-        joined: Tensor = self.reduce(torch.cat([to_grid(level, self.grid) for level in levels], dim=1))
+        joined: Tensor = self.reduce(side_by_side(levels, self.grid))
         return joined
 
     def _compared(self, state: State, query: list[Tensor]) -> Tensor:
@@ -108,7 +117,7 @@ class CANet(Segmenter):
     def _pass(self, compared: Tensor, last: Tensor | None) -> Tensor:
         """One pass over what was compared, with the last two-channel output or none: (B, 2, grid, grid)."""
         shape = (len(compared), 2, *compared.shape[2:])
-        history = compared.new_zeros(shape) if last is None else last.float().softmax(1).to(compared.dtype)
+        history = compared.new_zeros(shape) if last is None else full(last).softmax(1).to(compared.dtype)
         x = compared + self.residual[0](torch.cat([compared, history], dim=1))
         for branch in self.residual[1:]:
             x = x + branch(x)

@@ -12,109 +12,21 @@ the softmax; K shots share the mean prototype.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import gcd
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lerenet.models.base import Extra, State, expand, masks_to_grid, to_grid
-from lerenet.models.descriptors import full, split_positions
+from lerenet.models.descriptors import split_positions
 from lerenet.models.peers.bam import BaseAware
 from lerenet.models.peers.base_learner import gram
-from lerenet.models.peers.parts import _resized, masked_average, merge, prior, tile
+from lerenet.models.peers.parts import masked_average, merge, prior, resized, tile
+from lerenet.models.peers.transformer import Matching, Stage, first, last
 from lerenet.params import ModelConfig
 
 STAGES = ((1, 2, 4), (3, 4, 2), (3, 8, 1))  # embedding's kernel, heads, reduction of keys and values
-TEMPERATURE = 0.1  # of the matching's cosines
 NEVER = -1e9
-EPS = 1e-6  # of the layer norms
-
-
-def last(x: Tensor) -> Tensor:
-    """(N, c, h, w) -> (N, h, w, c)."""
-    return x.permute(0, 2, 3, 1)
-
-
-def first(x: Tensor) -> Tensor:
-    """(N, h, w, c) -> (N, c, h, w)."""
-    return x.permute(0, 3, 1, 2)
-
-
-class Attending(nn.Module):
-    """What both kinds of block share: norms, projections without bias, the residuals of attention and Mix-FFN."""
-
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = gcd(heads, dim)
-        self.before, self.between = nn.LayerNorm(dim, EPS), nn.LayerNorm(dim, EPS)
-        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim, bias=False) for _ in range(4))
-        self.drop = nn.Dropout(dropout)
-        self.ffn = nn.Sequential(
-            nn.Conv2d(dim, 4 * dim, 1), nn.Conv2d(4 * dim, 4 * dim, 3, padding=1, groups=4 * dim), nn.GELU(),
-            nn.Dropout(dropout), nn.Conv2d(4 * dim, dim, 1), nn.Dropout(dropout),
-        )  # fmt: skip
-
-    def split(self, x: Tensor) -> Tensor:
-        """(N, h, w, c) -> (N, heads, h w, c / heads)."""
-        found: Tensor = x.flatten(1, 2).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        return found
-
-    def close(self, x: Tensor, taken: Tensor) -> Tensor:
-        """x (N, h, w, c) + what attention took, (N, heads, h w, c / heads), + Mix-FFN."""
-        x = x + self.drop(self.o(taken.transpose(1, 2).reshape(x.shape)))
-        changed: Tensor = x + last(self.ffn(first(self.between(x))))
-        return changed
-
-
-class Block(Attending):
-    """Self-attention; keys and values come from a grid ``rate`` times coarser."""
-
-    def __init__(self, dim: int, heads: int, rate: int, dropout: float) -> None:
-        super().__init__(dim, heads, dropout)
-        self.coarser = nn.Conv2d(dim, dim, rate, stride=rate) if rate > 1 else nn.Identity()
-        self.norm = nn.LayerNorm(dim, EPS) if rate > 1 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, h, w, c) -> (N, h, w, c)."""
-        own = self.before(x)
-        seen = self.norm(last(self.coarser(first(own))))
-        q, k, v = self.split(self.q(own)), self.split(self.k(seen)), self.split(self.v(seen))
-        return self.close(x, (q @ k.mT * q.shape[3] ** -0.5).softmax(3) @ v)
-
-
-class Matching(Attending):
-    """Cross attention from query to support, the softmax over the query's places."""
-
-    def keys(self, support: Tensor) -> tuple[Tensor, Tensor]:
-        """Support (N, h, w, c) -> keys of unit length and values, (N, heads, h w, c / heads) each."""
-        x = self.before(support)
-        return F.normalize(full(self.split(self.k(x))), dim=3, eps=EPS), full(self.split(self.v(x)))
-
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-        """Query (B, h, w, c), support's foreground (B, n) -> (B, h, w, c), correlation map (B, 1, h, w)."""
-        q = F.normalize(full(self.split(self.q(self.before(x)))), dim=3, eps=EPS)
-        with torch.autocast(x.device.type, enabled=False):
-            scores = q @ keys.mT / TEMPERATURE  # (B, heads, l, n)
-            inside = inside[:, None, None].to(scores.dtype)  # (B, 1, 1, n)
-            taken = (scores.softmax(2) * inside) @ values  # (B, heads, l, c / heads)
-            found = ((scores * inside).sum(3) / inside.sum(3).clamp_min(1)).mean(1)  # (B, l)
-        return self.close(x, taken.to(x.dtype)), found.unflatten(1, (1, *x.shape[1:3]))
-
-
-class Stage(nn.Module):
-    """Patch embedding, two blocks."""
-
-    def __init__(self, dim: int, kernel: int, heads: int, rate: int, dropout: float) -> None:
-        super().__init__()
-        self.embed = nn.Conv2d(dim, dim, kernel, stride=1 if kernel == 1 else 2, padding=kernel // 2)
-        blocks = (Block(dim, heads, rate, dropout) for _ in range(2))
-        self.body = nn.Sequential(nn.LayerNorm(dim, EPS), *blocks, nn.LayerNorm(dim, EPS))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, h, w, c) -> (N, h', w', c)."""
-        encoded: Tensor = self.body(last(self.embed(first(x))))
-        return encoded
 
 
 def linear_head(dim: int, width: int, out: int) -> nn.Sequential:
@@ -136,7 +48,7 @@ def distillation(maps: list[Tensor], truth: Tensor) -> Tensor:
     for one, side in zip(maps[::-1], finer, strict=True):
         student = one.flatten(1).log_softmax(1)
         total = total + F.kl_div(student, teacher.softmax(1), reduction="batchmean")
-        teacher = _resized(one.detach(), side).flatten(1)
+        teacher = resized(one.detach(), side).flatten(1)
     return total / len(maps)
 
 
@@ -207,11 +119,11 @@ class HDMNet(BaseAware):
         for i, (stage, matching, fuse) in enumerate(zip(self.stages, self.matching, self.fuse, strict=True)):
             x = stage(x)
             matched, found = matching(x, held[f"keys_{i}"], held[f"values_{i}"], held[f"inside_{i}"])
-            fused.append(fuse(torch.cat([first(matched), _resized(alike, x.shape[2])], dim=1)))
+            fused.append(fuse(torch.cat([first(matched), resized(alike, x.shape[2])], dim=1)))
             maps.append(found)
         out = self.parse[2](fused[2])
         for parse, one in zip(self.parse[1::-1], fused[1::-1], strict=True):
-            up = _resized(out, one.shape[3])
+            up = resized(out, one.shape[3])
             out = up + parse(one + up)
         return self.classify(out), maps
 

@@ -31,6 +31,12 @@ def tile(prototype: Tensor, like: Tensor) -> Tensor:
     return prototype[:, :, None, None].expand(-1, -1, *like.shape[2:])
 
 
+def stretched_to_unit(maps: Tensor) -> Tensor:
+    """Each map (..., l) brought to [0, 1] by its own minimum and maximum; a flat one is 0."""
+    low, high = maps.amin(-1, keepdim=True), maps.amax(-1, keepdim=True)
+    return (maps - low) / (high - low + 1e-7)
+
+
 def prior(query: Tensor, support: Tensor, normalise: bool = True) -> Tensor:
     """PFENet's prior: how alike each query place is to the most similar place of the masked support.
 
@@ -47,9 +53,7 @@ def prior(query: Tensor, support: Tensor, normalise: bool = True) -> Tensor:
         q = F.normalize(full(query).flatten(2), dim=1, eps=1e-7)  # (B, c, l)
         s = F.normalize(full(support).flatten(3), dim=2, eps=1e-7)  # (B, K, c, l)
         best = torch.einsum("bcl,bkcm->bklm", q, s).amax(3)  # (B, K, l)
-        if normalise:
-            low, high = best.amin(2, keepdim=True), best.amax(2, keepdim=True)
-            best = (best - low) / (high - low + 1e-7)
+        best = stretched_to_unit(best) if normalise else best
         found: Tensor = best.mean(1).unflatten(1, (1, *query.shape[2:])).to(query.dtype)
         return found
 
@@ -114,6 +118,11 @@ class ASPP(nn.Module):
         return torch.cat([pooled, *(branch(x) for branch in self.branches[1:])], dim=1)
 
 
+def after_aspp(width: int = WIDTH, dropout: float = 0.5) -> nn.Sequential:
+    """1 x 1 from the branches of `ASPP` to ``width`` channels, ReLU, spatial dropout."""
+    return nn.Sequential(nn.Conv2d(5 * width, width, 1), nn.ReLU(), nn.Dropout2d(dropout))
+
+
 class FEM(nn.Module):
     """PFENet's feature enrichment: the query at several bins, merged from fine to coarse.
 
@@ -141,14 +150,14 @@ class FEM(nn.Module):
         refined: list[Tensor] = []
         side: list[Tensor] = []
         for i, size in enumerate(self.bins):
-            parts = [F.adaptive_avg_pool2d(query, size), to_grid(guide, size), _resized(maps, size)]
+            parts = [F.adaptive_avg_pool2d(query, size), to_grid(guide, size), resized(maps, size)]
             x = self.initial[i](torch.cat(parts, dim=1))
             if refined:
-                x = x + self.between[i - 1](torch.cat([x, _resized(refined[-1], size)], dim=1))
+                x = x + self.between[i - 1](torch.cat([x, resized(refined[-1], size)], dim=1))
             refined.append(self.refine[i](x))
             side.append(self.side[i](refined[-1]))
         grid = query.shape[-1]
-        merged = self.join(torch.cat([_resized(x, grid) for x in refined], dim=1))
+        merged = self.join(torch.cat([resized(x, grid) for x in refined], dim=1))
         return self.after(merged), side
 
 
@@ -157,10 +166,16 @@ def bins_of(grid: int) -> tuple[int, int, int, int]:
     return grid, -(-grid // 2), -(-grid // 4), -(-grid // 8)
 
 
-def _resized(x: Tensor, size: int) -> Tensor:
+def resized(x: Tensor, size: int) -> Tensor:
+    """(B, c, h, h) -> (B, c, size, size), bilinear."""
     if x.shape[-1] == size:
         return x
     return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=True)
+
+
+def side_by_side(levels: Sequence[Tensor], grid: int) -> Tensor:
+    """Levels (N, c_i, h_i, w_i) brought to one grid, their channels joined: (N, sum of c_i, grid, grid)."""
+    return torch.cat([to_grid(level, grid) for level in levels], dim=1)
 
 
 class Middle(nn.Module):
@@ -172,5 +187,5 @@ class Middle(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], grid: int) -> Tensor:
         """Levels (N, c_i, h_i, w_i) -> (N, width, grid, grid)."""
-        joined: Tensor = self.reduce(torch.cat([to_grid(level, grid) for level in levels], dim=1))
+        joined: Tensor = self.reduce(side_by_side(levels, grid))
         return joined

@@ -5,7 +5,7 @@ class; the difference of the two answers is the output, with a second-order cosi
 Here: the backbone is frozen (the release trains it at a fiftieth of the head's rate); the prior lies on
 the query's grid (as released, the map of the support's grid is added to the query's logits); the
 triplet term is differentiable (soft masks; as released it is computed on detached arrays and trains
-nothing); layers that the release builds and never runs are left out.
+nothing) and knows no scale; layers that the release builds and never runs are left out.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from lerenet.models.peers.parts import (
     EPS,
     WIDTH,
     ResidualPair,
+    after_aspp,
     classifier,
     difference,
     masked_average,
     merge,
+    stretched_to_unit,
 )
 from lerenet.params import ModelConfig
 
@@ -89,7 +91,7 @@ class Head(nn.Module):
         self.first = merge(width, width)
         self.pairs = nn.Sequential(ResidualPair(width), ResidualPair(width))
         self.aspp = ASPP(width, width, dropout)
-        self.join = nn.Sequential(nn.Conv2d(5 * width, width, 1), nn.ReLU(), nn.Dropout2d(dropout))
+        self.join = after_aspp(width, dropout)
         self.classify = classifier(width, dropout=last)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,9 +114,7 @@ def second_order(query: Tensor, other: Tensor) -> Tensor:
         product = a @ b.transpose(1, 2)  # (B, c, c)
         a, b = unit(product @ a, 1), unit(product @ b, 1)
         best = torch.stack([(one.T @ two).amax(1) for one, two in zip(a, b, strict=True)])  # (B, l)
-        low, high = best.amin(1, keepdim=True), best.amax(1, keepdim=True)
-        shape = (1, *query.shape[2:])
-        found: Tensor = ((best - low) / (high - low + 1e-7)).unflatten(1, shape).to(query.dtype)
+        found: Tensor = stretched_to_unit(best).unflatten(1, (1, *query.shape[2:])).to(query.dtype)
         return found
 
 
@@ -143,8 +143,8 @@ class TGRNet(Segmenter):
         return {
             "support": self.encoder([level.mean(1) for level in masked], self.grid),
             "normal": self.encoder(normal, self.grid),
-            "defect_mean": masked[0].sum((1, 3, 4)) / (shares[0].sum((1, 3, 4)) + EPS),
-            "normal_mean": normal[0].mean((2, 3)),
+            "defect_mean": full(masked[0]).sum((1, 3, 4)) / (full(shares[0]).sum((1, 3, 4)) + EPS),
+            "normal_mean": full(normal[0]).mean((2, 3)),
         }
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
@@ -163,15 +163,18 @@ class TGRNet(Segmenter):
         """Loss of the output + 0.2 of the triplet term.
 
         What is predicted as defect shall look like the support's defect on the finest level, what is
-        predicted as background like the normal image: Euclidean distances of (soft) masked means.
+        predicted as background like the normal image: Euclidean distances of (soft) masked means, in units of the
+        length of the support's or the normal image's own, for backbones differ in scale.
         """
         state = self.encode(support, masks, extra)
         logit = difference(self._output(state, query))  # (B, 1, grid, grid)
-        finest = to_grid(query[0], self.grid).to(logit.dtype)
         total: Tensor = loss(self.enlarge(logit), truth)
+        finest, logit = full(to_grid(query[0], self.grid)), full(logit[:, 0])
         for sign, name in ((1.0, "defect_mean"), (-1.0, "normal_mean")):
-            mine = masked_average(finest, torch.sigmoid(sign * logit[:, 0]))
-            total = total + TRIPLET * (mine - state[name]).norm(dim=1).mean()
+            mine = masked_average(finest, torch.sigmoid(sign * logit))
+            own = state[name]
+            distance = (mine - own).norm(dim=1) / own.norm(dim=1).clamp_min(EPS)
+            total = total + TRIPLET * distance.mean()
         return total
 
     def _output(self, state: State, query: list[Tensor]) -> Tensor:
