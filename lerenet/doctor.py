@@ -201,15 +201,14 @@ def check_weights() -> Finding:
 
 def check_mlflow() -> Finding:
     """The tracking store is one that works; a remote one has credentials."""
-    from lerenet.tracking.store import REMEDY, VARIABLE, check_uri, tracking_uri
+    from lerenet.tracking.store import REMEDY, VARIABLE, check_uri, redacted, tracking_uri
 
     uri = tracking_uri()
     try:
         check_uri(uri)
     except LerenetError as error:
-        hidden = f"{VARIABLE} can't be used (not shown: it may hold a password)"
-        return Finding("mlflow", "problem", hidden if "@" in uri else error.what, REMEDY)
-    parts, shown = urlsplit(uri), _shown(uri)
+        return Finding("mlflow", "problem", error.what, REMEDY)
+    parts, shown = urlsplit(uri), redacted(uri)
     if parts.scheme not in ("http", "https") or parts.hostname in LOCAL_HOSTS:
         return Finding("mlflow", "ok", shown)
     if not parts.username and not any(os.environ.get(name) for name in CREDENTIALS):
@@ -220,12 +219,6 @@ def check_mlflow() -> Finding:
     return Finding("mlflow", "ok", f"{shown}, with credentials")
 
 
-def _shown(uri: str) -> str:
-    """``uri`` without what could be a user name, a password or a token: no user part, no query."""
-    scheme, mark, rest = uri.partition("://")
-    return scheme + mark + rest.rpartition("@")[2].partition("?")[0].partition("#")[0]
-
-
 def check_champion() -> Finding:
     """A champion is registered (read straight from an sqlite store)."""
     from lerenet.tracking.store import sqlite_path, tracking_uri
@@ -233,7 +226,7 @@ def check_champion() -> Finding:
     remedy = "`dvc repro`, then the retraining or `lerenet promote`; until then --model matching"
     path = sqlite_path(tracking_uri())
     if path is None:
-        return Finding("champion", "ok", "in a server's registry: see `lerenet versions`")
+        return Finding("champion", "ok", "in a server's registry: see `lerenet models`")
     version = _champion(path) if path.is_file() else None
     if version is None:
         return Finding("champion", "warning", "none yet", remedy)
@@ -254,17 +247,19 @@ def _champion(path: Path) -> str | None:
 
 def check_prefect() -> Finding:
     """Which Prefect server the flows talk to."""
+    from lerenet.tracking.store import redacted
+
     uri = os.environ.get("PREFECT_API_URL", "").strip()
     if not uri:
         return Finding("prefect", "ok", "PREFECT_API_URL not set: the profile's server, or one for each flow")
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return Finding("prefect", "problem", f"PREFECT_API_URL={_shown(uri)}: not a URL", PREFECT_REMEDY)
+        return Finding("prefect", "problem", f"PREFECT_API_URL={redacted(uri)}: not a URL", PREFECT_REMEDY)
     if not parts.path.rstrip("/").endswith("/api") and "/api/" not in parts.path:
-        return Finding("prefect", "warning", f"{_shown(uri)}: does not end in /api", PREFECT_REMEDY)
+        return Finding("prefect", "warning", f"{redacted(uri)}: does not end in /api", PREFECT_REMEDY)
     if parts.hostname not in LOCAL_HOSTS and parts.scheme == "http":
-        return Finding("prefect", "warning", f"{_shown(uri)}: remote, unencrypted", "use https")
-    return Finding("prefect", "ok", _shown(uri))
+        return Finding("prefect", "warning", f"{redacted(uri)}: remote, unencrypted", "use https")
+    return Finding("prefect", "ok", redacted(uri))
 
 
 PREFECT_REMEDY = "export PREFECT_API_URL=http://127.0.0.1:4200/api, or unset it"

@@ -67,6 +67,19 @@ def episode(
     return support, masks, [torch.randn(batch, *shape) for shape in shapes]
 
 
+def stays_finite(head: Segmenter, support: list[Tensor], masks: Tensor, query: list[Tensor]) -> None:
+    """Loss, gradients and, afterwards, the answer hold no NaN and no infinity, whatever the masks."""
+    loss = head.learn(support, masks, query, masks[:, 0], create_loss("bce"))
+    loss.backward()
+    assert bool(torch.isfinite(loss))
+    learnt = [value for value in head.parameters() if value.requires_grad]
+    for value in learnt:
+        assert value.grad is not None
+        assert bool(torch.isfinite(value.grad).all())
+    with torch.inference_mode():
+        assert bool(torch.isfinite(head.eval()(support, masks, query)).all())
+
+
 def slots(batch: int) -> Tensor:
     """Each episode's class among the base classes."""
     return torch.arange(1, batch + 1)

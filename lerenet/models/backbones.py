@@ -3,7 +3,8 @@
 Level i is block i: ResNet's layer i (strides 4, 8, 16, 32); timm's feature i for any other network.
 VGG16 follows the paper's reading. On a 200 x 200 image: level 0 is block 1 with its pool (64 channels
 on 100 x 100), level 1 block 2 with its pool (128 on 50 x 50), level 2 conv3_3 with its pool (256 on
-25 x 25), level 3 conv4_3 before its pool (512 on 25 x 25), level 4 conv5_3 before its pool.
+25 x 25), level 3 conv4_3 before its pool (512 on 25 x 25), level 4 conv5_3 before its pool. For vision
+transformers see `lerenet.models.vit`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lerenet.errors import ModelError
+from lerenet.models.vit import QUARTERS, ViTLevels
 from lerenet.params import ModelConfig
 
 LITE0 = "efficientnet_lite0"
@@ -26,8 +28,11 @@ NAMES = {  # our name -> timm's
     "resnet101": "resnet101d",
     "vgg16": "vgg16",
     "vgg16_bn": "vgg16_bn",
+    "dinov2": "vit_small_patch14_dinov2",
+    "dinov3": "vit_small_patch16_dinov3",
 }
 LIGHT = (LITE0,)  # of these several passes are cheap
+VIT = "vit_"  # timm's names of vision transformers start so
 VGGS = ("vgg16", "vgg16_bn")
 VGG_LAYERS = (2, 2, 3, 3, 3)  # convolutions of each block
 VGG_CHANNELS = (64, 128, 256, 512, 512)  # of each block, and of each level
@@ -139,9 +144,9 @@ def create_backbone(
 
     Args:
         name: ``efficientnet_lite0`` (its ImageNet weights come with the installation), ``resnet50``,
-            ``resnet101``, ``vgg16``, ``vgg16_bn``, or any timm feature extractor.
-        init: ``imagenet``, ``random``, or the path of a weights file (.safetensors, or a state dict
-            that loads without unpickling code).
+            ``resnet101``, ``vgg16``, ``vgg16_bn``, ``dinov2``, ``dinov3``, or any timm feature extractor.
+        init: ``imagenet`` (or what timm's weights of that name were trained on), ``random``, or the path of
+            a weights file (.safetensors, or a state dict that loads without unpickling code).
         levels: which levels to give; they come out ascending.
         turns: 1, 2 or 4 turns of the image, over which the features are averaged.
 
@@ -161,13 +166,17 @@ def create_backbone(
     return backbone
 
 
-def _refuse_levels(name: str, levels: list[int], known: Sequence[int]) -> ModelError:
+def _refused(name: str, levels: list[int], known: Sequence[int]) -> ModelError:
     return ModelError(f"{name} does not give the levels {levels}", f"choose among {list(known)}")
 
 
+def _require(name: str, levels: list[int], known: Sequence[int]) -> None:
+    if not levels or not set(levels) <= set(known):
+        raise _refused(name, levels, known)
+
+
 def _vgg(name: str, levels: list[int]) -> tuple[nn.Module, list[int], Any]:
-    if not levels or not set(levels) <= set(range(5)):
-        raise _refuse_levels(name, levels, range(5))
+    _require(name, levels, range(5))
     return VGGLevels(levels, name.endswith("_bn")), [VGG_CHANNELS[level] for level in levels], IMAGENET
 
 
@@ -181,10 +190,14 @@ def _timm(name: str, levels: list[int]) -> tuple[nn.Module, list[int], Any]:
             f"no backbone {name!r}",
             f"use one of {', '.join([*NAMES, *AUTHORS])}, or a name that `timm.list_models()` gives",
         )
+    if known.startswith(VIT):
+        _require(name, levels, QUARTERS)
+        vit = ViTLevels(known, levels)
+        return vit, [vit.width] * len(levels), (vit.pretrained["mean"], vit.pretrained["std"])
     try:
         body: Any = timm.create_model(known, features_only=True, out_indices=tuple(levels), **extra)
     except Exception as error:  # timm raises many kinds for a level, or a network, without features
-        raise _refuse_levels(name, levels, range(5)) from error
+        raise _refused(name, levels, range(5)) from error
     config = body.pretrained_cfg
     return body, list(body.feature_info.channels()), (config["mean"], config["std"])
 
@@ -197,10 +210,11 @@ def _download(name: str) -> dict[str, Tensor]:
             f"no public ImageNet weights fit the stem of {name}",
             f"set `init` in params.yaml to a weights file, or use {name.removesuffix('_authors')}",
         )
+    known = NAMES.get(name, name)
+    whole = name in VGGS or known.startswith(VIT)
+    extra: dict[str, Any] = {} if whole else {"features_only": True}
     try:
-        if name in VGGS:
-            return dict(timm.create_model(name, pretrained=True).state_dict())
-        full = timm.create_model(NAMES.get(name, name), pretrained=True, features_only=True)
+        full = timm.create_model(known, pretrained=True, **extra)
     except Exception as error:
         raise ModelError(
             f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__})",
@@ -251,7 +265,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
     """Fill a backbone from a state dict that may go deeper; a missing or misshapen tensor is an error."""
     own = backbone.state_dict()
-    found = {name: state.get(name, state.get(name.removeprefix("body."))) for name in own}
+    found = {name: _tensor(state, name) for name in own}
     wrong = [name for name, value in found.items() if value is None or value.shape != own[name].shape]
     if wrong:
         raise ModelError(
@@ -259,3 +273,9 @@ def load(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
             f"give a file that was saved from {backbone.name}, with levels {list(backbone.levels)}",
         )
     backbone.load_state_dict(found)
+
+
+def _tensor(state: Mapping[str, Tensor], name: str) -> Tensor | None:
+    """By our name of it, or by timm's."""
+    names = (name, name.removeprefix("body."), name.removeprefix("body.model."))
+    return next((state[known] for known in names if known in state), None)
