@@ -1,4 +1,4 @@
-"""``lerenet data sample`` and ``lerenet data import``."""
+"""``lerenet data sample``, ``lerenet data import`` and ``lerenet data drift``."""
 
 from __future__ import annotations
 
@@ -55,6 +55,28 @@ def import_command(
     if done.dealt:
         typer.echo(f"dealt to folds by rule (give --folds to choose): {', '.join(done.dealt)}")
     typer.echo("next: `dvc add data` (or `dvc commit -f data.dvc`), then `dvc repro`")
+
+
+@app.command()
+def drift(
+    old: Annotated[Path, typer.Argument(help="A data folder, or a catalogue (.parquet).")],
+    new: Annotated[Path, typer.Argument(help="Another one, to be compared with it.")],
+    embeddings: Annotated[
+        bool, typer.Option(help="Of data folders: compare what the frozen backbone sees, too.")
+    ] = True,
+) -> None:
+    """Compare two versions of the data, class by class, as Markdown; status 1 when a class shifted."""
+    from lerenet import layout
+    from lerenet.data.drift import drift_summary
+    from lerenet.data.drift_markdown import drift_markdown
+    from lerenet.params import DriftSettings, load_params
+    from lerenet.profile import profiled
+
+    settings = load_params(layout.PARAMS).drift if layout.PARAMS.exists() else DriftSettings()
+    summary = drift_summary(profiled(old, embeddings), profiled(new, embeddings), settings)
+    typer.echo(drift_markdown(summary))
+    if summary["shifts"]:
+        raise typer.Exit(1)
 
 
 def _show(
