@@ -120,6 +120,36 @@ def surely_better(before: pd.DataFrame, after: pd.DataFrame) -> bool:
     return all(paired_bootstrap(one, other).low > 0 for (_, one), (_, other) in both)
 
 
+def chance_of_gain(
+    champion: pd.DataFrame, challenger: pd.DataFrame, draws: int = 10_000, seed: int = 0
+) -> float:
+    """One-sided p: how often a gain in mIoU as large comes about when the two models do not differ.
+
+    Without a difference the two could have changed places at any query image: each draw lets them, with
+    probability 1/2 an image (all its episodes together). This permutation test keeps its level however few the
+    images and however unlike their defects, where the percentile interval comes out a little too narrow.
+    Arguments and errors as in `paired_bootstrap`.
+    """
+    first, second = defects(champion), defects(challenger)
+    _require_same(first, second)
+    strata = stratify([first, second])
+    at_miou, _, _ = _scores(strata)
+    miou, _, _ = combine(strata, _exchanged(strata, draws, np.random.default_rng(seed)))
+    reached = int((miou[:, 1] - miou[:, 0] >= at_miou[1] - at_miou[0] - 1e-9).sum())
+    return (reached + 1) / (draws + 1)
+
+
+def _exchanged(strata: Sequence[Stratum], draws: int, rng: np.random.Generator) -> list[Array]:
+    """The two models changed places at random images: counts (draws, 2, 4) of each stratum."""
+    totals = []
+    for stratum in strata:
+        difference = stratum.sums[:, 1] - stratum.sums[:, 0]  # (n, 4)
+        swapped = (rng.integers(0, 2, (size, len(difference))) for size in _chunks(len(difference), draws))
+        moved = np.concatenate([part.astype(np.float64) @ difference for part in swapped])  # (draws, 4)
+        totals.append(stratum.total + np.stack([moved, -moved], axis=1))
+    return totals
+
+
 def interval(
     counts: pd.DataFrame, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> dict[str, float]:
@@ -206,10 +236,14 @@ def draw_totals(strata: Sequence[Stratum], draws: int, rng: np.random.Generator)
 
 def _weights(rng: np.random.Generator, clusters: int, draws: int) -> Iterator[Array]:
     """How often each cluster is drawn, (some of the draws, clusters); rows sum to ``clusters``."""
-    step = max(1, CHUNK // clusters)
-    for first in range(0, draws, step):
-        size = min(step, draws - first)
+    for size in _chunks(clusters, draws):
         yield rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size).astype(np.float64)
+
+
+def _chunks(clusters: int, draws: int) -> Iterator[int]:
+    """Draws made at once, so that at most `CHUNK` weights are held; they add up to ``draws``."""
+    step = max(1, CHUNK // clusters)
+    yield from (min(step, draws - first) for first in range(0, draws, step))
 
 
 def _scores(strata: Sequence[Stratum]) -> tuple[Array, Array, dict[str, Array]]:

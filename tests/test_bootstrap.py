@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lerenet.bootstrap import interval, paired_bootstrap
+from lerenet.bootstrap import chance_of_gain, interval, paired_bootstrap
 from lerenet.errors import PromotionError
 from lerenet.metrics import fb_iou, miou
 
@@ -140,3 +142,26 @@ def test_order_of_rows_and_pixel_scale_do_not_matter(seed: int, order: list[int]
     assert interval(scaled, draws=40) == pytest.approx(expected)
     same = paired_bootstrap(counts, shuffled, draws=40)
     assert (same.gain, same.low, same.high) == pytest.approx((0, 0, 0))
+
+
+def test_the_chance_of_a_gain_by_all_exchanges_of_few_images() -> None:
+    """Three query images: eight ways to change places, each counted by hand."""
+    first = make_counts(seed=3, queries=3)
+    first = first[(first["split"] == first["split"].iloc[0]) & (first["cls"] == first["cls"].iloc[0])]
+    second = first.assign(
+        tp=first["tp"] + np.arange(len(first)) % 5, fn=(first["fn"] - np.arange(len(first)) % 5)
+    )
+
+    def iou(table: pd.DataFrame) -> float:
+        tp, fp, fn = (table[name].sum() for name in ("tp", "fp", "fn"))
+        return float(100 * tp / (tp + fp + fn))
+
+    queries = sorted(first["query"].unique())
+    gains = []
+    for bits in itertools.product([False, True], repeat=len(queries)):
+        swapped = first["query"].isin([q for q, bit in zip(queries, bits, strict=True) if bit])
+        a, b = first.where(~swapped, second), second.where(~swapped, first)
+        gains.append(iou(b) - iou(a))
+    expected = np.mean([gain >= gains[0] - 1e-9 for gain in gains])
+    assert chance_of_gain(first, second, 20_000) == pytest.approx(expected, abs=0.02)
+    assert chance_of_gain(first, first, 500) == 1

@@ -6,9 +6,12 @@ import dataclasses
 
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
+from benchmarks import gate as simulation
 from lerenet.errors import PromotionError
 from lerenet.params import GateSettings
+from lerenet.promotion import gate
 from lerenet.promotion.gate import Guards, Verdict, decide, episodes_needed, forced
 from tests.test_bootstrap import make_counts
 
@@ -132,3 +135,36 @@ def test_force_records_operator_and_reason() -> None:
     assert "too slow" in after.reasons
     with pytest.raises(PromotionError):
         forced(before, "ada", " ")
+
+
+# -- how often it is right (a thousand of each: `python -m benchmarks.gate`, and the slow test) ------
+
+
+def test_a_gain_that_chance_gives_too_often_is_not_promoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    better = shifted(CHAMPION, 8)
+    monkeypatch.setattr(gate, "chance_of_gain", lambda *words: 0.03)
+    verdict = decide(CHAMPION, better, SETTINGS, GOOD)
+    assert verdict.outcome == "inconclusive"
+    assert "p 0.03" in verdict.reasons[0]
+    monkeypatch.setattr(gate, "chance_of_gain", lambda *words: 0.025)
+    assert decide(CHAMPION, better, SETTINGS, GOOD).outcome == "promoted"
+
+
+def test_without_a_difference_next_to_nothing_is_promoted_and_a_large_gain_is() -> None:
+    settings = GateSettings(draws=300)
+    assert simulation.promoted(40, 0.0, settings, seed=1) <= 4  # at 2.5 %, five of 40 come once in 500 times
+    assert simulation.promoted(10, 3 * simulation.GAIN, settings, seed=1) == 10
+    assert simulation.promoted(10, 3 * simulation.GAIN, settings, seed=1, collapsed=1) == 0
+
+
+@pytest.mark.slow
+def test_a_thousand_decisions_without_a_difference_and_some_with_a_gain() -> None:
+    """At most 2.5 % promoted, and the power of a normal test, each within the binomial's own chance (0.1 %)."""
+    bare = GateSettings(draws=300, max_class_drop=100, max_fb_drop=100)
+    assert simulation.promoted(1000, 0.0, bare, seed=2) <= binom.ppf(0.999, 1000, 0.025)
+    _, _, power = simulation.theory(simulation.GAIN, bare, seed=2)
+    low, high = binom.ppf([0.0005, 0.9995], 300, power)
+    assert (
+        low - 9 <= simulation.promoted(300, simulation.GAIN, bare, seed=3) <= high + 9
+    )  # 3 points: a normal curve
+    assert simulation.promoted(50, 3 * simulation.GAIN, GateSettings(draws=500), seed=2, collapsed=1) == 0

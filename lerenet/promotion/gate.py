@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from lerenet.bootstrap import COUNTS, PairedGain, interval, paired_bootstrap
+from lerenet.bootstrap import COUNTS, PairedGain, chance_of_gain, interval, paired_bootstrap
 from lerenet.errors import PromotionError
 from lerenet.params import GateSettings
 
@@ -97,14 +97,21 @@ def decide(
             "score the champion again on the challenger's episodes; the retrain flow does",
         )
     gain = paired_bootstrap(champion, challenger, settings.draws, seed, settings.confidence)
-    return _judge(gain, scores, broken + _harmed(gain, settings), settings)
+    p = chance_of_gain(champion, challenger, settings.draws, seed)
+    return _judge(gain, p, scores, broken + _harmed(gain, settings), settings)
 
 
-def _judge(gain: PairedGain, scores: dict[str, float], broken: list[str], settings: GateSettings) -> Verdict:
+def _judge(
+    gain: PairedGain, p: float, scores: dict[str, float], broken: list[str], settings: GateSettings
+) -> Verdict:
     bounds = f"{gain.confidence:.0%} interval {gain.low:+.2f} to {gain.high:+.2f}"
-    shown = f"gain {gain.gain:+.2f} points of mIoU, {bounds}"
+    shown = f"gain {gain.gain:+.2f} points of mIoU, {bounds}, p {p:.2g}"
+    level = (1 - settings.confidence) / 2
     if broken:
         return Verdict("rejected", (*broken, shown), gain, scores)
+    if gain.low > settings.min_gain and p > level:
+        reason = f"{shown}: such a gain comes too often without any difference (p above {level:.2g})"
+        return Verdict("inconclusive", (reason,), gain, scores)
     if gain.low > settings.min_gain:
         return Verdict("promoted", (f"{shown}: above {settings.min_gain:+.2f}",), gain, scores)
     if gain.high <= settings.min_gain:
