@@ -34,6 +34,7 @@ class LoadedNetwork:
         image_size: Side in pixels to which images are resized.
         threshold: Probability above which a pixel is foreground.
         source: What was loaded, for people.
+        version: Number of the registered version; empty for another model.
         config: What config.json holds.
     """
 
@@ -41,6 +42,7 @@ class LoadedNetwork:
     image_size: int
     threshold: float = 0.5
     source: str = ""
+    version: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -72,7 +74,7 @@ def load_network(folder: Path, sha256: str | None = None) -> LoadedNetwork:
         raise ModelError(f"{folder / CONFIG}: image_size {size}, threshold {threshold} out of range", RESTORE)
     _fill(backbone, weights, "backbone.", folder)
     _fill(head, weights, "head.", folder)
-    return LoadedNetwork(Network(backbone, head).eval(), size, threshold, str(folder), config)
+    return LoadedNetwork(Network(backbone, head).eval(), size, threshold, str(folder), config=config)
 
 
 def matching_network(
@@ -92,7 +94,7 @@ def matching_network(
     head = create_model(config, channels, image_size)
     network = Network(whole.cut(head.levels), head).eval()
     described = {"model": config.model_dump(mode="json"), "backbone": backbone, "image_size": image_size}
-    return LoadedNetwork(network, image_size, 0.5, f"matching ({backbone})", described)
+    return LoadedNetwork(network, image_size, 0.5, f"matching ({backbone})", config=described)
 
 
 def _config(folder: Path) -> dict[str, Any]:

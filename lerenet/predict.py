@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ class Prediction:
 
     ``foreground``: share of the image that is marked, 0..1. ``confidence``: mean over the pixels of
     the probability of the class chosen, 0.5..1 (low by nature for ``matching``). ``milliseconds``:
-    network's time for this query.
+    network's time for this query. ``sha256``: of the mask's file.
     """
 
     query: str
@@ -51,14 +51,22 @@ class Prediction:
     foreground: float
     confidence: float
     milliseconds: float
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """All results of a call, with what was used and what the reader should know."""
+    """All results of a call, with what was used and what the reader should know.
+
+    ``version`` (of the registry, else empty) and ``weights_sha256`` (empty for ``matching``) tell which model it
+    was, ``support_sha256`` which examples: `lerenet lineage --mask` goes back from there.
+    """
 
     model: str
+    version: str
+    weights_sha256: str
     supports: list[str]
+    support_sha256: list[tuple[str, str]]
     warnings: list[str]
     predictions: list[Prediction]
 
@@ -73,10 +81,11 @@ def open_model(model: str, image_size: int = 200) -> LoadedNetwork:
     if model == "matching":
         return matching_network(image_size)
     if model == "champion" or model.isdigit():
-        from lerenet.tracking.registry import resolve
+        from lerenet.tracking import registry
 
         try:
-            return load_network(resolve(model))
+            version = registry.find(model)
+            return replace(load_network(registry.verified(version)), version=version.number)
         except TrackingError as error:
             remedy = f"{error.remedy}; `dvc repro` makes a model to promote; {WITHOUT_TRAINING}"
             raise ModelError(error.what, remedy) from error
@@ -127,7 +136,15 @@ def predict(
     loaded = open_model(model, image_size) if isinstance(model, str) else model
     with _staging(out) as staging:
         rows = list(_segment(loaded, supports, read, queries, names, staging))
-        found = Predictions(loaded.source, [str(image) for image, _ in supports], notes, rows)
+        found = Predictions(
+            model=loaded.source,
+            version=loaded.version,
+            weights_sha256=str(loaded.config.get("weights_sha256", "")),
+            supports=[str(image) for image, _ in supports],
+            support_sha256=[(sha256_file(image), sha256_file(mask)) for image, mask in supports],
+            warnings=notes,
+            predictions=rows,
+        )
         _write_tables(found, staging)
     return found
 
@@ -228,6 +245,7 @@ def _write(
         foreground=round(float(mask.mean()), 6),
         confidence=round(float(np.maximum(probability, 1 - probability).mean()), 4),
         milliseconds=round(spent, 1),
+        sha256=sha256_file(folder / f"{name}_mask.png"),
     )
 
 

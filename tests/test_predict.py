@@ -327,11 +327,15 @@ def test_no_champion_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_champion_comes_from_the_registry(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lerenet.tracking import registry
 
-    asked: list[str] = []
-    monkeypatch.setattr(registry, "resolve", lambda model: asked.append(model) or folder)
+    known = {
+        name: registry.Version(number, {}, (), "", "", 0)
+        for name, number in (("champion", "7"), ("12", "12"))
+    }
+    monkeypatch.setattr(registry, "find", known.__getitem__)
+    monkeypatch.setattr(registry, "verified", lambda version: folder)
     assert open_model("champion").source == str(folder)
-    assert open_model("12").source == str(folder)
-    assert asked == ["champion", "12"]
+    assert open_model("champion").version == "7"
+    assert open_model("12").version == "12"
 
 
 # Command line

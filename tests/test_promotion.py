@@ -228,7 +228,7 @@ def test_the_commands(project: Path) -> None:
     for command in cli.COMMANDS:
         app.command(command.__name__)(command)
     assert "nothing was decided" in runner.invoke(app, ["ledger"]).output
-    assert "no version" in runner.invoke(app, ["versions"]).output
+    assert "no version" in runner.invoke(app, ["models"]).output
     first, _ = offered(project, quality=0.5)
     done = runner.invoke(app, ["promote", first, "--operator", "ada"])
     assert done.exit_code == 0, done.output
@@ -237,7 +237,7 @@ def test_the_commands(project: Path) -> None:
     assert runner.invoke(app, ["promote", worse]).exit_code == 1
     assert runner.invoke(app, ["promote", worse, "--force", "--reason", "audit"]).exit_code == 0
     assert "version 2 -> version 1" in runner.invoke(app, ["rollback", "--reason", "over"]).output
-    assert "champion" in runner.invoke(app, ["versions"]).output
+    assert "champion" in runner.invoke(app, ["models"]).output
     shown = runner.invoke(app, ["ledger"]).output
     for word in ("bootstrap", "rejected", "forced", "rollback"):
         assert word in shown

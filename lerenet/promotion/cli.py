@@ -1,9 +1,10 @@
-"""``lerenet promote``, ``rollback``, ``ledger``, ``versions``: the registry by hand."""
+"""``lerenet promote``, ``rollback``, ``ledger``, ``models``, ``lineage``: the registry by hand."""
 
 from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ def _operator(given: str) -> str:
 
 
 def promote(
-    version: Annotated[str, typer.Argument(help="Number of the version; see `lerenet versions`.")],
+    version: Annotated[str, typer.Argument(help="Number of the version; see `lerenet models`.")],
     operator: Operator = "",
     reason: Reason = "",
     force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; needs --reason.")] = False,
@@ -54,7 +55,7 @@ def ledger() -> None:
     _show(COLUMNS, table(read()), "the ledger is empty: nothing was decided yet")
 
 
-def versions() -> None:
+def models() -> None:
     """Show the registered versions, newest first."""
     from lerenet.tracking import registry
 
@@ -71,6 +72,37 @@ def versions() -> None:
     _show(columns, rows, "no version is registered yet: run the retraining")
 
 
+def lineage(
+    version: Annotated[str, typer.Argument(help="A number, or champion.")] = "champion",
+    mask: Annotated[Path | None, typer.Option(help="A mask of `lerenet predict` instead.")] = None,
+) -> None:
+    """Show where a version, or a mask, came from, and verify every link (else status 1)."""
+    from rich.console import Console
+    from rich.tree import Tree
+
+    from lerenet.tracking import registry
+    from lerenet.tracking.lineage import of_mask, trace
+
+    links = []
+    if mask is not None:
+        found, link = of_mask(mask)
+        links.append(link)
+    else:
+        found = registry.find(version)
+    links += trace(found)
+    aliases = f" ({', '.join(found.aliases)})" if found.aliases else ""
+    tree = Tree(
+        f"version {found.number}{aliases}, {found.tags.get('verdict', '')}, {found.tags.get('cell', '')}"
+    )
+    colours = {"ok": "green", "differs": "bold red", "not here": "yellow"}
+    for link in links:
+        state = f"[{colours[link.state]}]{link.state:<8}[/]"
+        tree.add(f"{state} {link.what} [bold]{link.value[:40]}[/] [dim]{link.note}[/]")
+    Console(soft_wrap=True).print(tree)
+    if any(link.state == "differs" for link in links):
+        raise typer.Exit(1)
+
+
 def _show(columns: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -84,4 +116,4 @@ def _show(columns: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> 
     Console().print(table)
 
 
-COMMANDS: list[Callable[..., None]] = [promote, rollback, ledger, versions]
+COMMANDS: list[Callable[..., None]] = [promote, rollback, ledger, models, lineage]

@@ -219,7 +219,7 @@ def rollback(*, operator: str = "", reason: str = "") -> tuple[str, str]:
             raise PromotionError("there is no champion to roll back from", "promote a version first")
         target = current.tags.get("previous_champion", "")
         if not target:
-            raise PromotionError(f"version {current.number} has no predecessor", "see `lerenet versions`")
+            raise PromotionError(f"version {current.number} has no predecessor", "see `lerenet models`")
         try:
             registry.resolve(target)
         except TrackingError as error:

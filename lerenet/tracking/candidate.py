@@ -147,17 +147,22 @@ def lineage(params: Params) -> dict[str, str]:
     """Where the candidate came from: the tags that every registered version carries."""
     cells = ship_cells(params)
     ship = cells["all"]
-    settings = json.dumps(params.model_dump(mode="json"), sort_keys=True)
     return {
         "cell": ship.key,
         "lock": lock_hash(params),
-        "data_md5": _data_md5(),
+        "data_md5": data_md5(),
         "episodes_digest": str(read_json(layout.FOLDS / "folds.json")["digest"]),
-        "params_hash": hashlib.sha256(settings.encode()).hexdigest()[:32],
+        "params_hash": params_hash(params),
         "training_run": _run_id(layout.TRAIN / ship.key),
         "pretraining_run": _run_id(layout.PRETRAIN / ship.base),
         **git_state(),
     }
+
+
+def params_hash(params: Params) -> str:
+    """32 hex characters of all settings."""
+    settings = json.dumps(params.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()[:32]
 
 
 def _run_id(folder: Path) -> str:
@@ -166,7 +171,8 @@ def _run_id(folder: Path) -> str:
     return str(found or "untracked")
 
 
-def _data_md5() -> str:
+def data_md5() -> str:
+    """The hash of the data in ``data.dvc``, or ``untracked``."""
     try:
         entry = yaml.safe_load(Path("data.dvc").read_text(encoding="utf-8"))
         return str(entry["outs"][0]["md5"])
@@ -174,16 +180,27 @@ def _data_md5() -> str:
         return "untracked"
 
 
-def lock_hash(params: Params) -> str:
+def locked_data_md5() -> str:
+    """The hash of the data that the pipeline indexed last, as ``dvc.lock`` has it, or nothing."""
+    try:
+        deps = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]["catalog"]["deps"]
+        return str(next(dep["md5"] for dep in deps if dep["path"] == layout.DATA.as_posix()))
+    except (OSError, KeyError, TypeError, StopIteration, yaml.YAMLError):
+        return ""
+
+
+def lock_hash(params: Params, text: str | None = None) -> str:
     """SHA-256 of what ``dvc.lock`` says of the shipping model, its folds and all they come from.
 
+    ``text`` is that of another ``dvc.lock`` than the project's.
     Stages that the shipping model doesn't depend on (other recipes, the report) change nothing.
 
     Raises:
         TrackingError: when ``dvc.lock`` is missing or lacks one of these stages.
     """
     try:
-        stages: dict[str, Any] = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+        text = LOCK.read_text(encoding="utf-8") if text is None else text
+        stages: dict[str, Any] = yaml.safe_load(text)["stages"]
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
         raise TrackingError(f"{LOCK}: not found or unreadable", "run `dvc repro` first") from error
     cells = ship_cells(params)

@@ -7,9 +7,8 @@ import io
 import json
 import logging
 import shutil
-import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -19,8 +18,8 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 
 from lerenet.errors import TrackingError
-from lerenet.files import atomic_dir, sha256_file
-from lerenet.layout import CACHE, CATALOG
+from lerenet.files import atomic_dir, scratch_dir, sha256_file, write_json
+from lerenet.layout import CACHE, CATALOG, FOLDS, PROFILE
 from lerenet.params import Params
 from lerenet.tracking import card, store
 from lerenet.tracking.candidate import Candidate
@@ -28,6 +27,8 @@ from lerenet.tracking.candidate import Candidate
 log = logging.getLogger(__name__)
 
 NAME = "lerenet"
+PARAMS = "params.json"  # in a version's package: the settings
+EPISODES = "episodes.parquet"  # those it was scored on
 CHAMPION = "champion"
 PYFUNC = Path(__file__).parent / "pyfunc_model.py"
 REQUIREMENTS = (
@@ -109,13 +110,11 @@ def get(number: str) -> Version:
     from mlflow.exceptions import MlflowException
 
     if not number.isdigit():
-        raise TrackingError(
-            f"{number!r} is no version", "give a number, or 'champion'; see `lerenet versions`"
-        )
+        raise TrackingError(f"{number!r} is no version", "give a number, or 'champion'; see `lerenet models`")
     try:
         return _version(client().get_model_version(NAME, number))
     except MlflowException as error:
-        raise TrackingError(f"version {number} of {NAME} does not exist", "see `lerenet versions`") from error
+        raise TrackingError(f"version {number} of {NAME} does not exist", "see `lerenet models`") from error
 
 
 def champion() -> Version | None:
@@ -128,7 +127,8 @@ def champion() -> Version | None:
         # Only "no such alias" and "no such model" mean none: a failing store must not look like it.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
-        raise TrackingError(f"the champion can't be read: {error.message}", store.REMEDY) from error
+        reason = store.scrubbed(str(error.message), store.tracking_uri())
+        raise TrackingError(f"the champion can't be read: {reason}", store.REMEDY) from error
 
 
 def find_by_lock(lock: str) -> Version | None:
@@ -137,30 +137,55 @@ def find_by_lock(lock: str) -> Version | None:
     return same[0] if same else None
 
 
+def find(model: str) -> Version:
+    """The version of a number, or the ``champion``.
+
+    Raises:
+        TrackingError: no such version, or no champion yet.
+    """
+    found = champion() if model == CHAMPION else get(model)
+    if found is None:
+        raise TrackingError("there is no champion yet", "run the retraining, or `lerenet promote VERSION`")
+    return found
+
+
 def resolve(model: str) -> Path:
     """Local folder of a version (``champion`` or a number), its files checked against its tags' digests.
 
     Raises:
         TrackingError: no such version, no champion yet, or a file that is not the registered one.
     """
-    found = champion() if model == CHAMPION else get(model)
-    if found is None:
-        raise TrackingError("there is no champion yet", "run the retraining, or `lerenet promote VERSION`")
-    folder = _local(found)
-    digests = json.loads(found.tags.get("sha256", "{}"))
-    if "weights.safetensors" not in digests:
+    return verified(find(model))
+
+
+def verified(found: Version) -> Path:
+    """Local folder of a version, its files checked against its tags' digests.
+
+    Raises:
+        TrackingError: a file that is not the registered one.
+    """
+    folder = local(found)
+    checked = list(check_files(found, folder))
+    if "weights.safetensors" not in [name for name, _, _ in checked]:
         raise TrackingError(f"version {found.number} carries no digests", "register it again")
-    for name, digest in digests.items():
-        path = folder / name
-        if not path.is_file() or sha256_file(path) != digest:
+    for name, digest, there in checked:
+        if there != digest:
             raise TrackingError(
-                f"version {found.number}: {path} is not the file that was registered (sha256 differs)",
+                f"version {found.number}: {folder / name} is not the file that was registered (sha256 differs)",
                 "restore the store's artifacts from a backup, or roll back: `lerenet rollback`",
             )
     return folder
 
 
-def _local(found: Version) -> Path:
+def check_files(found: Version, folder: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Name of each file of a version, its registered SHA-256, and that in ``folder`` (None: it is gone)."""
+    for name, digest in json.loads(found.tags.get("sha256", "{}")).items():
+        path = folder / name
+        yield name, digest, sha256_file(path) if path.is_file() else None
+
+
+def local(found: Version) -> Path:
+    """Folder of a version's files, downloaded where the store is a server's; `resolve` checks them, too."""
     parts = urlsplit(found.source)
     if parts.scheme in ("", "file"):
         return Path(unquote(parts.path)) / "artifacts" / "package"
@@ -187,21 +212,23 @@ def register(candidate: Candidate, params: Params) -> str:
         before = find_by_lock(candidate.lineage["lock"])
         if before is not None:
             return before.number
-        with tempfile.TemporaryDirectory(prefix="lerenet-register-") as folder:
-            package = _package(Path(folder) / "package", candidate)
+        with scratch_dir(CACHE / "register") as folder:
+            package = _package(folder / "package", candidate, params)
             tags = _tags(candidate, package)
             (package / "README.md").write_text(card.render(candidate, tags), encoding="utf-8")
-            _save(Path(folder) / "model", package)
-            return _create(Path(folder) / "model", tags, candidate, params)
+            _save(folder / "model", package)
+            return _create(folder / "model", tags, candidate, params)
 
 
-def _package(folder: Path, candidate: Candidate) -> Path:
+def _package(folder: Path, candidate: Candidate, params: Params) -> Path:
     shutil.copytree(candidate.model, folder)
     for split, model in candidate.folds.items():
         shutil.copytree(model, folder / "folds" / split)
     candidate.counts.to_parquet(folder / "counts.parquet", index=False)
-    if CATALOG.exists():
-        shutil.copyfile(CATALOG, folder / "catalog.parquet")  # for the drift report
+    write_json(folder / PARAMS, params.model_dump(mode="json"))
+    for path in (CATALOG, PROFILE, FOLDS / EPISODES):
+        if path.exists():
+            shutil.copyfile(path, folder / path.name)  # for drift and lineage
     return folder
 
 
@@ -297,7 +324,7 @@ def set_tags(number: str, tags: Mapping[str, str]) -> None:
 
 def describe(number: str, verdict: str) -> None:
     """Show ``verdict`` above the model card in the version's description."""
-    text = (_local(get(number)) / "README.md").read_text(encoding="utf-8")
+    text = (local(get(number)) / "README.md").read_text(encoding="utf-8")
     with store.store_lock(store.tracking_uri()):
         client().update_model_version(NAME, number, description=f"**{verdict}**\n\n{text}"[:4900])
 

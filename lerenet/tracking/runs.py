@@ -30,19 +30,21 @@ UPLOAD_SECONDS = 30.0  # at least this long between two uploads of a running sta
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits for one call
 
 
+def git(*words: str, folder: Path | None = None) -> str | None:
+    """What ``git WORDS`` prints in ``folder`` (the current one); None when it fails or there is no git."""
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
 def git_state(folder: Path | None = None) -> dict[str, str]:
     """``{"git_commit": <sha or "unknown">, "git_dirty": "true" | "false" | "unknown"}``."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *words], cwd=folder, capture_output=True, text=True, timeout=20, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    commit = git("rev-parse", "HEAD", folder=folder)
+    status = git("status", "--porcelain", "--untracked-files=no", folder=folder)
     dirty = "unknown" if status is None else str(bool(status)).lower()
     return {"git_commit": commit or "unknown", "git_dirty": dirty}
 
@@ -196,7 +198,7 @@ class StageRun:
         except Exception as error:
             self.tracked = False
             place = store.redacted(self._uri)
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = store.scrubbed((str(error).splitlines() or [type(error).__name__])[0], self._uri)
             log.warning(
                 "%s: MLflow at %s failed (%s); numbers are kept in %s", self.name, place, reason, self.folder
             )

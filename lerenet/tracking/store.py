@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -47,9 +47,31 @@ def tracking_uri() -> str:
 
 
 def redacted(uri: str) -> str:
-    """``uri`` without a user name or password, for messages."""
-    parts = urlsplit(uri)
-    return uri.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else uri
+    """``uri`` without what could be a user name, a password or a token: no user part, no query.
+
+    A password may itself hold ``@``, ``/``, ``?`` or ``#`` where somebody forgot to quote it; when it
+    can't be told from a host, nothing but the scheme is shown.
+    """
+    scheme, mark, rest = uri.partition("://")
+    if not mark:
+        scheme, rest = "", uri
+    place, _, query = rest.partition("?") if "?" in rest else rest.partition("#")
+    if scheme.startswith("sqlite") and place.startswith("/"):
+        return scheme + mark + place  # a file: no user, and @ may be in its name
+    if "@" in query:
+        return f"{scheme}{mark}(hidden)"
+    return scheme + mark + place.rpartition("@")[2].partition("#")[0]
+
+
+def scrubbed(text: str, uri: str) -> str:
+    """``text`` of somebody's error with ``uri``, and its user part alone, made `redacted`."""
+    text = text.replace(uri, redacted(uri)).replace(uri.rstrip("/"), redacted(uri.rstrip("/")))
+    with suppress(ValueError):
+        parts = urlsplit(uri)
+        secret = parts.password or ""
+        for part in (parts.netloc.rpartition("@")[0], parts.query, secret, unquote(secret)):
+            text = text.replace(part, "(hidden)") if part else text
+    return text
 
 
 def check_uri(uri: str) -> None:
@@ -59,18 +81,20 @@ def check_uri(uri: str) -> None:
         TrackingError: a plain folder, an unknown scheme, a URI without a host, a port that is no
             number, or an sqlite file that can't be opened or written; the message names the variable.
     """
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+        host, _ = parts.hostname, parts.port
+    except ValueError:  # its text holds what stands where the port should
+        raise TrackingError(f"{VARIABLE}={redacted(uri)}: host and port can't be read", REMEDY) from None
     scheme = parts.scheme.partition("+")[0]
     if scheme == "sqlite":
         return _check_sqlite(uri)
     if scheme in ("", "file"):
-        raise TrackingError(f"{VARIABLE}={uri}: a folder of runs is not supported by MLflow 3", REMEDY)
+        raise TrackingError(
+            f"{VARIABLE}={redacted(uri)}: a folder of runs is not supported by MLflow 3", REMEDY
+        )
     if scheme not in ("http", "https", *DATABASES):
-        raise TrackingError(f"{VARIABLE}={redacted(uri)}: unknown scheme {scheme!r}", REMEDY)
-    try:
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise TrackingError(f"{VARIABLE}={redacted(uri)}: {error}", REMEDY) from error
+        raise TrackingError(f"{VARIABLE}={redacted(uri)}: unknown scheme", REMEDY)
     if not host:
         raise TrackingError(f"{VARIABLE}={redacted(uri)}: no host in it", REMEDY)
 
@@ -85,18 +109,22 @@ def sqlite_path(uri: str) -> Path | None:
 def _check_sqlite(uri: str) -> None:
     path = sqlite_path(uri)
     if path is None or str(path) == ":memory:" or "://" not in uri:
-        raise TrackingError(f"{VARIABLE}={uri}: names no file", f"write sqlite:///mlflow.db, or {REMEDY}")
+        raise TrackingError(
+            f"{VARIABLE}={redacted(uri)}: names no file", f"write sqlite:///mlflow.db, or {REMEDY}"
+        )
     place = path if path.exists() else path.parent
     if path.is_dir():
-        raise TrackingError(f"{VARIABLE}={uri}: {path} is a folder", REMEDY)
+        raise TrackingError(f"{VARIABLE}={redacted(uri)}: {path} is a folder", REMEDY)
     if not place.exists():
-        raise TrackingError(f"{VARIABLE}={uri}: the folder {place} does not exist", f"make it, or {REMEDY}")
+        raise TrackingError(
+            f"{VARIABLE}={redacted(uri)}: the folder {place} does not exist", f"make it, or {REMEDY}"
+        )
     if not (os.access(place, os.W_OK) and os.access(path.parent, os.W_OK)):
-        raise TrackingError(f"{VARIABLE}={uri}: {place} can't be written", REMEDY)
+        raise TrackingError(f"{VARIABLE}={redacted(uri)}: {place} can't be written", REMEDY)
     if path.exists() and path.stat().st_size:
         with path.open("rb") as handle:
             if handle.read(15) != b"SQLite format 3":
-                raise TrackingError(f"{VARIABLE}={uri}: {path} is no sqlite database", REMEDY)
+                raise TrackingError(f"{VARIABLE}={redacted(uri)}: {path} is no sqlite database", REMEDY)
 
 
 def reachable(uri: str) -> bool:

@@ -1,0 +1,150 @@
+"""From a mask, or a version, back to the data: every link verified, a false one found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lerenet import layout
+from lerenet.data.folds import digest_of
+from lerenet.errors import TrackingError
+from lerenet.files import sha256_file, write_json
+from lerenet.promotion import cli
+from lerenet.tracking import registry
+from lerenet.tracking.candidate import collect
+from lerenet.tracking.lineage import DVC_FILES, Link, of_mask, trace
+from tests.factories import tiny_dataset
+from tests.registry_fixture import make_project
+
+pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
+
+
+def git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def version(project: Path) -> registry.Version:
+    """A registered version of which everything is at hand: git, DVC's cache, catalogue, episodes."""
+    from lerenet.data.catalog import build_catalog
+
+    params = make_project(project)
+    tiny_dataset(project / "data")
+    catalog = build_catalog(project / "data", layout.CATALOG)
+    names = catalog["image"].tolist()
+    episodes = pd.DataFrame(
+        [
+            {"split": "fold0", "role": "test", "kind": "defect", "protocol": "groups", "shots": 1,
+             "cls": "A", "query": names[0], "support": [names[1]], "episode": 0}
+        ]
+    )  # fmt: skip
+    episodes.to_parquet(layout.FOLDS / "episodes.parquet")
+    write_json(layout.FOLDS / "folds.json", {"digest": digest_of(episodes, catalog), "splits": {}})
+    listed = json.dumps([{"md5": "ab" + "0" * 30, "relpath": "x.png"}]).encode()
+    md5 = hashlib.md5(listed).hexdigest() + ".dir"
+    for name, content in ((md5, listed), ("ab" + "0" * 30, b"picture")):
+        path = DVC_FILES / name[:2] / name[2:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    Path("data.dvc").write_text(f"outs:\n- md5: {md5}\n  path: data\n")
+    Path(".gitignore").write_text("mlflow.db\nmlartifacts\n.dvc\n.checkpoints\n")
+    git("init", "-q")
+    git("add", "-A")
+    git("-c", "user.name=a", "-c", "user.email=a@example.invalid", "commit", "-qm", "start")
+    return registry.get(registry.register(collect(params), params))
+
+
+def states(found: list[Link]) -> dict[str, str]:
+    return {link.what: link.state for link in found}
+
+
+def test_a_whole_chain_is_verified(version: registry.Version) -> None:
+    found = states(trace(version))
+    assert found["registration run"] == "ok"
+    assert found["training run"] == found["pretraining run"] == "not here"  # the fixture's runs are made up
+    for what in ("weights.safetensors", "settings", "code", "dvc.lock", "episodes", "data"):
+        assert found[what] == "ok", what
+    assert "differs" not in found.values()
+
+
+def test_what_changed_is_found(version: registry.Version) -> None:
+    folder = registry.local(version)
+    (folder / "config.json").write_text("{}")
+    (folder / "folds" / "fold1" / "weights.safetensors").unlink()
+    settings = json.loads((folder / registry.PARAMS).read_text())
+    (folder / registry.PARAMS).write_text(json.dumps({**settings, "seed": 99}))
+    listed = DVC_FILES / version.tags["data_md5"][:2] / version.tags["data_md5"][2:]
+    listed.write_text("[]")
+    found = states(trace(version))
+    for what in ("config.json", "folds/fold1/weights.safetensors", "settings", "data"):
+        assert found[what] == "differs", what
+    assert found["weights.safetensors"] == found["episodes"] == "ok"
+
+
+def test_a_project_that_went_on_is_told_from_a_broken_chain(version: registry.Version) -> None:
+    Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    by_name = {link.what: link for link in trace(version)}
+    assert by_name["dvc.lock"].state == "ok"
+    assert version.tags["git_commit"][:8] in by_name["dvc.lock"].note  # as it was committed
+    git("checkout", "-q", "--orphan", "other")
+    git("-c", "user.name=a", "-c", "user.email=a@example.invalid", "commit", "-qm", "other")
+    git("branch", "-D", "master") if "master" in git("branch") else git("branch", "-D", "main")
+    git("reflog", "expire", "--expire=now", "--all")
+    git("gc", "-q", "--prune=now")
+    found = states(trace(version))
+    assert found["code"] == found["dvc.lock"] == "not here"
+
+
+def predicted(folder: Path, made: registry.Version, **changes: Any) -> Path:
+    """A mask as `lerenet predict` leaves it."""
+    folder.mkdir(exist_ok=True)
+    mask = folder / "a_mask.png"
+    mask.write_bytes(b"mask")
+    row = {"query": "a.png", "mask": mask.name, "sha256": sha256_file(mask)}
+    weights = made.tags["weights_sha256"]
+    about = {"model": "x", "version": made.number, "weights_sha256": weights, "predictions": [row]}
+    write_json(folder / "predictions.json", {**about, **changes})
+    return mask
+
+
+def test_from_a_mask_to_its_version(version: registry.Version, tmp_path: Path) -> None:
+    mask = predicted(tmp_path / "out", version)
+    found, link = of_mask(mask)
+    assert found.number == version.number
+    assert link.state == "ok"
+    mask.write_bytes(b"painted over")
+    assert of_mask(mask)[1].state == "differs"
+    other = predicted(tmp_path / "other", version, weights_sha256="0" * 64)
+    assert of_mask(other)[1].state == "differs"
+
+
+def test_a_mask_without_a_version_is_refused(version: registry.Version, tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="no version of a registry"):
+        of_mask(predicted(tmp_path / "out", version, version=""))
+    with pytest.raises(TrackingError, match=r"predictions\.json names"):
+        of_mask(tmp_path / "out" / "b_mask.png")
+
+
+def test_the_command_ends_with_status_1_when_a_link_differs(
+    version: registry.Version, tmp_path: Path
+) -> None:
+    app, runner = typer.Typer(), CliRunner()
+    app.command("lineage")(cli.lineage)
+    app.command("models")(cli.models)
+    whole = runner.invoke(app, ["lineage", version.number])
+    assert whole.exit_code == 0, whole.output
+    for word in ("weights.safetensors", version.tags["git_commit"][:8], version.tags["data_md5"][:20]):
+        assert word in whole.output
+    mask = predicted(tmp_path / "out", version)
+    assert "a.png" in runner.invoke(app, ["lineage", "--mask", str(mask)]).output
+    (registry.local(version) / "config.json").write_text("{}")
+    assert runner.invoke(app, ["lineage", version.number]).exit_code == 1
