@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
 
 TABLES := summary table2 table3 table4 table6 table7
-.PHONY: help setup data repro $(TABLES) test test-slow check bench ui clean
+.PHONY: help setup data repro $(TABLES) test test-slow check audit bench up down status ui clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -41,13 +41,26 @@ test: setup ## Set up and run the tests
 test-slow: setup ## The slow tests: whole pipelines, kill and resume
 	$(BIN)/python -m pytest -m slow
 
-check: setup ## Lint, format and type checks
+check: setup ## Lint, format and type checks, audit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(MAKE) audit
+
+audit: setup ## Known vulnerabilities of the locked packages, where a service answers
+	$(BIN)/python .ci/audit.py
 
 bench: data ## Compare speed with the plain ways on this machine, about 10 minutes (ARGS for options)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+up: setup ## Start Prefect, MLflow, worker and data watcher on this machine, and register the deployments
+	$(BIN)/python -m flows.services up
+
+down: setup ## Stop them, and everything they started
+	$(BIN)/python -m flows.services down
+
+status: setup ## Say which of them run and answer
+	$(BIN)/python -m flows.services status
 
 ui: setup ## MLflow's pages on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1

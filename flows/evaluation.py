@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows.runners import LOCAL
 from flows.stages import mirror, publish
 from lerenet import layout
 
@@ -15,9 +16,9 @@ SCORES = ("miou", "miou_low", "miou_high", "fb_iou", "fb_low", "fb_high")
 
 
 @flow(name="evaluation")
-def evaluation(jobs: int = 1, force: bool = False) -> list[str]:
+def evaluation(jobs: int = 1, force: bool = False, runner: str = LOCAL) -> list[str]:
     """Run the stages ``floors@…``, ``evaluate@…``, ``report`` and what they need."""
-    done = mirror(["evaluation"], jobs, force)
+    done = mirror(["evaluation"], jobs, force, runner)
     rows = score_rows(layout.EVALUATE) + score_rows(layout.FLOORS)
     publish("evaluation", rows, "Scores in points of IoU with intervals, one row a model, split and shots")
     return done

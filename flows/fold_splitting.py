@@ -7,14 +7,15 @@ from typing import Any
 
 from prefect import flow
 
+from flows.runners import LOCAL
 from flows.stages import mirror, publish
 from lerenet import layout
 
 
 @flow(name="fold-splitting")
-def fold_splitting(jobs: int = 2, force: bool = False) -> list[str]:
+def fold_splitting(jobs: int = 2, force: bool = False, runner: str = LOCAL) -> list[str]:
     """Run the stages ``catalog``, ``validate``, ``folds`` and ``validate_folds``."""
-    done = mirror(["folds"], jobs, force)
+    done = mirror(["folds"], jobs, force, runner)
     publish("folds", fold_rows(), "Classes of each split: base (trained on), validation, novel (tested)")
     return done
 

@@ -6,18 +6,36 @@ of ``models:/lerenet@champion`` reads.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from filelock import FileLock, Timeout
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 
-from flows.stages import is_clean, mirror, publish, pull_data, push, refuse_inside_dvc
+from flows.runners import LOCAL
+from flows.stages import (
+    StageError,
+    below,
+    changed_stages,
+    is_clean,
+    logger,
+    mirror,
+    publish,
+    pull_data,
+    push,
+    read_graph,
+    refuse_inside_dvc,
+    select,
+)
 from lerenet import layout
-from lerenet.params import Params, load_params
+from lerenet.errors import DataError
+from lerenet.params import Fold, Params, load_params
 from lerenet.promotion.gate import Verdict
-from lerenet.tracking import registry
+from lerenet.tracking import registry, store
 from lerenet.tracking.candidate import collect, lock_hash
 
 
@@ -27,44 +45,162 @@ def step(work: Any, name: str) -> Any:
 
 
 @flow(name="retrain", persist_result=False)
-def retrain(jobs: int = 1, force: bool = False, pull: bool = True, operator: str = "schedule") -> Any:
+def retrain(
+    jobs: int = 1,
+    force: bool = False,
+    pull: bool = True,
+    operator: str = "schedule",
+    wait: bool = False,
+    dry: bool = False,
+    folds: Sequence[Fold] = (),
+    runner: str = LOCAL,
+    accept_drift: bool = False,
+) -> Any:
     """Bring the champion up to date with data and code, if the gate agrees.
+
+    One retraining runs at a time in a project, whoever started it.
 
     Args:
         jobs: How many stages run at once.
         force: Go on when nothing changed; the stages themselves still run only when stale.
         pull: Fetch the data from the DVC remote first.
         operator: Who or what asked, for the ledger.
+        wait: When another retraining runs, wait for its end; otherwise this one is cancelled.
+        dry: Say what would run and be decided, and change nothing.
+        folds: Run only the stages of these folds; nothing is registered or promoted.
+        runner: Where the stages run: ``local``, ``dask``, or the address of a Dask scheduler.
+        accept_drift: Go on with images that shifted, though ``drift.action`` is ``block``.
     """
     refuse_inside_dvc()
+    if dry:
+        return Completed(message=step(forecast, name="forecast")(load_params(layout.PARAMS), force, folds))
+    with one_at_a_time(wait) as free:
+        if not free:
+            return Cancelled(message="Another retraining runs")
+        return _retrain(jobs, force, pull, operator, folds, runner, accept_drift)
+
+
+def _retrain(
+    jobs: int,
+    force: bool,
+    pull: bool,
+    operator: str,
+    folds: Sequence[Fold],
+    runner: str,
+    accept_drift: bool,
+) -> Any:
     if pull:
         step(pull_data, name="pull data")()
     params = load_params(layout.PARAMS)
-    mirror(["folds"], jobs)  # the validation gate: bad data end the flow here
-    step(report_drift, name="drift report")()
+    mirror(["folds", "profile"], jobs, runner=runner)  # the validation gate: bad data end the flow here
+    step(report_drift, name="drift report")(params, accept_drift)
+    if folds:
+        done = mirror([], jobs, folds=folds, runner=runner)
+        return Completed(message=f"{len(done)} stages of {', '.join(folds)}; nothing registered")
     if not force and step(nothing_changed, name="what changed")(params):
         return Completed(message="Nothing changed since the last decision")
-    mirror([], jobs)
+    mirror([], jobs, runner=runner)
+    step(require_unchanged, name="unchanged meanwhile")()
     version = step(register, name="register")(params)
     verdict = step(decide, name="gate and promotion")(version, params, operator)
     step(push, name="push data")()
     return Completed(message=f"Version {version}: {verdict.outcome}")
 
 
-def report_drift() -> None:
-    """Compare the images with those of the champion; publish what changed."""
-    import pandas as pd
+@contextmanager
+def one_at_a_time(wait: bool) -> Iterator[bool]:
+    """Hold the project's lock of the retraining; False when another one holds it and ``wait`` is not set.
 
-    from lerenet.data.drift import drift_markdown, drift_summary
+    The kernel frees the lock when the process ends, however it ends.
+    """
+    layout.CHECKPOINTS.mkdir(exist_ok=True)
+    lock = FileLock(layout.CHECKPOINTS / "retrain.lock", timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def require_unchanged() -> None:
+    """Refuse to register what was trained partly on other data, settings or code.
+
+    Raises:
+        StageError: ``dvc status`` finds changes made while the stages ran.
+    """
+    if changed := changed_stages():
+        raise StageError(
+            f"changed while the retraining ran: {', '.join(changed[:5])}; nothing was registered, "
+            "the next retraining takes the changes"
+        )
+
+
+def forecast(params: Params, force: bool, folds: Sequence[Fold]) -> str:
+    """What a retraining would run and what would be decided now, read without changing anything."""
+    graph = read_graph()
+    stale = [stage for stage in below(graph, changed_stages()) if stage in select(graph, (), folds)]
+    runs = f"Would run at most {len(stale)} of {len(graph)} stages: {', '.join(stale)}" if stale else ""
+    said = runs or f"Nothing is stale in {len(graph)} stages"
+    if folds:
+        return f"{said}. Nothing would be registered: only {', '.join(folds)}"
+    return f"{said}. {_outlook(params, bool(stale), force)}"
+
+
+def _outlook(params: Params, stale: bool, force: bool) -> str:
+    champion = registry.champion() if store_exists() else None
+    against = f"against version {champion.number}" if champion else "as the first champion"
+    if stale:
+        return f"The gate would judge the new version {against}"
+    known = registry.find_by_lock(lock_hash(params)) if store_exists() else None
+    verdict = known.tags.get("verdict", "candidate") if known else "candidate"
+    if known and verdict != "candidate" and not force:
+        return f"Version {known.number} is decided: {verdict}. Nothing would be done"
+    if not known:
+        return f"The outputs would be registered and judged {against}"
+    if champion and champion.number == known.number:
+        return f"Version {known.number} is the champion and would stay it"
+    from lerenet.promotion.promote import judge
+
+    return f"Version {known.number} would be judged {against}: {judge(known, champion, params).outcome}"
+
+
+def store_exists() -> bool:
+    """Whether there is a store to read; reading a missing sqlite file would make it."""
+    path = store.sqlite_path(store.tracking_uri())
+    return path is None or path.exists()
+
+
+def report_drift(params: Params, accept: bool = False) -> None:
+    """Compare the images with those of the champion; publish what changed, and say what shifted.
+
+    Raises:
+        DataError: a class shifted, ``drift.action`` is ``block`` and nobody accepted it.
+    """
+    from lerenet.data.drift import drift_summary, load_profiled
+    from lerenet.data.drift_markdown import drift_markdown, shifted
 
     champion = registry.champion()
     old = registry.resolve(champion.number) / "catalog.parquet" if champion else None
     if old is None or not old.exists() or not layout.CATALOG.exists():
         return
-    summary = drift_summary(pd.read_parquet(old), pd.read_parquet(layout.CATALOG))
+    summary = drift_summary(load_profiled(old), load_profiled(layout.CATALOG), params.drift)
     create_markdown_artifact(
         drift_markdown(summary), key="drift", description="Images now and at the last promotion"
     )
+    if not summary["shifts"]:
+        return
+    what = f"the new images are unlike those of the champion: {shifted(summary)}"
+    if params.drift.action == "block" and not accept:
+        raise DataError(
+            f"{what}; drift.action is block, so nothing was trained",
+            "see the Prefect artifact `drift`; mend the images, or, if they are what the line looks like now, "
+            "run the flow with accept_drift=True",
+        )
+    logger().warning("%s (see the artifact `drift`)", what)
 
 
 def nothing_changed(params: Params) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -26,17 +27,19 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.runners import LOCAL, everywhere, gpu_resource, make_runner, outcome
 
 Graph = dict[str, frozenset[str]]  # stage -> the stages it reads from
 
 GROUPS = {
     "folds": ("catalog", "validate", "folds", "validate_folds"),
+    "profile": ("profile",),
     "pretraining": ("pretrain",),
     "training": ("features", "train", "ship"),
     "evaluation": ("floors", "evaluate", "report"),
 }
-GPU_STAGES = ("pretrain", "features", "train", "ship", "floors", "evaluate")
+GPU_STAGES = ("profile", "pretrain", "features", "train", "ship", "floors", "evaluate")
 GPU_LIMIT = "gpu"
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by", "Lock is held by")
 RETRY_SECONDS: list[float] = [1, 2, 4, 8, 15, 30]
@@ -81,14 +84,14 @@ class Children:
         self._stopped = False
 
     @contextmanager
-    def start(self, words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-        """Start a command; when the block ends, in whatever way, nothing of its group is left."""
+    def start(self, words: Sequence[str], folder: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+        """Start a command in a folder; when the block ends, in whatever way, nothing of its group is left."""
         with self._lock:
             if self._stopped:
                 raise Cancelled(f"{' '.join(words)}: the flow was cancelled")
             child = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                text=True, errors="replace", env=_environment(), start_new_session=True,
+                text=True, errors="replace", env=_environment(), cwd=folder, start_new_session=True,
             )  # fmt: skip
             self._running.add(child)
         try:
@@ -124,6 +127,16 @@ class Children:
 CHILDREN = Children()
 
 
+def stop_children() -> None:
+    """`Children.stop` by a name that a worker can import."""
+    CHILDREN.stop()
+
+
+def reset_children() -> None:
+    """`Children.reset` by a name that a worker can import."""
+    CHILDREN.reset()
+
+
 def _environment() -> dict[str, str]:
     tools = str(Path(sys.executable).parent)
     return {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONUNBUFFERED": "1"}
@@ -147,16 +160,16 @@ def _end(child: subprocess.Popen[str]) -> None:
     child.wait()
 
 
-def run_dvc(*words: str) -> str:
-    """Run ``dvc WORDS`` in the current folder, its lines to the log, and return its output.
+def run_dvc(*words: str, folder: Path | None = None) -> str:
+    """Run ``dvc WORDS`` in ``folder`` (the current one), its lines to the log, and return its output.
 
     Raises:
         StageLocked: another DVC process holds a lock.
         StageError: the command failed.
         Cancelled: the flow was cancelled meanwhile.
     """
-    log, lines = _logger(), []
-    with CHILDREN.start([sys.executable, "-m", "dvc", *words]) as child:
+    log, lines = logger(), []
+    with CHILDREN.start([sys.executable, "-m", "dvc", *words], folder) as child:
         assert child.stdout is not None
         for line in child.stdout:
             lines.append(line)
@@ -171,7 +184,8 @@ def run_dvc(*words: str) -> str:
     return output
 
 
-def _logger() -> Any:
+def logger() -> Any:
+    """The logger of the run at hand, or this module's outside of one."""
     from prefect.exceptions import MissingContextError
 
     try:
@@ -197,12 +211,21 @@ def parse_dot(text: str) -> Graph:
     return {stage: frozenset(above) for stage, above in found.items()}
 
 
-def select(graph: Graph, groups: Sequence[str]) -> Graph:
-    """The stages of the named groups, with everything that they need; all stages when none is named."""
-    if not groups:
-        return graph
+def select(graph: Graph, groups: Sequence[str] = (), folds: Sequence[str] = ()) -> Graph:
+    """The stages of the named groups and folds, with everything that they need.
+
+    Args:
+        graph: All stages.
+        groups: Names of `GROUPS`; empty: all stages.
+        folds: Only stages whose key begins with one of these; empty: any.
+    """
     wanted = {name for group in groups for name in GROUPS[group]}
-    waiting = [stage for stage in graph if stage.partition("@")[0] in wanted]
+    waiting = [
+        stage
+        for stage in graph
+        if (not groups or stage.partition("@")[0] in wanted)
+        and (not folds or stage.partition("@")[2].partition("-")[0] in folds)
+    ]
     kept: set[str] = set()
     while waiting:
         stage = waiting.pop()
@@ -210,6 +233,19 @@ def select(graph: Graph, groups: Sequence[str]) -> Graph:
             kept.add(stage)
             waiting.extend(graph[stage])
     return {stage: above for stage, above in graph.items() if stage in kept}
+
+
+def read_graph() -> Graph:
+    """The project's stages and what each reads from, as DVC sees them now."""
+    return parse_dot(run_dvc("dag", "--dot"))
+
+
+def below(graph: Graph, changed: Sequence[str]) -> list[str]:
+    """``changed`` and every stage that reads from one of them, directly or not, in the graph's order."""
+    found = set(changed)
+    while more := {stage for stage, above in graph.items() if above & found} - found:
+        found |= more
+    return [stage for stage in graph if stage in found]
 
 
 # -- the mirror ---------------------------------------------------------------------------------
@@ -226,10 +262,24 @@ def _locked(_task: Any, _run: Any, state: Any) -> bool:
     retry_delay_seconds=RETRY_SECONDS,
     retry_condition_fn=_locked,
 )
-def run_stage(stage: str, force: bool = False) -> None:
-    """``dvc repro --single-item STAGE``; a GPU stage waits for a slot of the limit ``gpu``."""
-    with _gpu_slot(stage):
-        run_dvc("repro", "--single-item", *(["--force"] if force else []), stage)
+def run_stage(stage: str, force: bool = False, folder: Path | None = None, limited: bool = True) -> None:
+    """``dvc repro --single-item STAGE`` in the project's folder.
+
+    Args:
+        stage: DVC's name of it.
+        force: Run it even when nothing changed.
+        folder: The project's folder, the same on every worker.
+        limited: A GPU stage waits for a slot of the limit ``gpu`` where this machine has a GPU.
+
+    Raises:
+        StageError: it failed, or the folder is not there.
+    """
+    if folder is not None and not (folder / "dvc.yaml").exists():
+        raise StageError(
+            f"{stage}: worker {platform.node()} has no {folder}/dvc.yaml: mount the project there"
+        )
+    with _gpu_slot(stage) if limited else nullcontext():
+        run_dvc("repro", "--single-item", *(["--force"] if force else []), stage, folder=folder)
 
 
 def _gpu_slot(stage: str) -> AbstractContextManager[None]:
@@ -273,13 +323,13 @@ def run_graph(graph: Graph, jobs: int = 2, force: Sequence[str] = ()) -> None:
     Raises:
         StageError: names each stage that failed and those that did not start.
     """
-    CHILDREN.reset()
+    everywhere(reset_children)
     try:
         if has_gpu_stage(graph) and has_cuda():
             ensure_gpu_limit()
         _run_graph(graph, jobs, force)
     except BaseException:
-        CHILDREN.stop()
+        everywhere(stop_children)
         raise
 
 
@@ -289,7 +339,7 @@ def has_gpu_stage(graph: Graph) -> bool:
 
 
 def _run_graph(graph: Graph, jobs: int, force: Sequence[str]) -> None:
-    waiting, futures = dict(graph), dict[str, Any]()
+    waiting, futures, folder = dict(graph), dict[str, Any](), Path.cwd()
     done: set[str] = set()
     failed: dict[str, Any] = {}
     while (waiting and not failed) or len(done) + len(failed) < len(futures):
@@ -298,14 +348,17 @@ def _run_graph(graph: Graph, jobs: int, force: Sequence[str]) -> None:
         for stage in ready[: max(0, jobs - running)]:
             above = [futures[name] for name in waiting.pop(stage)]
             named: Any = run_stage.with_options(name=stage, task_run_name=stage)
-            futures[stage] = named.submit(stage, force=stage in force, wait_for=above)
+            slot = gpu_resource() if stage.partition("@")[0] in GPU_STAGES else nullcontext()
+            with slot or nullcontext():
+                given = {"force": stage in force, "folder": folder, "limited": slot is None}
+                futures[stage] = named.submit(stage, **given, wait_for=above)
         time.sleep(0.05)
-        for stage, future in futures.items():
-            if stage not in done and stage not in failed and future.state.is_final():
-                if future.state.is_completed():
-                    done.add(stage)
-                else:
-                    failed[stage] = future.state
+        for stage in futures.keys() - done - failed.keys():
+            state = outcome(futures[stage])
+            if state is not None and state.is_completed():
+                done.add(stage)
+            elif state is not None:
+                failed[stage] = state
     if failed:
         reasons = [f"{stage}: {state.result(raise_on_failure=False)}" for stage, state in failed.items()]
         skipped = f"\nnot started: {', '.join(waiting)}" if waiting else ""
@@ -331,38 +384,63 @@ def repro(*stages: str, single: bool = False) -> str:
     return run_dvc("repro", *(["--single-item"] if single else []), *stages)
 
 
-def mirror(groups: Sequence[str] = (), jobs: int = 2, force: bool = False) -> list[str]:
+def mirror(
+    groups: Sequence[str] = (),
+    jobs: int = 2,
+    force: bool = False,
+    folds: Sequence[str] = (),
+    runner: str = LOCAL,
+) -> list[str]:
     """``dvc repro`` as Prefect tasks: the named groups with what they need, or everything.
 
     Args:
         groups: Names of `GROUPS`; empty: all stages.
         jobs: How many stages run at once.
         force: Run the groups' own stages (all, when none is named) even when nothing changed.
+        folds: Only the stages of these folds, with what they need; empty: all.
+        runner: Where they run, see `flows.runners.make_runner`.
 
     Returns:
         The stages of the mirror.
 
     Raises:
         RuntimeError: inside a DVC stage.
+        ValueError: no such runner.
         StageError: a stage failed.
     """
     refuse_inside_dvc()
+    tasks = make_runner(runner, max(1, jobs))
     CHILDREN.reset()
-    graph = select(parse_dot(run_dvc("dag", "--dot")), groups)
+    graph = select(read_graph(), groups, folds)
     own = {name for group in groups for name in GROUPS[group]}
     forced = [stage for stage in graph if force and (not own or stage.partition("@")[0] in own)]
-    runner: Any = ThreadPoolTaskRunner(max_workers=max(1, jobs))
-    run_graph.with_options(task_runner=runner)(graph, jobs=max(1, jobs), force=forced)
+    run_graph.with_options(task_runner=tasks)(graph, jobs=max(1, jobs), force=forced)
     return list(graph)
 
 
 # -- other DVC commands that the retraining needs ------------------------------------------------
 
 
+def changed_stages() -> list[str]:
+    """The stages that ``dvc status`` finds changed; those below them are not forecast."""
+    lines = [line for line in run_dvc("status", "--json").splitlines() if line.startswith("{")]
+    return [stage for line in lines for stage in json.loads(line)]
+
+
 def is_clean() -> bool:
     """Whether ``dvc status`` finds nothing to run."""
-    output = run_dvc("status", "--json")
-    return all(json.loads(line) == {} for line in output.splitlines() if line.startswith("{"))
+    return not changed_stages()
+
+
+def add_data() -> None:
+    """Record the data folder with DVC: its hash into ``data.dvc``, its files into the cache.
+
+    Raises:
+        StageLocked: another DVC process works with the data.
+        StageError: DVC can't record them.
+    """
+    CHILDREN.reset()
+    run_dvc("add", "--quiet", "data")
 
 
 def has_remote() -> bool:

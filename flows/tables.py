@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from typer.core import TyperCommand
 
 from lerenet import layout
-from lerenet.errors import LerenetError, ParamsError
+from lerenet.errors import ParamsError, run_app
 from lerenet.files import atomic_path, read_json, write_text
 from lerenet.params import Params, TableSettings, load_params
 
@@ -249,10 +249,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that DVC's processes are ended too
     try:
-        app()
-    except LerenetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        run_app(app)
     except RuntimeError as error:  # StageError; DVC inside DVC
         print(f"error: {error}\nThe same command goes on from here.", file=sys.stderr)
         sys.exit(1)

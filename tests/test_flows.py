@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -19,6 +21,9 @@ import yaml
 
 from flows import retrain as retraining
 from flows import stages
+from lerenet.data.catalog import COLUMNS
+from lerenet.errors import DataError
+from lerenet.params import Params
 from lerenet.promotion.gate import Verdict
 
 PROJECT = Path(__file__).parent.parent
@@ -92,6 +97,20 @@ def test_a_group_is_its_stages_and_what_they_need() -> None:
     assert list(stages.select(chain, ["training"])) == names[:5]
     assert stages.select(chain, []) == chain
     assert set(stages.select({**chain, "other": frozenset()}, ["folds"])) == {"catalog", "folds"}
+
+
+def test_a_fold_is_its_stages_and_what_they_need() -> None:
+    graph = {
+        "catalog": frozenset[str](),
+        **{f"train@fold{n}-x-l-1-0": frozenset({"catalog"}) for n in range(3)},
+        "ship": frozenset(f"train@fold{n}-x-l-1-0" for n in range(3)),
+        "other": frozenset(),
+    }
+    assert list(stages.select(graph, folds=["fold1"])) == ["catalog", "train@fold1-x-l-1-0"]
+    assert list(stages.select(graph, ["folds"], ["fold1"])) == []
+    assert stages.below(graph, ["train@fold1-x-l-1-0"]) == ["train@fold1-x-l-1-0", "ship"]
+    assert stages.below(graph, ["catalog"]) == [*graph][:-1]
+    assert stages.below(graph, []) == []
 
 
 def test_every_stage_of_the_project_is_in_one_group() -> None:
@@ -223,7 +242,7 @@ def test_only_locks_are_tried_again(
 ) -> None:
     seen: list[tuple[str, ...]] = []
 
-    def run_dvc(*words: str) -> str:
+    def run_dvc(*words: str, folder: Path | None = None) -> str:
         seen.append(words)
         if len(seen) < 3:
             raise error("no")
@@ -252,7 +271,8 @@ def test_gpu_stages_hold_a_strict_slot_only_with_cuda(monkeypatch: pytest.Monkey
 
 # -- the retraining -----------------------------------------------------------------------------
 
-STEPS = ["pull_data", "mirror", "report_drift", "nothing_changed", "mirror", "register", "decide", "push"]
+DECIDING = ["mirror", "require_unchanged", "register", "decide", "push"]
+STEPS = ["pull_data", "mirror", "report_drift", "nothing_changed", *DECIDING]
 
 
 @pytest.fixture
@@ -262,10 +282,15 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.delenv("DVC_STAGE", raising=False)
     Path("params.yaml").write_text("{}")
     seen: list[str] = []
-    answers = {"register": "7", "nothing_changed": False, "decide": Verdict("rejected", ("worse",))}
+    answers = {
+        "mirror": ["catalog"],
+        "register": "7",
+        "nothing_changed": False,
+        "decide": Verdict("rejected", ("worse",)),
+    }
     for name in sorted(set(STEPS)):
 
-        def work(*_words: Any, name: str = name) -> Any:
+        def work(*_words: Any, name: str = name, **_named: Any) -> Any:
             seen.append(name)
             return answers.get(name)
 
@@ -292,15 +317,15 @@ def test_nothing_changed_ends_completed_unless_forced(
     assert recorded == ["mirror", "report_drift"]
     recorded.clear()
     retraining.retrain(pull=False, force=True)
-    assert recorded == ["mirror", "report_drift", "mirror", "register", "decide", "push"]
+    assert recorded == ["mirror", "report_drift", *DECIDING]
 
 
 @pytest.mark.usefixtures("server")
-@pytest.mark.parametrize("broken", ["mirror", "register", "decide"])
+@pytest.mark.parametrize("broken", ["mirror", "require_unchanged", "register", "decide"])
 def test_a_failed_step_ends_the_retraining(
     recorded: list[str], monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    def fail(*_words: Any) -> None:
+    def fail(*_words: Any, **_named: Any) -> None:
         raise stages.StageError(broken)
 
     monkeypatch.setattr(retraining, broken, fail)
@@ -308,23 +333,154 @@ def test_a_failed_step_ends_the_retraining(
     assert recorded == STEPS[: STEPS.index(broken)]  # `mirror` fails at its first call
 
 
+@pytest.mark.usefixtures("server")
+def test_some_folds_only_never_register(recorded: list[str]) -> None:
+    state = retraining.retrain(folds=["fold1"], force=True, return_state=True)
+    assert state.is_completed()
+    assert recorded == ["pull_data", "mirror", "report_drift", "mirror"]
+
+
+@pytest.mark.usefixtures("server")
+def test_one_retraining_at_a_time(recorded: list[str]) -> None:
+    with retraining.one_at_a_time(wait=False) as free:
+        assert free
+        state = retraining.retrain(return_state=True)
+        assert state.is_cancelled()
+        assert recorded == []
+    thread = threading.Thread(target=hold_the_lock, args=(started := threading.Event(), recorded))
+    thread.start()
+    assert started.wait(30)
+    retraining.retrain(wait=True)
+    thread.join(30)
+    assert recorded == ["other", *STEPS]
+
+
+def hold_the_lock(started: threading.Event, recorded: list[str]) -> None:
+    with retraining.one_at_a_time(wait=False):
+        started.set()
+        time.sleep(1)
+        recorded.append("other")
+
+
+def test_what_changed_meanwhile_is_not_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retraining, "changed_stages", lambda: ["catalog"])
+    with pytest.raises(stages.StageError, match=r"catalog(.|\n)*nothing was registered"):
+        retraining.require_unchanged()
+    monkeypatch.setattr(retraining, "changed_stages", lambda: [])
+    retraining.require_unchanged()
+
+
+@pytest.mark.usefixtures("server")
+def test_dry_says_what_would_run_and_changes_nothing(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (pipeline / "params.yaml").write_text("{}")
+    stages.repro("report")
+    (pipeline / "catalog.txt").write_text("changed by hand")
+    before = {path: path.stat().st_mtime_ns for path in pipeline.iterdir()}
+    said = retraining.retrain(dry=True, return_state=True).message
+    assert "at most 5 of 5 stages: catalog, folds, train@fold0-lite_0" in said
+    assert "as the first champion" in said
+    assert {path: path.stat().st_mtime_ns for path in pipeline.iterdir()} == before
+
+
+def test_dry_with_folds_names_their_stages_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = {"a": frozenset[str](), "train@fold0-x": frozenset({"a"}), "train@fold1-x": frozenset({"a"})}
+    monkeypatch.setattr(retraining, "read_graph", lambda: graph)
+    monkeypatch.setattr(retraining, "changed_stages", lambda: ["a"])
+    said = retraining.forecast(Params(), False, ["fold1"])
+    assert "at most 2 of 3 stages: a, train@fold1-x. Nothing would be registered" in said
+
+
+def test_dry_says_what_would_be_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(number: str, **tags: str) -> Any:
+        return retraining.registry.Version(number, tags, (), "", "", 0)
+
+    known = {"champion": version("3"), "lock": version("5", verdict="rejected")}
+    monkeypatch.setattr(retraining, "store_exists", lambda: True)
+    monkeypatch.setattr(retraining, "lock_hash", lambda params: "lock")
+    monkeypatch.setattr(retraining.registry, "champion", lambda: known["champion"])
+    monkeypatch.setattr(retraining.registry, "find_by_lock", known.get)
+    outlook: Any = retraining._outlook
+    assert "new version against version 3" in outlook(None, True, False)
+    assert outlook(None, False, False) == "Version 5 is decided: rejected. Nothing would be done"
+    monkeypatch.setattr(
+        "lerenet.promotion.promote.judge", lambda challenger, champion, params: Verdict("inconclusive", ())
+    )
+    assert "judged against version 3: inconclusive" in outlook(None, False, True)
+    known["lock"] = known["champion"]
+    assert "is the champion" in outlook(None, False, True)
+    del known["lock"]
+    assert "would be registered and judged against version 3" in outlook(None, False, False)
+
+
+@pytest.fixture
+def drifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A champion in ``old/`` and, in ``artifacts/``, darker images beside its own; published texts."""
+    from tests.test_drift import arrive, catalogue
+
+    monkeypatch.chdir(tmp_path)
+    old = catalogue({"A": 50, "B": 50}).drop(columns="embedding")
+    more = catalogue({"A": 15}, brightness=0.2, seed=1).drop(columns="embedding")
+    for folder, frame in (("old", old), ("artifacts", arrive(old, more))):
+        Path(folder).mkdir()
+        measured = ["image", "brightness", "contrast"]
+        frame[measured].to_parquet(Path(folder) / "profile.parquet")
+        frame.reindex(columns=[*COLUMNS]).to_parquet(Path(folder) / "catalog.parquet")
+    monkeypatch.setattr(retraining.registry, "champion", lambda: SimpleNamespace(number="3"))
+    monkeypatch.setattr(retraining.registry, "resolve", lambda number: Path("old"))
+    published: list[str] = []
+    monkeypatch.setattr(retraining, "create_markdown_artifact", lambda text, **_named: published.append(text))
+    return published
+
+
+@pytest.mark.parametrize(("action", "accept"), [("warn", False), ("block", True)])
+def test_a_shift_that_may_pass_is_published_and_logged(
+    drifted: list[str], caplog: pytest.LogCaptureFixture, action: str, accept: bool
+) -> None:
+    retraining.report_drift(Params.model_validate({"drift": {"action": action}}), accept)
+    assert "Shifted: A: brightness." in drifted[0]
+    assert "A: brightness" in caplog.text
+
+
+def test_a_shift_blocks_the_retraining_where_it_shall(drifted: list[str]) -> None:
+    with pytest.raises(DataError, match=r"A: brightness[\s\S]*accept_drift=True"):
+        retraining.report_drift(Params.model_validate({"drift": {"action": "block"}}))
+    assert len(drifted) == 1  # the report is there to be read
+    shutil.copytree("artifacts", "old", dirs_exist_ok=True)
+    retraining.report_drift(Params.model_validate({"drift": {"action": "block"}}))
+    assert drifted[1] == "The images are the same.\n"
+
+
 # -- deployments --------------------------------------------------------------------------------
 
 
-def test_the_deployments_run_one_at_a_time_and_the_retraining_at_night() -> None:
-    from flows.serve import deployments
-
-    found = {f"{each.flow_name}/{each.name}": each for each in deployments()}
-    assert found["retrain/nightly"].schedules[0].schedule.cron == "0 2 * * *"
-    for each in found.values():
-        assert each.concurrency_options.collision_strategy == "CANCEL_NEW"
-        assert each.concurrency_limit == 1
-    assert {"fold-splitting/manual", "evaluation/manual", "promote/manual", "rollback/manual"} <= set(found)
-
-
-def test_prefect_yaml_names_flows_that_exist() -> None:
+def deployments() -> dict[str, dict[str, Any]]:
+    """The entries of prefect.yaml by ``<flow>/<name>``."""
+    found = {}
     for entry in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]:
         path, _, name = entry["entrypoint"].partition(":")
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-        assert getattr(module, name).name
-        assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+        found[f"{getattr(module, name).name}/{entry['name']}"] = entry
+    return found
+
+
+def test_the_deployments_run_one_at_a_time_and_the_retraining_at_night() -> None:
+    found = deployments()
+    assert [each["cron"] for each in found["retrain/nightly"]["schedules"]] == ["0 2 * * *"]
+    for name, entry in found.items():
+        strategy = "ENQUEUE" if name == "retrain/on-data" else "CANCEL_NEW"  # no change of the data is lost
+        assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": strategy}, name
+    assert {"fold-splitting/manual", "evaluation/manual", "promote/manual", "rollback/manual"} <= set(found)
+
+
+def test_the_retraining_on_data_listens_to_the_watcher_and_waits_its_turn() -> None:
+    import inspect
+
+    from flows import watch
+
+    entry = deployments()["retrain/on-data"]
+    (trigger,) = entry["triggers"]
+    assert trigger["expect"] == [watch.EVENT]
+    assert trigger["match"] == {"prefect.resource.id": watch.RESOURCE}
+    assert entry["parameters"]["wait"] is True
+    assert set(entry["parameters"]) <= set(inspect.signature(retraining.retrain.fn).parameters)

@@ -1,0 +1,1 @@
+"""The standing services of the retraining: started, watched over and stopped as one."""

@@ -1,0 +1,133 @@
+"""Watch the data and tell Prefect when they change: ``python -m flows.watch`` beside a Prefect server.
+
+A look is cheap: names, sizes and times of the files. When they changed and stand still, DVC records the
+data and gives their hash. A hash that was not announced yet is sent as the event ``lerenet.data.changed``,
+on which the deployment ``retrain/on-data`` runs (``prefect.yaml``). It counts as announced only once the
+server has taken it, so a change made while the server is down is announced later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.stages import StageError, StageLocked, add_data
+from lerenet import layout
+from lerenet.files import read_json, write_json
+from lerenet.tracking.candidate import data_md5, locked_data_md5
+
+EVENT = "lerenet.data.changed"
+RESOURCE = "lerenet.data"
+STATE = Path(".services/watch-state.json")
+BEAT = Path(".services/watch.beat")  # touched with every look
+log = logging.getLogger("flows.watch")
+
+
+@dataclass(frozen=True)
+class State:
+    """What the watcher knows: the files it saw last, those DVC has recorded, the hash it announced."""
+
+    seen: str = ""
+    recorded: str = ""
+    announced: str = ""
+
+
+def signature(folder: Path) -> str:
+    """Digest of the names, sizes and modification times of all files in ``folder``; empty without one."""
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(root, name)
+            try:
+                found = path.stat()
+            except FileNotFoundError:  # replaced while we look; the next look sees the new one
+                continue
+            digest.update(f"{path.relative_to(folder)}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def look(state: State) -> State:
+    """One look: record data that changed and stand still, announce a hash that is new.
+
+    Raises:
+        StageLocked: DVC is at work; look again later.
+        StageError: DVC can't record the data.
+        httpx.HTTPError: the server did not take the event.
+    """
+    now = signature(layout.DATA)
+    if now != state.seen:
+        return replace(state, seen=now)  # it may still be changing
+    if now and now != state.recorded:
+        add_data()
+        state = replace(state, recorded=now)
+    md5 = data_md5()
+    if now and md5 != state.announced:
+        announce(md5, state.announced)
+        log.info("data changed: %s (before: %s)", md5, state.announced or "none")
+        state = replace(state, announced=md5)
+    return state
+
+
+def announce(md5: str, before: str) -> None:
+    """Send the event to the server of ``PREFECT_API_URL`` and wait until it is taken."""
+    from prefect.client.orchestration import get_client
+    from prefect.events import Event, Resource
+
+    resource = Resource({"prefect.resource.id": RESOURCE, "prefect.resource.name": "data"})
+    event = Event(event=EVENT, resource=resource, payload={"md5": md5, "before": before})
+    with get_client(sync_client=True) as client:
+        client.request("POST", "/events", json=[event.model_dump(mode="json")])
+
+
+def load_state() -> State:
+    """The state of the last watcher; of the first, the data that the pipeline read last (``dvc.lock``)."""
+    if STATE.exists():
+        return State(**read_json(STATE))
+    return State(announced=locked_data_md5())
+
+
+def watch(every: float) -> None:
+    """Look until the process is ended."""
+    import httpx
+
+    state = load_state()
+    while True:
+        try:
+            after = look(state)
+        except StageLocked:
+            after = state
+        except (StageError, httpx.HTTPError) as error:
+            log.warning("%s; tried again", error)
+            after = state
+        if after != state:
+            write_json(STATE, asdict(after))
+            state = after
+        BEAT.touch()
+        time.sleep(every)
+
+
+def command(
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
+) -> None:
+    """Watch the data folder and send ``lerenet.data.changed`` when its hash changes."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that a running `dvc add` is ended too
+    STATE.parent.mkdir(exist_ok=True)
+    watch(every)
+
+
+if __name__ == "__main__":
+    typer.run(command)
