@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 
 class LerenetError(Exception):
     """An error whose message names the file or key, what is wrong and the remedy.
@@ -39,3 +42,12 @@ class TrackingError(LerenetError):
 
 class PromotionError(LerenetError):
     """A promotion or rollback that is refused."""
+
+
+def run_app(app: Callable[[], object]) -> None:
+    """Call a command line: an error that a user can act on ends with its message and status 2."""
+    try:
+        app()
+    except LerenetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -21,10 +22,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it replaces ``path`` only when the block succeeds.
 
     The temporary keeps the suffix of ``path``, is synced to disk before ``os.replace``, and is
-    removed when the block raises, so a reader sees the old file or the new one, never a part.
+    removed when the block raises, so a reader sees the old file or the new one, never a part. What
+    a killed process left of the same file goes, too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in _abandoned(path):
+        if leftover.is_file():
+            leftover.unlink(missing_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         yield temporary
@@ -42,18 +47,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
-def recover_dir(path: Path) -> None:
-    """Mend what a process killed inside `atomic_dir` left: the old folder comes back, the rest goes."""
-    for leftover in path.parent.glob(f"{TEMPORARY}*-{path.name}"):
+def _abandoned(path: Path) -> Iterator[Path]:
+    """Temporaries of ``path`` and of its older self that no living process works on."""
+    for leftover in list(path.parent.glob(f"{TEMPORARY}*-{glob.escape(path.name)}")):
         pid, _, rest = leftover.name.removeprefix(TEMPORARY).partition("-")
         if rest not in (path.name, f"old-{path.name}"):
             continue
         if pid.isdigit() and Path(f"/proc/{pid}").exists() and int(pid) != os.getpid():
             continue  # another process is at work
-        if rest != path.name and not path.exists():
+        yield leftover
+
+
+def recover_dir(path: Path) -> None:
+    """Mend what a process killed inside `atomic_dir` left: the old folder comes back, the rest goes."""
+    for leftover in _abandoned(path):
+        if leftover.name.endswith(f"-old-{path.name}") and not path.exists():
             os.replace(leftover, path)
         else:
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def scratch_dir(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path`` that is gone afterwards; a killed one's goes next time."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover_dir(path)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

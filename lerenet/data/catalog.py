@@ -197,6 +197,22 @@ def _measured(data: Path, entries: list[Entry], problems: list[str]) -> Iterator
 
 
 def _row(data: Path, entry: Entry) -> dict[str, Any]:
+    """Pixels and digest are two readings of a file: it must be the same file in both."""
+    files = [path for path in (entry.image, entry.mask) if path is not None]
+    before = [_state(path) for path in files]
+    row = _measure(data, entry)
+    for path, state in zip(files, before, strict=True):
+        if _state(path) != state:
+            raise DataError(f"{path}: changed while it was read", "run again when nothing writes there")
+    return row
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    found = path.stat() if path.exists() else None
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if found else (0, 0, 0)
+
+
+def _measure(data: Path, entry: Entry) -> dict[str, Any]:
     image = read_image(entry.image)
     row = {
         "image": entry.image.relative_to(data).as_posix(),

@@ -7,7 +7,7 @@ here into a column beforehand, so that a failing row names the image and its cou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -122,10 +122,13 @@ def schema(name: str, frame: pd.DataFrame, columns: Mapping[str, str], remedy: s
     return Suite(name, frame.astype(wide), (), tuple(checks))
 
 
-def twins(hashes: Sequence[str], bits: int, allowed: npt.NDArray[np.bool_] | None = None) -> list[int | None]:
+def twins(
+    hashes: Sequence[str], bits: int, allowed: Callable[[slice], npt.NDArray[np.bool_]] | None = None
+) -> list[int | None]:
     """For each 64-bit hash (16 hex characters) the first other row within ``bits`` bits, or None.
 
-    ``allowed`` is an (N, N) mask of the pairs that count; None: every pair of different rows.
+    ``allowed`` tells for some rows (n of N) which pairs count, (n, N); None: every pair of different rows.
+    Memory grows with N, not with its square.
     """
     words = np.array([int(value, 16) for value in hashes], dtype=np.uint64)
     found: list[int | None] = []
@@ -134,7 +137,7 @@ def twins(hashes: Sequence[str], bits: int, allowed: npt.NDArray[np.bool_] | Non
         near = np.bitwise_count(block[:, None] ^ words[None, :]) <= bits
         near[np.arange(len(block)), np.arange(start, start + len(block))] = False
         if allowed is not None:
-            near &= allowed[start : start + BLOCK]
+            near &= allowed(slice(start, start + BLOCK))
         first = near.argmax(axis=1)
         found += [int(j) if near[i, j] else None for i, j in enumerate(first)]
     return found
@@ -158,17 +161,32 @@ def with_twins(catalog: pd.DataFrame, bits: int) -> pd.DataFrame:
     last = catalog.groupby("sha256")["image"].transform("last")
     partner = last.where(last != catalog["image"], first)
     same = partner.astype(object).where(partner != catalog["image"], None)
-    cls, group = catalog["cls"].to_numpy(), catalog["group"].to_numpy()
-    other_class = cls[:, None] != cls[None, :]
+    cls, group = pd.factorize(catalog["cls"])[0], pd.factorize(catalog["group"])[0]
     defect = (catalog["kind"] == "defect").to_numpy()
-    both = defect[:, None] & defect[None, :]
-    other_group = ~other_class & (group[:, None] != group[None, :])
+
+    def other_class(rows: slice) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = np.not_equal.outer(cls[rows], cls)
+        return found
+
+    def both(rows: slice) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = np.logical_and.outer(defect[rows], defect)
+        return found
+
+    def elsewhere(rows: slice) -> npt.NDArray[np.bool_]:
+        return other_class(rows) & both(rows)
+
+    def clean(rows: slice) -> npt.NDArray[np.bool_]:
+        return other_class(rows) & ~both(rows)
+
+    def in_class(rows: slice) -> npt.NDArray[np.bool_]:
+        return ~other_class(rows) & np.not_equal.outer(group[rows], group)
+
     usable = catalog["phash"].where(catalog["phash"].str.fullmatch("[0-9a-f]{16}"), "0" * 16).tolist()
     return catalog.assign(
         same_file_as=same,
-        near_elsewhere=_names(catalog, twins(usable, bits, other_class & both)),
-        near_clean=_names(catalog, twins(usable, bits, other_class & ~both)),
-        near_in_class=_names(catalog, twins(usable, bits, other_group)),
+        near_elsewhere=_names(catalog, twins(usable, bits, elsewhere)),
+        near_clean=_names(catalog, twins(usable, bits, clean)),
+        near_in_class=_names(catalog, twins(usable, bits, in_class)),
     )
 
 

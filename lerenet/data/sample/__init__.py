@@ -7,6 +7,7 @@ is float64, and only the last step rounds to bytes.
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,9 @@ QUALITY = 82
 Pixels = NDArray[np.uint8]
 
 
-def make_sample(data: Path, seed: int = 0, defect: int = 24, clean: int = 12) -> None:
+def make_sample(
+    data: Path, seed: int = 0, defect: int = 24, clean: int = 12, classes: int = len(KINDS)
+) -> None:
     """Write the sample data set to ``data``, whole or not at all; what stood there is replaced.
 
     Args:
@@ -35,19 +38,27 @@ def make_sample(data: Path, seed: int = 0, defect: int = 24, clean: int = 12) ->
         seed: of everything.
         defect: defect images a class.
         clean: clean images a class.
+        classes: how many; after the twelve kinds come further specimens of them under numbered names.
     """
+    kinds = [_numbered(number) for number in range(classes)]
     with atomic_dir(data) as folder:
         rows = [
             row
-            for number, kind in enumerate(KINDS)
+            for number, kind in enumerate(kinds)
             for row in _class(folder, kind, (seed, number), defect, clean)
         ]
         with (folder / "sources.csv").open("w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle, lineterminator="\n")
             writer.writerows([COLUMNS, *rows])
-        folds = [[kind.name for kind in KINDS if kind.fold == fold] for fold in range(3)]
+        folds = [[kind.name for kind in kinds if kind.fold == fold] for fold in range(3)]
         about = {"name": "lerenet-sample", "licence": "CC0-1.0", "folds": folds}
         (folder / "dataset.yaml").write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
+
+
+def _numbered(number: int) -> Kind:
+    again, which = divmod(number, len(KINDS))
+    kind = KINDS[which]
+    return replace(kind, name=f"{kind.name}_{again + 1}") if again else kind
 
 
 def _class(folder: Path, kind: Kind, key: tuple[int, int], defect: int, clean: int) -> list[tuple[str, ...]]:

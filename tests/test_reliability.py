@@ -1,0 +1,81 @@
+"""docs/reliability.md names tests that exist; and what no other file holds: the clock, files that change."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lerenet import checkpoint
+from lerenet.data import catalog
+from lerenet.errors import DataError
+from lerenet.promotion import ledger
+from tests.factories import tiny_dataset
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| failure")]
+
+
+def named(row: str) -> list[tuple[str, str]]:
+    return re.findall(r"`(\w+\.py)::(\w+)`", row)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[2:40])
+def test_each_promise_names_tests_that_exist(row: str) -> None:
+    assert named(row), "a promise without a test"
+    for file, name in named(row):
+        tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+        assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, file
+
+
+def test_the_page_has_its_rows() -> None:
+    assert len(ROWS) >= 16
+
+
+class Earlier(datetime):
+    """A clock that went back for years."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Earlier:
+        return cls(2001, 1, 1, tzinfo=tz)
+
+
+def test_a_clock_that_goes_back_changes_neither_ledger_nor_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = ledger.append({"id": "a", "event": "promote", "version": "1"})
+    checkpoint.save(tmp_path, {"fingerprint": "f", "step": 1}, 1)
+    monkeypatch.setattr(ledger, "datetime", Earlier)
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    second = ledger.append({"id": "b", "event": "rollback", "version": "0"})
+    path = checkpoint.save(tmp_path, {"fingerprint": "f", "step": 2}, 2)
+    os.utime(path, (0, 0))
+    assert second["time"] < first["time"] <= datetime.now(UTC).isoformat()
+    assert [entry["id"] for entry in ledger.read()] == ["a", "b"]  # order of lines, not of times
+    assert (checkpoint.load_latest(tmp_path, "f") or {})["step"] == 2
+
+
+@pytest.mark.parametrize("kind", ["Images", "GT"])
+def test_a_file_that_changes_while_it_is_read_is_refused_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    data = tiny_dataset(tmp_path / "data", classes=3, defect=2, clean=0)
+    victim = sorted((data / "C01" / kind).iterdir())[0]
+    real = catalog.sha256_file
+
+    def changed_first(path: Path) -> str:
+        if path == victim:
+            path.write_bytes(path.read_bytes() + b"more")
+        return real(path)
+
+    monkeypatch.setattr(catalog, "sha256_file", changed_first)
+    with pytest.raises(DataError, match=rf"{victim.name}: changed while it was read"):
+        catalog.build_catalog(data, tmp_path / "catalog.parquet")
+    assert not (tmp_path / "catalog.parquet").exists()
