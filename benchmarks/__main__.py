@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lerenet.errors import LerenetError
+from lerenet.errors import run_app
 
 
 class What(StrEnum):
@@ -69,14 +68,5 @@ def run(
     report.write(out / f"{what}.json")
 
 
-def main() -> None:
-    """Entry point: user errors end with their message and status 2."""
-    try:
-        app()
-    except LerenetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run_app(app)

@@ -56,7 +56,7 @@ class Report:
     """Sections as they come, printed at once; one file at the end."""
 
     def __init__(self, project: Project, quick: bool) -> None:
-        self.facts = {**_machine(), **_subject(project), "quick": quick}
+        self.facts = {**machine(), **_subject(project), "quick": quick}
         self.sections: list[Section] = []
 
     def add(self, section: Section) -> None:
@@ -85,7 +85,8 @@ class Report:
         )
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What a reader needs to know of where and when something was measured."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         **git_state(Path(__file__).parent),

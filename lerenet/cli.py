@@ -22,7 +22,9 @@ app = typer.Typer(name="lerenet", help=__doc__, no_args_is_help=True, pretty_exc
 STAGES, REGISTRY = "Stages (run by dvc repro)", "Registry"
 Key = Annotated[str, typer.Argument(help="The stage's key, as dvc.yaml's matrix spells it.")]
 
-app.add_typer(data_app, name="data", help="Make the sample data, import images of your own.")
+app.add_typer(
+    data_app, name="data", help="Make the sample data, import images of your own, compare versions."
+)
 app.command("predict", cls=PredictCommand)(predict_command)
 for command in promotion.COMMANDS:
     app.command(command.__name__.replace("_", "-"), rich_help_panel=REGISTRY)(command)
@@ -40,6 +42,14 @@ def catalog() -> None:
 def validate() -> None:
     """Check the catalogue with Great Expectations."""
     from lerenet.stages import validate as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def profile() -> None:
+    """Measure brightness, contrast and embedding of the defect images, for the drift report."""
+    from lerenet.stages import profile as stage
 
     stage.run()
 

@@ -12,6 +12,7 @@ DATA = Path("data")
 PARAMS = Path("params.yaml")
 ARTIFACTS = Path("artifacts")
 CATALOG = ARTIFACTS / "catalog.parquet"
+PROFILE = ARTIFACTS / "profile.parquet"
 VALIDATION = ARTIFACTS / "validation"  # result.json, docs/, run.json
 FOLDS = ARTIFACTS / "folds"  # folds.json, episodes.parquet, run.json
 FOLDS_VALIDATION = ARTIFACTS / "validation_folds"  # result.json, docs/, run.json

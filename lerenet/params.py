@@ -175,6 +175,15 @@ class GateSettings(Settings):
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
 
+class DriftSettings(Settings):
+    """When the images that came to a class count as shifted, and what the retraining then does."""
+
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.01  # of the corrected p-value
+    min_ks: Share = 0.3  # smaller differences don't matter, however sure
+    min_distance: Annotated[float, Field(ge=0)] = 0.5  # of mean embeddings, in units of the spread
+    action: Literal["warn", "block"] = "warn"
+
+
 class Params(Settings):
     """All of ``params.yaml``."""
 
@@ -191,6 +200,7 @@ class Params(Settings):
     train: TrainSettings = TrainSettings()
     recipes: dict[Name, Recipe] = {"lerenet": Recipe()}
     tables: dict[Name, TableSettings] = {}
+    drift: DriftSettings = DriftSettings()
     gate: GateSettings = GateSettings()
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "lerenet"
 

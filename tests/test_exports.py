@@ -12,8 +12,9 @@ EXPORTED = {
     "lerenet.models": {"PEERS", "create_model"},
 }
 COMMANDS = {
-    "catalog", "validate", "folds", "validate-folds", "pretrain", "features", "train", "ship", "floors", "evaluate",
-    "report", "results", "doctor", "cost", "predict", "promote", "rollback", "ledger", "versions", "data",
+    "catalog", "validate", "profile", "folds", "validate-folds", "pretrain", "features", "train", "ship", "floors",
+    "evaluate", "report", "results", "doctor", "cost", "predict", "promote", "rollback", "ledger", "models", "lineage",
+    "data",
 }  # fmt: skip
 
 

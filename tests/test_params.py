@@ -25,7 +25,7 @@ def test_the_projects_own_file_holds_every_key_and_is_valid() -> None:
     raw = yaml.safe_load((PROJECT / "params.yaml").read_text())
     params = load_params(PROJECT / "params.yaml")
     assert set(raw) == set(Params.model_fields)
-    for section in ("grid", "ship", "validation", "episodes", "views", "pretrain", "train", "gate"):
+    for section in ("grid", "ship", "validation", "episodes", "views", "pretrain", "train", "drift", "gate"):
         assert set(raw[section]) == set(type(getattr(params, section)).model_fields), section
 
 

@@ -335,7 +335,7 @@ def test_table_4_has_its_backbone_to_itself(tmp_path: Path) -> None:
         path.rename(path.with_name(path.name.replace(BACKBONE, "resnet101")))
     (section,) = sections(load(root, WITH_TABLES), WITH_TABLES)
     assert (section.number, list(section.rows)) == (4, [1])
-    assert [row.method for row in section.rows[1]] == ["All foreground", "Prototype", "Matching", "lerenet"]
+    assert [row.method for row in section.rows[1]] == ["All foreground", "Prototype", "Matching", "LERENet"]
 
 
 def test_a_table_holds_its_rows_differences_clean_queries_and_the_printed_numbers(tmp_path: Path) -> None:
@@ -475,15 +475,15 @@ def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(tmp_path: Pat
     )
     loaded = load(root, params)
     costs = {cost.method: cost for cost in cost_rows(sections(loaded, params), loaded, params)}
-    assert set(given) < set(costs)
+    assert {"LERENet", "Baseline", "PFENet"} < set(costs)
     direct = measure_cost(params.recipes["pfenet"].model, "efficientnet_lite0")
-    assert costs["pfenet"].enrolled == pytest.approx(direct.enrolled_gflops)
-    assert costs["pfenet"].episode == pytest.approx(direct.episode_gflops)
+    assert costs["PFENet"].enrolled == pytest.approx(direct.enrolled_gflops)
+    assert costs["PFENet"].episode == pytest.approx(direct.episode_gflops)
     assert all("of 3 folds" not in cost.note for cost in costs.values())
     (root / "evaluate" / f"fold1-{BACKBONE}-pfenet-1-0").rename(tmp_path / "away")
     fewer = load(root, params)
     noted = {cost.method: cost.note for cost in cost_rows(sections(fewer, params), fewer, params)}
-    assert noted["pfenet"].endswith("2 of 3 folds")
+    assert noted["PFENet"].endswith("2 of 3 folds")
     order = [cost.enrolled for cost in cost_rows(sections(loaded, params), loaded, params)]
     assert order == sorted(order)
     build_report(root, params, tmp_path / "out")

@@ -16,7 +16,7 @@ from lerenet.params import Params, load_params
 from lerenet.report import plots, tables
 from lerenet.report.choose import shown_model
 from lerenet.report.comparison import OVER, sections
-from lerenet.report.costs import CostRow, cost_rows
+from lerenet.report.costs import NOTE, CostRow, cost_rows
 from lerenet.report.facts import facts
 from lerenet.report.figures import RULE, figures
 from lerenet.report.findings import Finding, findings, headline
@@ -93,6 +93,7 @@ def _page(
         main={shots: tables.summary(rows, params, shots) for shots, rows in main.items()},
         tables=compared,
         costs=costs,
+        cost_note=NOTE,
         cost_plot=_cost_plot(costs),
         schedules={model.id: schedule(loaded, model) for model in loaded.models if not model.floor},
         short=short_runs(loaded),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lerenet.params import Params, TableSettings
+from lerenet.params import PEERS, Params, TableSettings
 from lerenet.report.choose import of_its_shots
 from lerenet.report.findings import MATCHERS
 from lerenet.report.intervals import Gain, gain_over
@@ -22,7 +22,10 @@ TITLES = {
     6: "Table 6: with and without pretraining",
     7: "Table 7: losses",
 }
-METHODS = {  # of Table 3 and 6
+NAMES = {"lerenet": "LERENet", "baseline": "Baseline", **PEERS}
+METHODS = {  # as the paper's tables name the recipes
+    2: {**NAMES, **{f"{recipe}_official": f"{name}, official" for recipe, name in PEERS.items()}},
+    4: NAMES,
     3: {
         "none": "none: D_cos alone",
         "mpr": "MPR",
@@ -151,7 +154,7 @@ def _note(model: Model, method: str, shots: int) -> str:
         return "" if model.id == ANY_BACKBONE else model.backbone
     trained = f"trained with {model.trained_shots} shot" if model.trained_shots != shots else ""
     seeds = f"seed{'s' * (len(model.seeds) > 1)} {', '.join(map(str, model.seeds))}"
-    recipe = model.recipe if method != model.recipe else ""
+    recipe = model.recipe if method.lower() != model.recipe else ""
     return ", ".join(part for part in (recipe, model.backbone, trained, seeds) if part)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from lerenet.params import Params
 from lerenet.report.load import Loaded
+from lerenet.tracking.runs import git_state
 
 
 def facts(loaded: Loaded, params: Params) -> dict[str, str]:
@@ -60,17 +60,9 @@ def _data_hash(path: Path) -> str:
 
 
 def _commit(project: Path) -> str:
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=project, capture_output=True, text=True, timeout=20, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        dirty = " with uncommitted changes" if git("status", "--porcelain", "--untracked-files=no") else ""
-        return git("rev-parse", "HEAD") + dirty
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
+    state = git_state(project)
+    dirty = " with uncommitted changes" if state["git_dirty"] == "true" else ""
+    return state["git_commit"] + dirty
 
 
 def _cpu() -> str:

@@ -7,19 +7,13 @@ from collections.abc import Iterable
 from lerenet.params import Params
 from lerenet.report import tables
 from lerenet.report.comparison import OVER, Row, sections
-from lerenet.report.costs import CostRow, cost_rows
+from lerenet.report.costs import NOTE, CostRow, cost_rows
 from lerenet.report.facts import facts
 from lerenet.report.findings import Finding, findings, headline
 from lerenet.report.intervals import Gain, gain_over
 from lerenet.report.load import FOLD_NAMES, Loaded
 from lerenet.report.paper import PrintedRow
 from lerenet.report.schedule import PAPER_EPOCHS, kept_sentences, short_runs
-
-COST_NOTE = (
-    "1-shot rows of Table 2. GFLOP: 2 for a multiply-add, backbone included; enrolled: a query alone. Head: "
-    "milliseconds of an episode in the evaluation, features cached. Training: minutes of one cell, without features "
-    "and validation."
-)
 
 
 def results(loaded: Loaded, params: Params) -> str:
@@ -45,7 +39,7 @@ def results(loaded: Loaded, params: Params) -> str:
         for shots, rows in section.rows.items():
             parts += [f"## {section.title}, {shots}-shot", _section(rows, section.printed[shots])]
     if costs := cost_rows(compared, loaded, params):
-        parts += ["## Accuracy against cost", COST_NOTE, _costs(costs)]
+        parts += ["## Accuracy against cost", NOTE, _costs(costs)]
     parts += ["## Clean queries", _clean(loaded), "## Wall time", _times(loaded)]
     return "\n\n".join(part for part in parts if part) + "\n"
 

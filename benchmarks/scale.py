@@ -1,0 +1,176 @@
+"""Time and memory of the data stages and of the feature cache as the data grow: ``python -m benchmarks.scale``.
+
+Made data of 500, 2,000 and 10,000 images (up to 100 classes) go through the catalogue, validation, folds and
+episodes, and the cache of frozen features. Every part runs in a process of its own, whose peak of resident
+memory is read when it ends; what the imports alone take is the row ``start``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+SIZES = (500, 2000, 10000)
+MOST_CLASSES, PER_CLASS = 100, 20  # fewer classes where that leaves less than 20 images each
+CLEAN = 0.2  # share of clean images
+BACKBONE = "efficientnet_lite0"
+
+
+def classes_of(images: int) -> int:
+    """How many classes a data set of so many images gets."""
+    return min(MOST_CLASSES, images // PER_CLASS)
+
+
+def make(images: int) -> None:
+    """Data and settings in the current folder."""
+    from lerenet.data.sample import make_sample
+    from lerenet.files import write_json
+    from lerenet.params import Params
+
+    classes = classes_of(images)
+    each = images // classes
+    clean = round(each * CLEAN)
+    make_sample(Path("data"), defect=each - clean, clean=clean, classes=classes)
+    write_json(Path("params.yaml"), Params.model_validate({"views": {"count": 1}}).model_dump(mode="json"))
+
+
+def start() -> None:
+    """What the stages import, and nothing done."""
+    import lerenet.stages.features
+    import lerenet.stages.validate  # noqa: F401
+
+
+def catalog() -> None:
+    """Stage ``catalog``."""
+    from lerenet.stages import catalog as stage
+
+    stage.run()
+
+
+def validate() -> None:
+    """Stage ``validate``."""
+    from lerenet.stages import validate as stage
+
+    stage.run()
+
+
+def folds() -> None:
+    """Stage ``folds``."""
+    from lerenet.stages import folds as stage
+
+    stage.run()
+
+
+def validate_folds() -> None:
+    """Stage ``validate_folds``."""
+    from lerenet.stages import validate as stage
+
+    stage.run_folds()
+
+
+def features() -> None:
+    """What stage ``features@fold0-…`` does, with the initial weights."""
+    from lerenet import layout
+    from lerenet.features import FeatureStore
+    from lerenet.models.backbones import create_backbone
+    from lerenet.stages.common import Inputs
+
+    inputs = Inputs.load()
+    backbone = create_backbone(BACKBONE, "imagenet", inputs.params.levels).eval()
+    store = FeatureStore(backbone, inputs.catalog, inputs.params, layout.DATA)
+    split = inputs.split("fold0")
+    store.ensure([*split["base"], *split["validation"]], augmented=True)
+    store.ensure(split["novel"])
+
+
+PARTS: tuple[Callable[[], None], ...] = (start, catalog, validate, folds, validate_folds, features)
+
+
+def _child(part: Callable[[], None], answer: Any) -> None:
+    began = time.monotonic()
+    part()
+    answer.send({"part": part.__name__, "seconds": time.monotonic() - began, "peak_mib": peak_mib()})
+
+
+def peak_mib() -> float:
+    """This process' peak of resident memory (Linux; `getrusage` would count the parent before its exec, too)."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def apart(part: Callable[[], None]) -> dict[str, Any]:
+    """Run ``part`` in a fresh process: its seconds and its peak of resident memory, in MiB.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(part, there))
+    child.start()
+    there.close()
+    child.join()
+    if child.exitcode:
+        raise RuntimeError(f"{part.__name__}: status {child.exitcode}")
+    found: dict[str, Any] = here.recv()
+    return found
+
+
+def measure(images: int) -> list[dict[str, Any]]:
+    """All parts on made data of so many images, in a temporary folder."""
+    before, folder = Path.cwd(), Path(tempfile.mkdtemp(prefix="lerenet-scale-"))
+    os.chdir(folder)
+    try:
+        make(images)
+        rows = []
+        for part in PARTS:
+            rows.append({"images": images, "classes": classes_of(images), **apart(part)})
+            typer.echo(f"{images:,} images, {part.__name__}: {rows[-1]['seconds']:.1f} s")
+        size = sum(path.stat().st_size for path in (folder / ".cache").rglob("*") if path.is_file())
+        rows[-1]["cache_mib"] = size / 2**20
+        return rows
+    finally:
+        os.chdir(before)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: one line a part, seconds and MiB for each size."""
+    sizes = sorted({row["images"] for row in rows})
+    heads = [f"{size:,} images, {classes_of(size)} classes" for size in sizes]
+    lines = [f"| part | {' | '.join(heads)} |", "|---|" + "---|" * len(sizes)]
+    for part in dict.fromkeys(row["part"] for row in rows):
+        found = {row["images"]: row for row in rows if row["part"] == part}
+        cells = [f"{found[size]['seconds']:.1f} s, {found[size]['peak_mib']:.0f} MiB" for size in sizes]
+        lines.append(f"| `{part}` | {' | '.join(cells)} |")
+    cache = {row["images"]: row["cache_mib"] for row in rows if "cache_mib" in row}
+    lines.append(f"| cache on disk | {' | '.join(f'{cache[size]:,.0f} MiB' for size in sizes)} |")
+    return "\n".join(lines)
+
+
+def main(
+    images: Annotated[list[int], typer.Option(min=240, help="Sizes; repeat it for several.")] = SIZES,  # type: ignore[assignment]
+    out: Annotated[Path, typer.Option(help="JSON with every value.")] = Path(
+        "artifacts/benchmarks/scale.json"
+    ),
+) -> None:
+    """Measure the data stages and the feature cache on made data of several sizes."""
+    from benchmarks.results import machine
+    from lerenet.files import write_json
+
+    rows = [row for size in sorted(set(images)) for row in measure(size)]
+    write_json(out, {"machine": machine(), "rows": rows})
+    typer.echo(table(rows))
+    typer.echo(f"written: {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
