@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+# Before torch is loaded, and for every child: test processes run side by side, one thread each. With a pool of
+# threads in each they wait for one another, and the suite takes four times as long on two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
