@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import os
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -79,3 +81,15 @@ def test_a_file_that_changes_while_it_is_read_is_refused_with_its_name(
     with pytest.raises(DataError, match=rf"{victim.name}: changed while it was read"):
         catalog.build_catalog(data, tmp_path / "catalog.parquet")
     assert not (tmp_path / "catalog.parquet").exists()
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "AVX512_CORE_FP16"), ("AVX2", "AVX2")])
+def test_torch_computes_without_the_kernels_that_corrupt_memory(given: str | None, expected: str) -> None:
+    """Set when the package is imported, before torch reads it; somebody's own choice stays."""
+    code = (
+        "import sys, os, lerenet; assert 'torch' not in sys.modules; print(os.environ['ONEDNN_MAX_CPU_ISA'])"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
+    env = kept if given is None else {**kept, "ONEDNN_MAX_CPU_ISA": given}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected
