@@ -83,13 +83,15 @@ def test_a_file_that_changes_while_it_is_read_is_refused_with_its_name(
     assert not (tmp_path / "catalog.parquet").exists()
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, "AVX512_CORE_FP16"), ("AVX2", "AVX2")])
-def test_torch_computes_without_the_kernels_that_corrupt_memory(given: str | None, expected: str) -> None:
-    """Set when the package is imported, before torch reads it; somebody's own choice stays."""
-    code = (
-        "import sys, os, lerenet; assert 'torch' not in sys.modules; print(os.environ['ONEDNN_MAX_CPU_ISA'])"
-    )
-    kept = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
-    env = kept if given is None else {**kept, "ONEDNN_MAX_CPU_ISA": given}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == expected
+@pytest.mark.parametrize(
+    ("name", "default"), [("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16"), ("GOMP_SPINCOUNT", "8000")]
+)
+def test_what_torch_reads_is_set_before_it_is_imported_and_a_choice_stays(name: str, default: str) -> None:
+    """No kernels that corrupt memory, no endless spinning beside another process."""
+    code = f"import sys, os, lerenet; assert 'torch' not in sys.modules; print(os.environ[{name!r}])"
+    kept = {key: value for key, value in os.environ.items() if key != name}
+    for env, expected in ((kept, default), ({**kept, name: "own"}, "own")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected

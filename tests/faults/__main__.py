@@ -15,13 +15,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from tests.faults import process
+from tests.faults import process, stack
 from tests.faults.bench import Bench, Trial
 from tests.faults.repro import Repro
 from tests.faults.scenarios import Ledger, Promotion, Scenario, Training, named
 
-SHARES: dict[type[Scenario], float] = {Ledger: 0.2, Training: 0.4, Promotion: 0.36, Repro: 0.04}
-NAMES = {kind.name: kind for kind in SHARES}
+SHARES: dict[type[Scenario], float] = {Ledger: 0.19, Training: 0.38, Promotion: 0.34, Repro: 0.04}
+STACK, STACK_SHARE = "stack", 0.05
+NAMES = [*(kind.name for kind in SHARES), STACK]
 
 
 def trials(kind: type[Scenario], kills: int, seed: int, root: Path) -> Iterator[Trial]:
@@ -34,6 +35,17 @@ def trials(kind: type[Scenario], kills: int, seed: int, root: Path) -> Iterator[
     for number in range(kills):
         place = points[number // 2 % len(points)] if number % 2 == 0 else None
         yield bench.trial(place, draw.uniform(0, bench.seconds))
+
+
+def all_trials(kills: int, only: str | None, seed: int, root: Path) -> Iterator[Trial]:
+    """Every scenario's share of ``kills``, or all of them for the one named."""
+
+    def count(name: str, share: float) -> int:
+        return kills * (name == only) if only else round(kills * share)
+
+    for kind, share in SHARES.items():
+        yield from trials(kind, count(kind.name, share), seed, root)
+    yield from stack.trials(count(STACK, STACK_SHARE), seed, root)
 
 
 def preload() -> None:
@@ -69,7 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=sorted(NAMES))
+    parser.add_argument("--only", choices=NAMES)
     parser.add_argument("--keep", type=Path, help="an empty folder for the work and its logs")
     given = parser.parse_args()
     process.adopt()
@@ -77,14 +89,9 @@ def main() -> int:
     found: list[Trial] = []
     with tempfile.TemporaryDirectory(prefix="lerenet-faults-") as temporary:
         root = given.keep or Path(temporary)
-        for kind, share in SHARES.items():
-            kills = round(given.kills * share) if not given.only else given.kills * (kind.name == given.only)
-            for trial in trials(kind, kills, given.seed, root):
-                found.append(trial)
-                print(
-                    f"{len(found):3} {trial.scenario:<10} {trial.point} {trial.violations or 'ok'}",
-                    flush=True,
-                )
+        for trial in all_trials(given.kills, given.only, given.seed, root):
+            found.append(trial)
+            print(f"{len(found):3} {trial.scenario:<10} {trial.point} {trial.violations or 'ok'}", flush=True)
     print(table(found))
     return int(any(trial.violations for trial in found))
 

@@ -77,3 +77,15 @@ def promoted(version: str, entries: int) -> list[str]:
     found = [] if champion and champion.number == version else [f"the champion is {champion}, not {version}"]
     found += [] if told == expected else [f"the ledger tells of {told}, not of {expected}"]
     return found + ([] if versions == expected[::-1] else [f"there are versions {versions}"])
+
+
+def decided(expected: list[str]) -> list[str]:
+    """One version and one decision for each state of the data, none twice, none without its verdict."""
+    versions = registry.versions()
+    numbers = sorted(int(item.number) for item in versions)
+    told = [entry["version"] for entry in ledger.read() if entry["event"] in ("promote", "decide")]
+    found = [] if list(map(str, numbers)) == expected else [f"versions {numbers}, not {expected}"]
+    found += [] if told == expected else [f"the ledger tells of {told}, not of {expected}"]
+    return found + [
+        f"{v.number} has no verdict" for v in versions if v.tags.get("verdict") in (None, "candidate")
+    ]

@@ -1,0 +1,189 @@
+"""The standing services: one of them, or all with every stage, killed while a retraining runs on new data."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import psutil
+from PIL import Image
+
+from flows.services.processes import FOLDER, MARK
+from lerenet.files import read_json, sha256_file
+from tests import pipeline
+from tests.faults import invariants, process
+from tests.faults.bench import Trial
+
+VICTIMS = ("worker", "prefect", "mlflow", "watch", "all")
+SMALL = {
+    "folds": ["fold0"],
+    "splits": ["fold0", "all"],
+    "backbones": ["efficientnet_lite0"],
+    "recipes": ["lerenet"],
+}
+RETRAIN = "from flows.retrain import retrain; retrain(wait=True, operator='faults')"
+PATIENCE = 300.0  # seconds until the watcher's event has started a retraining
+STRIKE = (2.0, 45.0)  # a kill comes so many seconds after the retraining began
+
+
+class Stack:
+    """A tiny project with its services on ports of their own, and a copy of it that nobody disturbs."""
+
+    def __init__(self, root: Path) -> None:
+        self.work, self.calm, self.log = root / "work", root / "calm", root / "stack.log"
+        root.mkdir(parents=True)
+        pipeline.make_dvc_project(self.work, grid=SMALL)
+        shutil.copytree(self.work, self.calm, symlinks=True)
+        shutil.copytree(pipeline.SOURCE / "flows", self.work / "flows")
+        shutil.copyfile(pipeline.SOURCE / "prefect.yaml", self.work / "prefect.yaml")
+        names = ("LERENET_PREFECT_PORT", "LERENET_MLFLOW_PORT")
+        self.ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
+        self.api = f"http://127.0.0.1:{self.ports[names[0]]}/api"
+        mlflow = f"http://127.0.0.1:{self.ports[names[1]]}"
+        self.served = {"PREFECT_API_URL": self.api, "MLFLOW_TRACKING_URI": mlflow}
+
+    def call(self, *words: str, folder: Path | None = None, served: bool = False) -> int:
+        """Run a program of the project; its output goes to the log."""
+        env = pipeline.environment() | self.ports | (self.served if served else {})
+        with self.log.open("ab") as log:
+            return subprocess.run(
+                words, cwd=folder or self.work, env=env, stdout=log, stderr=log, check=False
+            ).returncode
+
+    def services(self, word: str) -> int:
+        """``up``, ``down`` or ``status``."""
+        return self.call(sys.executable, "-m", "flows.services", word)
+
+    def retrain(self) -> int:
+        """One retraining against the services; it waits for one that runs."""
+        return self.call(sys.executable, "-c", RETRAIN, served=True)
+
+    def members(self, name: str = "") -> list[psutil.Process]:
+        """Living processes of a service, or of all."""
+        mark, found = str((self.work / FOLDER).resolve()) + os.sep + name, []
+        for one in psutil.process_iter():
+            with suppress(psutil.Error):
+                if one.environ().get(MARK, "").startswith(mark) and one.status() != psutil.STATUS_ZOMBIE:
+                    found.append(one)
+        return found
+
+    def new_data(self, number: int) -> None:
+        """Another image in both copies of the data: every stage is stale."""
+        for project in (self.work, self.calm):
+            path = sorted((project / "data").glob("*/Images/*"))[number]
+            with Image.open(path) as image:
+                turned = image.rotate(180)
+            written = project / "new.jpg"
+            turned.save(written, quality=95)
+            os.replace(written, path)
+
+    def wait_for_run(self) -> bool:
+        """Wait until the watcher's event has started a retraining."""
+        body = json.dumps({"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}).encode()
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            asked = Request(f"{self.api}/flow_runs/filter", body, {"Content-Type": "application/json"})
+            with suppress(OSError, ValueError), urlopen(asked, timeout=5) as reply:
+                if json.load(reply):
+                    return True
+            time.sleep(0.5)
+        return False
+
+    def kill(self, victim: str) -> None:
+        """SIGKILL to a service's first process, or to every process there is."""
+        known = self.work / FOLDER / f"{victim}.json"
+        for pid in [one.pid for one in self.members()] if victim == "all" else [read_json(known)["pid"]]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def asked(self, question: Callable[[], list[str]]) -> list[str]:
+        """The violations that a question finds in the project, asked in a child."""
+        answer = self.log.with_name("answer.txt")
+        answer.unlink(missing_ok=True)
+
+        def child() -> None:
+            os.chdir(self.work)
+            for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DVC_STAGE"):
+                os.environ.pop(name, None)
+            answer.write_text("\n".join(question()))
+
+        code = process.run(child, self.log)
+        return answer.read_text().splitlines() if code == 0 else [f"the check ended with {code}: {self.log}"]
+
+    def differences(self) -> list[str]:
+        """Weights by their bytes beside those of ``dvc repro`` on the same data, undisturbed."""
+        if code := self.call("dvc", "repro", folder=self.calm):
+            return [f"the undisturbed run ended with {code}: {self.log}"]
+        found = sorted((self.calm / "artifacts/train").glob("*/model/weights.safetensors"))
+        names = [path.relative_to(self.calm) for path in found]
+        same = [sha256_file(self.calm / name) == sha256_file(self.work / name) for name in names]
+        return [f"differs from an undisturbed run: {n}" for n, ok in zip(names, same, strict=True) if not ok]
+
+    def trial(self, number: int, victim: str, seconds: float) -> Trial:
+        """New data, a retraining by event, a kill after so many seconds; `up`, the next run, and a look."""
+        result = Trial("stack", f"{victim} killed", True)
+        self.new_data(number)
+        if not self.wait_for_run():
+            result.violations.append("the new data started no retraining")
+        time.sleep(seconds)
+        self.kill(victim)
+        result.violations += self.asked(
+            lambda: invariants.half_written(self.work) + invariants.registry_agrees()
+        )
+        if code := self.services("up"):
+            result.violations.append(f"up ended with {code}: {self.log}")
+        if code := self.retrain():
+            result.violations.append(f"the next run ended with {code}: {self.log}")
+        decided = [str(each + 1) for each in range(number + 2)]
+        result.violations += self.asked(
+            lambda: (
+                invariants.half_written(self.work)
+                + invariants.leftovers(self.work)
+                + invariants.registry_agrees()
+                + invariants.decided(decided)
+            )
+        )
+        result.violations += self.differences()
+        return result
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    found = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return found
+
+
+def trials(kills: int, seed: int, root: Path) -> Iterator[Trial]:
+    """``kills`` kills among the services, then ``down``: no process is left.
+
+    Raises:
+        RuntimeError: services or the first, undisturbed retraining fail; the log is named.
+    """
+    if not kills:
+        return
+    stack, draw = Stack(root / "stack"), random.Random(f"{seed} stack")
+    try:
+        if stack.services("up") or stack.retrain() or stack.services("status"):
+            raise RuntimeError(f"the services, undisturbed: see {stack.log}")
+        for number in range(kills):
+            yield stack.trial(number, VICTIMS[number % len(VICTIMS)], draw.uniform(*STRIKE))
+    finally:
+        stack.services("down")
+    left = [f"process {one.pid} outlived `down`" for one in stack.members()]
+    yield Trial("stack", "down, at the end", False, left)
