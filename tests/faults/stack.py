@@ -26,12 +26,6 @@ from tests.faults import invariants, process
 from tests.faults.bench import Trial
 
 VICTIMS = ("worker", "prefect", "mlflow", "watch", "all")
-SMALL = {
-    "folds": ["fold0"],
-    "splits": ["fold0", "all"],
-    "backbones": ["efficientnet_lite0"],
-    "recipes": ["lerenet"],
-}
 RETRAIN = "from flows.retrain import retrain; retrain(wait=True, operator='faults')"
 PATIENCE = 300.0  # seconds until the watcher's event has started a retraining
 STRIKE = (2.0, 45.0)  # a kill comes so many seconds after the retraining began
@@ -43,7 +37,7 @@ class Stack:
     def __init__(self, root: Path) -> None:
         self.work, self.calm, self.log = root / "work", root / "calm", root / "stack.log"
         root.mkdir(parents=True)
-        pipeline.make_dvc_project(self.work, grid=SMALL)
+        pipeline.make_dvc_project(self.work)
         shutil.copytree(self.work, self.calm, symlinks=True)
         shutil.copytree(pipeline.SOURCE / "flows", self.work / "flows")
         shutil.copyfile(pipeline.SOURCE / "prefect.yaml", self.work / "prefect.yaml")
