@@ -113,9 +113,10 @@ class FeatureStore:
                 if masked:
                     self._ensure_unit(cls, views, pictures=False, masked=True)
 
-    def size(self, classes: Iterable[str], augmented: bool = False) -> int:
-        """How many (image, view) pairs `ensure` covers."""
-        return sum(len(self._rows[cls]) for cls in classes) * (1 + augmented * self.params.views.count)
+    def size(self, classes: Iterable[str], augmented: bool = False, masked: bool = False) -> int:
+        """How many (image, view) pairs `ensure` goes through; with ``masked`` each twice."""
+        pairs = sum(len(self._rows[cls]) for cls in classes) * (1 + augmented * self.params.views.count)
+        return pairs * (1 + masked)
 
     def features(self, shots: Sequence[Shot], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
         """One (n, c, h, w) float32 tensor for each of ``levels``, for (image, view) pairs."""

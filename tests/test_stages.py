@@ -196,6 +196,13 @@ def test_the_cache_is_not_made_twice_and_sees_a_changed_mask(
     cls = inputs.split("fold0")["base"][0]
     monkeypatch.setattr(store, "_batches", lambda *_: pytest.fail("computed again"))
     store.ensure([cls], augmented=True)
+    monkeypatch.undo()
+    monkeypatch.chdir(ran)
+    for masked in (False, True):  # a progress bar that ends where the work ends
+        ticks: list[int] = []
+        store.tick = ticks.append
+        store.ensure([cls], augmented=True, masked=masked)
+        assert sum(ticks) == store.size([cls], augmented=True, masked=masked)
     touched = inputs.catalog.copy()
     touched.loc[touched["cls"] == cls, "mask_sha256"] = "changed"
     other = FeatureStore(store.backbone, touched, inputs.params, layout.DATA)

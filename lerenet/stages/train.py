@@ -98,7 +98,7 @@ def _trainer(
     masked = "masked" in head.extras
     store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)
     held = inputs.split(cell.split)["validation"] if validate else []
-    total = store.size(classes, augmented=True) + store.size(held)
+    total = store.size(classes, augmented=True, masked=masked) + store.size(held, masked=masked)
     with progress(f"features {cell.key}", total) as store.tick:
         store.ensure(classes, augmented=True, pictures=trained, masked=masked)
         store.ensure(held, masked=masked)
