@@ -18,10 +18,12 @@ from prefect.states import Cancelled, Completed
 
 from flows.runners import LOCAL
 from flows.stages import (
+    RETRY_SECONDS,
     StageError,
     below,
     changed_stages,
     is_clean,
+    locked,
     logger,
     mirror,
     publish,
@@ -40,8 +42,11 @@ from lerenet.tracking.candidate import collect, lock_hash
 
 
 def step(work: Any, name: str) -> Any:
-    """``work`` as a task of its own, never cached."""
-    return task(work, name=name, cache_policy=NO_CACHE, persist_result=False)
+    """``work`` as a task of its own, never cached, tried again while DVC is at work elsewhere."""
+    return task(
+        work, name=name, cache_policy=NO_CACHE, persist_result=False, retries=len(RETRY_SECONDS),
+        retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=locked,
+    )  # fmt: skip
 
 
 @flow(name="retrain", persist_result=False)
@@ -98,6 +103,7 @@ def _retrain(
         done = mirror([], jobs, folds=folds, runner=runner)
         return Completed(message=f"{len(done)} stages of {', '.join(folds)}; nothing registered")
     if not force and step(nothing_changed, name="what changed")(params):
+        step(push, name="push data")()  # if the last one did not get so far
         return Completed(message="Nothing changed since the last decision")
     mirror([], jobs, runner=runner)
     step(require_unchanged, name="unchanged meanwhile")()
@@ -156,15 +162,14 @@ def _outlook(params: Params, stale: bool, force: bool) -> str:
     if stale:
         return f"The gate would judge the new version {against}"
     known = registry.find_by_lock(lock_hash(params)) if store_exists() else None
-    verdict = known.tags.get("verdict", "candidate") if known else "candidate"
-    if known and verdict != "candidate" and not force:
-        return f"Version {known.number} is decided: {verdict}. Nothing would be done"
+    from lerenet.promotion.promote import judge, settled
+
+    if known and settled(known) and not force:
+        return f"Version {known.number} is decided: {known.tags['verdict']}. Nothing would be done"
     if not known:
         return f"The outputs would be registered and judged {against}"
     if champion and champion.number == known.number:
         return f"Version {known.number} is the champion and would stay it"
-    from lerenet.promotion.promote import judge
-
     return f"Version {known.number} would be judged {against}: {judge(known, champion, params).outcome}"
 
 
@@ -204,11 +209,13 @@ def report_drift(params: Params, accept: bool = False) -> None:
 
 
 def nothing_changed(params: Params) -> bool:
-    """Whether ``dvc status`` is clean and the version of this ``dvc.lock`` has its verdict."""
+    """Whether ``dvc status`` is clean and the version of this ``dvc.lock`` was decided, to the last step."""
+    from lerenet.promotion.promote import settled
+
     if not is_clean():
         return False
     known = registry.find_by_lock(lock_hash(params))
-    return known is not None and known.tags.get("verdict", "candidate") != "candidate"
+    return known is not None and settled(known)
 
 
 def register(params: Params) -> str:

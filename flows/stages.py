@@ -29,6 +29,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from flows.runners import LOCAL, everywhere, gpu_resource, make_runner, outcome
+from lerenet import layout
 
 Graph = dict[str, frozenset[str]]  # stage -> the stages it reads from
 
@@ -41,6 +42,7 @@ GROUPS = {
 }
 GPU_STAGES = ("profile", "pretrain", "features", "train", "ship", "floors", "evaluate")
 GPU_LIMIT = "gpu"
+PULLING = layout.CHECKPOINTS / "pulling"  # while the data are fetched, and after a fetch that was killed
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by", "Lock is held by")
 RETRY_SECONDS: list[float] = [1, 2, 4, 8, 15, 30]
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
@@ -160,6 +162,11 @@ def _end(child: subprocess.Popen[str]) -> None:
     child.wait()
 
 
+def without_log_in(line: str) -> str:
+    """A line of DVC's with the user part of addresses taken out: a remote's may hold a password."""
+    return re.sub(r"(\w+://)[^\s/]*@", r"\1", line)
+
+
 def run_dvc(*words: str, folder: Path | None = None) -> str:
     """Run ``dvc WORDS`` in ``folder`` (the current one), its lines to the log, and return its output.
 
@@ -171,7 +178,7 @@ def run_dvc(*words: str, folder: Path | None = None) -> str:
     log, lines = logger(), []
     with CHILDREN.start([sys.executable, "-m", "dvc", *words], folder) as child:
         assert child.stdout is not None
-        for line in child.stdout:
+        for line in map(without_log_in, child.stdout):
             lines.append(line)
             log.info(line.rstrip())
         code = child.wait()
@@ -251,7 +258,8 @@ def below(graph: Graph, changed: Sequence[str]) -> list[str]:
 # -- the mirror ---------------------------------------------------------------------------------
 
 
-def _locked(_task: Any, _run: Any, state: Any) -> bool:
+def locked(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether a task failed because DVC was at work elsewhere: then, and only then, it is tried again."""
     return isinstance(state.result(raise_on_failure=False), StageLocked)
 
 
@@ -260,7 +268,7 @@ def _locked(_task: Any, _run: Any, state: Any) -> bool:
     persist_result=False,
     retries=len(RETRY_SECONDS),
     retry_delay_seconds=RETRY_SECONDS,
-    retry_condition_fn=_locked,
+    retry_condition_fn=locked,
 )
 def run_stage(stage: str, force: bool = False, folder: Path | None = None, limited: bool = True) -> None:
     """``dvc repro --single-item STAGE`` in the project's folder.
@@ -423,8 +431,13 @@ def mirror(
 
 def changed_stages() -> list[str]:
     """The stages that ``dvc status`` finds changed; those below them are not forecast."""
-    lines = [line for line in run_dvc("status", "--json").splitlines() if line.startswith("{")]
-    return [stage for line in lines for stage in json.loads(line)]
+    return list(_status())
+
+
+def _status(*targets: str) -> dict[str, list[Any]]:
+    """What ``dvc status`` finds changed: stage -> what of it."""
+    lines = [line for line in run_dvc("status", "--json", *targets).splitlines() if line.startswith("{")]
+    return {stage: found for line in lines for stage, found in json.loads(line).items()}
 
 
 def is_clean() -> bool:
@@ -449,15 +462,35 @@ def has_remote() -> bool:
 
 
 def pull_data() -> str:
-    """Fetch ``data`` from the remote; local changes that DVC doesn't hold stay and are used."""
+    """Fetch ``data`` from the remote where ``data.dvc`` names others than those here.
+
+    Local changes stay and are used: images that were added, edited or removed. A fetch that was killed is
+    finished first.
+    """
     if not Path("data.dvc").exists() or not has_remote():
         return "no remote: the local data are used"
-    try:
-        return run_dvc("pull", "data.dvc")
-    except StageError as error:
-        if "without a confirmation" in str(error):
+    if layout.DATA.is_dir() and not PULLING.exists():
+        if "data.dvc" not in _status("data.dvc"):
+            return "the data are those of data.dvc"
+        if not _as_read_last():
             return "the local data were changed and are used as they are"
-        raise
+    PULLING.parent.mkdir(exist_ok=True)
+    PULLING.touch()  # until the files are whole; the watcher leaves them alone meanwhile
+    try:
+        said = run_dvc("pull", "data.dvc")
+    except StageError as error:
+        if "without a confirmation" not in str(error):
+            raise
+        said = "the local data were changed and are used as they are"
+    PULLING.unlink()
+    return said
+
+
+def _as_read_last() -> bool:
+    """Whether the data folder is the one that the pipeline read last (``dvc.lock``)."""
+    found = _status("catalog").get("catalog", [])
+    changed = [deps for one in found if isinstance(one, dict) for deps in [one.get("changed deps", {})]]
+    return not any(layout.DATA.as_posix() in deps for deps in changed)
 
 
 def push() -> str:

@@ -20,9 +20,10 @@ from typing import Annotated
 
 import typer
 
-from flows.stages import StageError, StageLocked, add_data
+from flows.stages import PULLING, StageError, StageLocked, add_data
 from lerenet import layout
-from lerenet.files import read_json, write_json
+from lerenet.errors import LerenetError
+from lerenet.files import read_json, recover_dir, write_json
 from lerenet.tracking.candidate import data_md5, locked_data_md5
 
 EVENT = "lerenet.data.changed"
@@ -66,7 +67,10 @@ def look(state: State) -> State:
         StageError: DVC can't record the data.
         httpx.HTTPError: the server did not take the event.
     """
+    recover_dir(layout.DATA)  # an import that was killed between its last two steps
     now = signature(layout.DATA)
+    if PULLING.exists():
+        return state  # half of a fetch is no new data; the retraining finishes it
     if now != state.seen:
         return replace(state, seen=now)  # it may still be changing
     if now and now != state.recorded:
@@ -95,27 +99,37 @@ def load_state() -> State:
     """The state of the last watcher; of the first, the data that the pipeline read last (``dvc.lock``)."""
     if STATE.exists():
         return State(**read_json(STATE))
-    return State(announced=locked_data_md5())
+    known = locked_data_md5()
+    brought = data_md5() not in (
+        "untracked",
+        known,
+    )  # by git: what it names is the news
+    return State(recorded=signature(layout.DATA) if brought else "", announced=known)
 
 
 def watch(every: float) -> None:
     """Look until the process is ended."""
-    import httpx
-
     state = load_state()
     while True:
-        try:
-            after = look(state)
-        except StageLocked:
-            after = state
-        except (StageError, httpx.HTTPError) as error:
-            log.warning("%s; tried again", error)
-            after = state
+        state = look_and_keep(state)
+        time.sleep(every)
+
+
+def look_and_keep(state: State) -> State:
+    """One look whose outcome is kept on disk; whatever fails is told and tried again with the next look."""
+    import httpx
+
+    try:
+        after = look(state)
         if after != state:
             write_json(STATE, asdict(after))
-            state = after
         BEAT.touch()
-        time.sleep(every)
+        return after
+    except StageLocked:
+        BEAT.touch()
+    except (StageError, LerenetError, httpx.HTTPError, OSError) as error:
+        log.warning("%s; tried again", error)
+    return state
 
 
 def command(

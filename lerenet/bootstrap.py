@@ -57,7 +57,7 @@ class Stratum:
 
     split: str
     cls: str
-    sums: Array  # (query images, models, 4)
+    sums: Array  # (query images or groups, models, 4)
 
     @property
     def total(self) -> Array:
@@ -86,8 +86,7 @@ def paired_bootstrap(
     Raises:
         PromotionError: when the two tables hold different episodes, or nothing.
     """
-    first, second = defects(champion), defects(challenger)
-    _require_same(first, second)
+    first, second = _paired(champion, challenger)
     strata = stratify([first, second])
     miou, fb = _resampled(strata, draws, seed)
     at_miou, at_fb, per_class = _scores(strata)
@@ -125,14 +124,14 @@ def chance_of_gain(
 ) -> float:
     """One-sided p: how often a gain in mIoU as large comes about when the two models do not differ.
 
-    Without a difference the two could have changed places at any query image: each draw lets them, with
-    probability 1/2 an image (all its episodes together). This permutation test keeps its level however few the
-    images and however unlike their defects, where the percentile interval comes out a little too narrow.
-    Arguments and errors as in `paired_bootstrap`.
+    Without a difference the two could have changed places at any part: each draw lets them, with probability 1/2
+    a group of query images (``query_group``: one part or photo, or the image itself where the tables lack it), all
+    its episodes together. This permutation test keeps its level however few the groups and however unlike their
+    defects, where the percentile interval, which draws images, comes out too narrow. Arguments and errors as in
+    `paired_bootstrap`.
     """
-    first, second = defects(champion), defects(challenger)
-    _require_same(first, second)
-    strata = stratify([first, second])
+    first, second = _paired(champion, challenger)
+    strata = stratify([first, second], by="query_group" if "query_group" in first else "query")
     at_miou, _, _ = _scores(strata)
     miou, _, _ = combine(strata, _exchanged(strata, draws, np.random.default_rng(seed)))
     reached = int((miou[:, 1] - miou[:, 0] >= at_miou[1] - at_miou[0] - 1e-9).sum())
@@ -140,7 +139,7 @@ def chance_of_gain(
 
 
 def _exchanged(strata: Sequence[Stratum], draws: int, rng: np.random.Generator) -> list[Array]:
-    """The two models changed places at random images: counts (draws, 2, 4) of each stratum."""
+    """The two models changed places at random groups: counts (draws, 2, 4) of each stratum."""
     totals = []
     for stratum in strata:
         difference = stratum.sums[:, 1] - stratum.sums[:, 0]  # (n, 4)
@@ -196,23 +195,38 @@ def defects(counts: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("episode", ignore_index=True)
 
 
-def _require_same(first: pd.DataFrame, second: pd.DataFrame) -> None:
-    columns = [name for name in IDENTITY if name in first and name in second]
-    if len(first) != len(second) or not (first[columns] == second[columns]).to_numpy().all():
+def _paired(champion: pd.DataFrame, challenger: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both by episode, the challenger's pixels in units of the champion's where their images differ in size."""
+    first, second = defects(champion), defects(challenger)
+    if not _same(first, second):
         raise PromotionError(
             f"champion and challenger were scored on different episodes ({len(first)} and {len(second)})",
             "score both on the same episodes file",
         )
+    pixels, others = first[COUNTS].sum(axis=1), second[COUNTS].sum(axis=1)
+    if (pixels != others).any():
+        second = second.assign(**second[COUNTS].mul(pixels / others, axis=0))
+    return first, second
 
 
-def stratify(tables: Sequence[pd.DataFrame]) -> list[Stratum]:
-    """Counts summed over each query image, for each (split, class); all tables in one order."""
-    keys = tables[0][["split", "cls", "query"]]
+def _same(first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    columns = [name for name in IDENTITY if name in first and name in second]
+    return len(first) == len(second) and bool((first[columns] == second[columns]).to_numpy().all())
+
+
+def same_episodes(champion: pd.DataFrame, challenger: pd.DataFrame) -> bool:
+    """Whether two tables of counts are of the same episodes (split, shots, class, query)."""
+    return _same(defects(champion), defects(challenger))
+
+
+def stratify(tables: Sequence[pd.DataFrame], by: str = "query") -> list[Stratum]:
+    """Counts summed over each query image (or value of ``by``), for each (split, class); all tables in one order."""
+    keys = tables[0][["split", "cls", by]]
     counts = np.stack([table[COUNTS].to_numpy(np.float64) for table in tables], axis=1)  # (n, models, 4)
     strata = []
     for rows in keys.groupby(["split", "cls"]).indices.values():
         split, cls = keys["split"].iloc[rows[0]], keys["cls"].iloc[rows[0]]
-        _, cluster = np.unique(keys["query"].to_numpy()[rows].astype(str), return_inverse=True)
+        _, cluster = np.unique(keys[by].to_numpy()[rows].astype(str), return_inverse=True)
         sums = np.zeros((int(cluster.max()) + 1, *counts.shape[1:]))
         np.add.at(sums, cluster, counts[rows])
         strata.append(Stratum(str(split), str(cls), sums))

@@ -85,7 +85,7 @@ def scratch_dir(path: Path) -> Iterator[Path]:
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it becomes ``path`` when the block succeeds.
 
-    An older folder at ``path`` is replaced only then. On any error nothing is left behind.
+    An older folder at ``path`` is replaced only then, with the new one on disk. On any error nothing is left behind.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +96,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     old = path.with_name(f"{TEMPORARY}{os.getpid()}-old-{path.name}")
     try:
         yield temporary
+        os.sync()  # all of its files, before the old folder goes
         if path.exists():
             os.replace(path, old)
         os.replace(temporary, path)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from urllib.request import urlopen
+
+import psycopg2  # type: ignore[import-untyped]
 
 from tests.faults.stack import free_ports
 
-USER, PASSWORD = "plant", "s3cret-of-the-database"
+USER, PASSWORD = "plant", "s3cret@of/the:data%base"  # an address holds it quoted
 KEY, SECRET = "plant-key", "s3cret-of-the-store"
-OWNER = "postgres"  # root may not run the server
+SECRETS = (PASSWORD, quote(PASSWORD, safe=""), SECRET)
 
 
 def initdb() -> Path | None:
@@ -26,11 +31,11 @@ def initdb() -> Path | None:
     return found[-1] if found else None
 
 
-def as_owner(*words: str | Path) -> list[str]:
-    """The command as the owner of the database, who is not root."""
-    runuser = shutil.which("runuser")
-    assert runuser is not None
-    return [runuser, "-u", OWNER, "--", *map(str, words)]
+def owner() -> str | None:
+    """Who runs the server instead of root, who may not; None when this process is somebody else's already."""
+    if os.geteuid():
+        return None
+    return "postgres" if "postgres" in {user.pw_name for user in pwd.getpwall()} else "nobody"
 
 
 @contextmanager
@@ -40,19 +45,23 @@ def postgres(folder: Path) -> Iterator[int]:
     assert found is not None
     folder.mkdir()
     (folder / "password").write_text(PASSWORD)
-    shutil.chown(folder, OWNER)
-    shutil.chown(folder / "password", OWNER)
+    if user := owner():
+        shutil.chown(folder, user)
+        shutil.chown(folder / "password", user)
     port, data = free_ports(1)[0], folder / "data"
     options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
-    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/"}
-    made = ["-D", data, "-U", USER, "-A", "scram-sha-256", f"--pwfile={folder / 'password'}"]
-    subprocess.run(as_owner(found, *made), **quiet)
-    control = found.with_name("pg_ctl")
-    subprocess.run(as_owner(control, "-D", data, "-w", "-l", folder / "log", "-o", options, "start"), **quiet)
+
+    def call(program: str, *words: str | Path) -> None:
+        """A program of PostgreSQL's; its errors are pytest's to show."""
+        command = [found.with_name(program), "-D", data, *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", user=owner())
+
+    call("initdb", "-U", USER, "-A", "scram-sha-256", f"--pwfile={folder / 'password'}")
+    call("pg_ctl", "-w", "-l", folder / "log", "-o", options, "start")
     try:
         yield port
     finally:
-        subprocess.run(as_owner(control, "-D", data, "-m", "immediate", "stop"), **quiet)
+        call("pg_ctl", "-m", "immediate", "stop")
 
 
 @contextmanager
@@ -65,12 +74,13 @@ def s3(folder: Path) -> Iterator[str]:
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(300):
-            try:
-                with urlopen(f"{url}/moto-api/", timeout=1):
-                    break
-            except OSError:
-                time.sleep(0.1)
+        for _ in range(600):
+            assert server.poll() is None, (folder / "s3.log").read_text()
+            with suppress(OSError), urlopen(f"{url}/moto-api/", timeout=1):
+                break
+            time.sleep(0.1)
+        else:
+            raise TimeoutError("moto's server does not answer")
         yield url
     finally:
         server.terminate()
@@ -86,7 +96,7 @@ class Stores:
 
     def url(self, database: str, driver: str = "postgresql") -> str:
         """Of a database."""
-        return f"{driver}://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+        return f"{driver}://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -98,39 +108,30 @@ class Stores:
             "MLFLOW_S3_ENDPOINT_URL": self.s3,
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": "us-east-1",
         }
 
     def client(self) -> Any:
         """boto3's, for the buckets."""
-        import boto3
+        import boto3  # type: ignore[import-untyped]
 
         named = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
         return boto3.client("s3", endpoint_url=self.s3, **named)
 
-    def objects(self, bucket: str) -> list[str]:
+    def objects(self, bucket: str) -> set[str]:
         """Keys in a bucket."""
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+        return {item["Key"] for page in pages for item in page.get("Contents", [])}
 
-    def rows(self, database: str, table: str) -> int:
-        """How many rows a table has."""
-        import psycopg2
-
-        connection = psycopg2.connect(self.url(database))
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(f'SELECT count(*) FROM "{table}"')
-                return int(cursor.fetchone()[0])
-        finally:
-            connection.close()
+    def ask(self, database: str, question: str) -> list[tuple[Any, ...]]:
+        """Rows that a database answers with."""
+        with closing(psycopg2.connect(self.url(database))) as connection, connection.cursor() as cursor:
+            cursor.execute(question)
+            return list(cursor.fetchall())
 
 
 @contextmanager
 def stores(folder: Path) -> Iterator[Stores]:
     """Both servers, ready to be used."""
-    import psycopg2
-
     with postgres(folder / "postgres") as port, s3(folder) as address:
         made = Stores(port, address)
         connection = psycopg2.connect(made.url("postgres"))

@@ -165,3 +165,30 @@ def test_the_chance_of_a_gain_by_all_exchanges_of_few_images() -> None:
     expected = np.mean([gain >= gains[0] - 1e-9 for gain in gains])
     assert chance_of_gain(first, second, 20_000) == pytest.approx(expected, abs=0.02)
     assert chance_of_gain(first, first, 500) == 1
+
+
+def test_images_of_one_group_change_places_together() -> None:
+    """No difference, but the images of a part err alike: p stays at its level, drawn by image it would not."""
+    rng, level, groups, images = np.random.default_rng(0), 0.05, 10, 6
+    hits = {"query_group": 0, "query": 0}
+    for _ in range(200):
+        shift = np.repeat(rng.normal(0, 60, groups), images)
+        names = [f"c/{i}" for i in range(groups * images)]
+        first = pd.DataFrame({"split": "fold0", "cls": "c", "query": names, "episode": range(len(names))})
+        first["query_group"] = np.repeat([f"g{i}" for i in range(groups)], images)
+        first = first.assign(tp=500, fp=100, fn=500, tn=8900)
+        moved = (shift + rng.normal(0, 20, len(names))).round()
+        second = first.assign(tp=first["tp"] + moved, fn=first["fn"] - moved)
+        for by in hits:
+            tables = (first, second) if by == "query_group" else (first.drop(columns="query_group"), second)
+            hits[by] += chance_of_gain(*tables, draws=200) <= level
+    assert hits["query_group"] <= 20  # 5 % of 200 are 10; more than 20 come once in a thousand times
+    assert hits["query"] > 30
+
+
+def test_another_image_size_is_no_gain() -> None:
+    champion = make_counts(queries=4)
+    larger = champion.assign(**{name: 4 * champion[name] for name in ("tp", "fp", "fn", "tn")})
+    found = paired_bootstrap(champion, larger, draws=100)
+    assert (found.gain, found.low, found.high) == pytest.approx((0, 0, 0))
+    assert chance_of_gain(champion, larger, draws=100) == 1

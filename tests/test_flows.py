@@ -77,6 +77,66 @@ def order(folder: Path) -> list[str]:
     return (folder / "order.txt").read_text().split()
 
 
+# -- the data ----------------------------------------------------------------------------------
+
+READER = """
+stages:
+  catalog:
+    cmd: ls data > listed.txt
+    deps: [data]
+    outs: [listed.txt]
+"""
+
+
+@pytest.fixture
+def stored(pipeline: Path) -> Path:
+    """A project whose data are in a remote and were read by a stage."""
+
+    def dvc(*words: str) -> None:
+        subprocess.run([sys.executable, "-m", "dvc", *words, "-q"], check=True)
+
+    (pipeline / "dvc.yaml").write_text(READER)
+    (pipeline / "data").mkdir()
+    for name in "ab":
+        (pipeline / "data" / name).write_text(name)
+    dvc("remote", "add", "-d", "store", str(pipeline / "store"))
+    dvc("add", "data")
+    dvc("push")
+    dvc("repro")
+    return pipeline
+
+
+def test_images_that_were_removed_here_do_not_come_back(stored: Path) -> None:
+    assert "those of data.dvc" in stages.pull_data()
+    (stored / "data" / "a").unlink()
+    assert "used as they are" in stages.pull_data()
+    assert [path.name for path in (stored / "data").iterdir()] == ["b"]
+
+
+def test_data_that_git_brought_are_fetched_and_a_killed_fetch_is_finished(stored: Path) -> None:
+    old = (stored / "data.dvc").read_text()
+    (stored / "data" / "c").write_text("c")
+    for words in (["add", "data"], ["push"]):
+        subprocess.run([sys.executable, "-m", "dvc", *words, "-q"], check=True)
+    new = (stored / "data.dvc").read_text()
+    (stored / "data.dvc").write_text(old)
+    subprocess.run([sys.executable, "-m", "dvc", "checkout", "-q", "--force", "data.dvc"], check=True)
+    (stored / "data.dvc").write_text(new)  # as `git pull` would
+    stages.pull_data()
+    assert sorted(path.name for path in (stored / "data").iterdir()) == ["a", "b", "c"]
+    assert not stages.PULLING.exists()
+    (stored / "data" / "b").unlink()
+    stages.PULLING.touch()  # a fetch killed at work
+    stages.pull_data()
+    assert sorted(path.name for path in (stored / "data").iterdir()) == ["a", "b", "c"]
+
+
+def test_no_log_in_of_a_remote_is_told() -> None:
+    line = "store ssh://user:s3cret@host/path (default)\n"
+    assert stages.without_log_in(line) == "store ssh://host/path (default)\n"
+    assert stages.without_log_in("plain: a@b\n") == "plain: a@b\n"
+
+
 # -- the graph ----------------------------------------------------------------------------------
 
 DOT = 'strict digraph {\n"data.dvc";\n"a";\n"b@x-1";\n"data.dvc" -> "a";\n"a" -> "b@x-1";\n}\n'
@@ -314,7 +374,7 @@ def test_nothing_changed_ends_completed_unless_forced(
     state = retraining.retrain(pull=False, return_state=True)
     assert state.is_completed()
     assert "Nothing changed" in state.message
-    assert recorded == ["mirror", "report_drift"]
+    assert recorded == ["mirror", "report_drift", "push"]  # what an earlier one may not have sent
     recorded.clear()
     retraining.retrain(pull=False, force=True)
     assert recorded == ["mirror", "report_drift", *DECIDING]
@@ -400,6 +460,7 @@ def test_dry_says_what_would_be_decided(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(retraining, "lock_hash", lambda params: "lock")
     monkeypatch.setattr(retraining.registry, "champion", lambda: known["champion"])
     monkeypatch.setattr(retraining.registry, "find_by_lock", known.get)
+    monkeypatch.setattr("lerenet.promotion.promote.settled", lambda version: True)
     outlook: Any = retraining._outlook
     assert "new version against version 3" in outlook(None, True, False)
     assert outlook(None, False, False) == "Version 5 is decided: rejected. Nothing would be done"

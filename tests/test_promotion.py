@@ -242,3 +242,49 @@ def test_the_commands(project: Path) -> None:
     for word in ("bootstrap", "rejected", "forced", "rollback"):
         assert word in shown
     assert json.loads(layout.LEDGER.read_text().splitlines()[0])["operator"] == "ada"
+
+
+def test_a_decision_is_settled_only_once_its_last_step_is_done(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next retraining would take an interrupted promotion for done and leave the old champion."""
+    first, params = offered(project, quality=0.5)
+    assert not module.settled(registry.get(first))
+    promote(first, params)
+    assert module.settled(registry.get(first))
+    better, _ = offered(project, quality=0.8)
+
+    def down(*_words: object) -> None:
+        raise OSError("the server is down")
+
+    with pytest.raises(OSError, match="down"):
+        promote(better, params, before_alias=down)
+    assert registry.get(better).tags["verdict"] == "promoted"
+    assert champion() == first
+    assert not module.settled(registry.get(better))
+    promote(better, params)
+    assert module.settled(registry.get(better))
+    assert champion() == better
+    (project / "ledger.jsonl").unlink()
+    assert not module.settled(registry.get(better))
+
+
+def test_no_champion_where_the_ledger_knows_one_is_no_first_model(project: Path) -> None:
+    first, params = offered(project, quality=0.5)
+    promote(first, params)
+    better, _ = offered(project, quality=0.8)
+    promote(better, params)
+    registry.client().delete_registered_model_alias(registry.NAME, registry.CHAMPION)
+    spoiled, _ = offered(project, quality=0.2)
+    with pytest.raises(PromotionError, match=f"version {better} is it"):
+        promote(spoiled, params)
+    assert champion() == ""
+    promote(better, params, force=True, operator="ada", reason="the alias was lost")
+    assert champion() == better
+
+
+def test_a_number_with_a_zero_before_it_is_the_same_version(project: Path) -> None:
+    first, params = offered(project, quality=0.5)
+    promote(first, params)
+    assert "champion already" in promote(f"0{first}", params).reasons[0]
+    assert len(ledger.read()) == 1

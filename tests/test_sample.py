@@ -68,3 +68,19 @@ def test_defects_can_be_seen(small: Path, tmp_path: Path) -> None:
             spread = abs(inside.std() - outside.std()) / outside.std()
             seen.append(max(abs(inside.mean() - outside.mean()) / outside.std(), spread) > 0.1)
         assert np.mean(seen) > 0.5, kind.name
+
+
+def test_the_sample_never_takes_the_place_of_data_that_a_killed_import_left(tmp_path: Path) -> None:
+    """Killed between its last two renames, an import leaves the old folder under a temporary's name."""
+    from typer.testing import CliRunner
+
+    from lerenet.data.cli import app
+    from lerenet.files import TEMPORARY
+
+    old = tmp_path / f"{TEMPORARY}999999999-old-data"
+    old.mkdir()
+    (old / "mine.jpg").write_text("mine")
+    done = CliRunner().invoke(app, ["sample", "--if-missing", "--data", str(tmp_path / "data")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "data" / "mine.jpg").read_text() == "mine"
+    assert "there already" in done.output

@@ -10,6 +10,7 @@ import pytest
 from flows import watch
 from flows.stages import StageLocked
 from flows.watch import State, look, signature
+from lerenet.errors import LerenetError
 
 
 @pytest.fixture
@@ -129,3 +130,32 @@ def test_no_data_is_no_change(told: list[tuple[str, str]]) -> None:
     Path("data").rmdir()
     assert looks(State()) == State()
     assert told == []
+
+
+def test_half_of_a_fetch_is_no_new_data(told: list[tuple[str, str]]) -> None:
+    watch.PULLING.parent.mkdir()
+    watch.PULLING.touch()
+    assert looks(State()) == State()
+    watch.PULLING.unlink()
+    looks(State())
+    assert told == [("a", "")]
+
+
+def test_what_fails_in_a_look_is_tried_again(
+    told: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch.STATE.parent.mkdir()
+    real = watch.write_json
+
+    def full(*_words: object) -> None:
+        raise LerenetError("no space left", "free some")
+
+    monkeypatch.setattr(watch, "write_json", full)
+    state = watch.look_and_keep(State())
+    assert state == State()
+    assert "no space left" in caplog.text
+    monkeypatch.setattr(watch, "write_json", real)
+    for _ in range(4):
+        state = watch.look_and_keep(state)
+    assert told == [("a", "")]
+    assert watch.BEAT.exists()

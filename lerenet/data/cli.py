@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from lerenet.files import recover_dir
+
 app = typer.Typer(no_args_is_help=True)
 Data = Annotated[Path, typer.Option(help="The data folder.")]
 
@@ -23,6 +25,7 @@ def sample(
     ] = False,
 ) -> None:
     """Make the sample data set: 12 procedurally made classes, the same bytes every time."""
+    recover_dir(data)  # what an import that was killed between its last two steps left
     if if_missing and data.exists():
         typer.echo(f"{data}: there already, left as it is")
         return

@@ -61,3 +61,10 @@ def read(path: Path = LEDGER) -> list[dict[str, Any]]:
 def table(entries: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """Rows of text in the order of `COLUMNS`, for people."""
     return [tuple(str(entry.get(name) or "") for name in COLUMNS) for entry in entries]
+
+
+def last_change(path: Path = LEDGER) -> dict[str, Any]:
+    """The newest entry that moved the champion's alias, or meant to; empty when there is none."""
+    return next(
+        (entry for entry in reversed(read(path)) if entry.get("event") in ("promote", "rollback")), {}
+    )

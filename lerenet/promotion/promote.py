@@ -19,10 +19,11 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from lerenet import layout
+from lerenet.bootstrap import same_episodes
 from lerenet.errors import PromotionError, TrackingError
 from lerenet.params import Params
 from lerenet.promotion import gate, ledger
-from lerenet.tracking import registry
+from lerenet.tracking import registry, store
 from lerenet.tracking.candidate import gate_rows
 from lerenet.tracking.registry import Version
 
@@ -76,16 +77,49 @@ def promote(
     """
     with promotion_lock():
         challenger, champion = registry.get(version), registry.champion()
-        if champion is not None and champion.number == version:
-            return gate.Verdict("promoted", (f"version {version} is the champion already",))
+        number = challenger.number
+        if champion is not None and champion.number == number:
+            return gate.Verdict("promoted", (f"version {number} is the champion already",))
+        if champion is None and not force:
+            _require_none_before(ledger.last_change())
         verdict = judge(challenger, champion, params, force=force)
         if force:
             verdict = gate.forced(verdict, operator, reason)
         record(challenger, champion, verdict, operator=operator, reason=reason)
-        before_alias(version, verdict)
+        before_alias(number, verdict)
         if verdict.promotes:
-            registry.set_champion(version)  # last
+            registry.set_champion(number)  # last
         return verdict
+
+
+def _require_none_before(last: dict[str, Any]) -> None:
+    """Without a champion the next model goes live unjudged: only where the ledger, too, knows of none.
+
+    A first promotion that was interrupted before its alias moved counts as none.
+    """
+    if not last:
+        return
+    same = [found for found in registry.versions() if found.number == last["version"]]
+    interrupted = not last["previous"] and same and same[0].tags.get("lock") == last.get("lock")
+    if not interrupted:
+        raise PromotionError(
+            f"the registry has no champion, but the ledger says that version {last['version']} is it",
+            f"see that {store.VARIABLE} names the right store and that nobody removed the alias; "
+            "`lerenet promote VERSION --force` begins anew",
+        )
+
+
+def settled(version: Version) -> bool:
+    """Whether the decision on a version was carried out whole: verdict, ledger and, if promoted, the alias."""
+    if version.tags.get("verdict", "candidate") == "candidate":
+        return False
+    if not any(entry.get("version") == version.number for entry in ledger.read()):
+        return False
+    last = ledger.last_change()
+    if last.get("version") != version.number:
+        return True
+    champion = registry.champion()
+    return champion is not None and champion.number == version.number
 
 
 def judge(
@@ -115,7 +149,9 @@ def champion_counts(champion: Version, challenger: Version, params: Params) -> p
     """Counts of the champion on the challenger's episodes; scored again when its own are of others."""
     folder, digest = registry.resolve(champion.number), challenger.tags["episodes_digest"]
     if champion.tags.get("episodes_digest") == digest:
-        return pd.read_parquet(folder / "counts.parquet")
+        own = pd.read_parquet(folder / "counts.parquet")
+        if same_episodes(own, pd.read_parquet(registry.resolve(challenger.number) / "counts.parquet")):
+            return own
     kept = layout.CACHE / "champion" / f"{champion.number}-{digest}.parquet"
     if not kept.exists():
         now = _current_digest()
@@ -199,8 +235,7 @@ def _tags(verdict: gate.Verdict, previous: str) -> dict[str, str]:
 
 def _identity(entry: dict[str, Any]) -> str:
     """One id for one change; the last change in the ledger is part of it, so A-B-A is three entries."""
-    changes = [old for old in ledger.read() if old.get("event") in ("promote", "rollback")]
-    last = changes[-1] if changes else {}
+    last = ledger.last_change()
     if all(last.get(name) == entry[name] for name in ("event", "version", "previous")):
         return str(last.get("id"))  # the same change, interrupted before its alias moved
     seen = [str(last.get("id")), entry["event"], entry["version"], entry["previous"], entry["outcome"]]

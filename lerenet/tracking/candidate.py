@@ -103,7 +103,7 @@ def collect(params: Params) -> Candidate:
         floors=_floors(folds, shots),
         lineage=lineage(params),
         dataset=_dataset(),
-        latency_ms=max(float(_metrics(cell).get("ms_per_episode", 0.0)) for cell in folds.values()),
+        latency_ms=float(np.max([_metrics(cell).get("ms_per_episode", np.nan) for cell in folds.values()])),
         validated=all(_passed(folder) for folder in (layout.VALIDATION, layout.FOLDS_VALIDATION)),
     )
 
@@ -150,7 +150,7 @@ def lineage(params: Params) -> dict[str, str]:
     return {
         "cell": ship.key,
         "lock": lock_hash(params),
-        "data_md5": data_md5(),
+        "data_md5": locked_data_md5() or data_md5(),
         "episodes_digest": str(read_json(layout.FOLDS / "folds.json")["digest"]),
         "params_hash": params_hash(params),
         "training_run": _run_id(layout.TRAIN / ship.key),

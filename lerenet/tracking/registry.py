@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 
 from lerenet.errors import TrackingError
-from lerenet.files import atomic_dir, scratch_dir, sha256_file, write_json
+from lerenet.files import atomic_dir, recover_dir, scratch_dir, sha256_file, write_json
 from lerenet.layout import CACHE, CATALOG, FOLDS, PROFILE
 from lerenet.params import Params
 from lerenet.tracking import card, store
@@ -209,6 +210,7 @@ def register(candidate: Candidate, params: Params) -> str:
     The version appears with all its files and tags at once, or not at all.
     """
     with store.store_lock(store.tracking_uri()):
+        recover_dir(CACHE / "register")  # of a registration that was killed
         before = find_by_lock(candidate.lineage["lock"])
         if before is not None:
             return before.number
@@ -307,6 +309,7 @@ def _create(model: Path, tags: Mapping[str, str], candidate: Candidate, params: 
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    os.sync()  # files first: a version must not outlive them
     made = service.create_model_version(
         NAME, f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=dict(tags),
         description=f"{candidate.cell}: mIoU {candidate.scores['miou']:.1f}",

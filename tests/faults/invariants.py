@@ -80,12 +80,15 @@ def promoted(version: str, entries: int) -> list[str]:
 
 
 def decided(expected: list[str]) -> list[str]:
-    """One version and one decision for each state of the data, none twice, none without its verdict."""
+    """One version and one decision for each state of the data, none twice, none without its verdict or alias."""
     versions = registry.versions()
     numbers = sorted(int(item.number) for item in versions)
     told = [entry["version"] for entry in ledger.read() if entry["event"] in ("promote", "decide")]
     found = [] if list(map(str, numbers)) == expected else [f"versions {numbers}, not {expected}"]
     found += [] if told == expected else [f"the ledger tells of {told}, not of {expected}"]
+    champion, live = registry.champion(), ledger.last_change().get("version")
+    if champion is None or champion.number != live:
+        found.append(f"the champion is {champion}, the ledger says {live}")
     return found + [
         f"{v.number} has no verdict" for v in versions if v.tags.get("verdict") in (None, "candidate")
     ]

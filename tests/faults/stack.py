@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -82,9 +83,14 @@ class Stack:
             turned.save(written, quality=95)
             os.replace(written, path)
 
-    def wait_for_run(self) -> bool:
-        """Wait until the watcher's event has started a retraining."""
-        body = json.dumps({"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}).encode()
+    def wait_for_run(self, since: datetime) -> bool:
+        """Wait until the watcher's event has started a retraining, later than ``since``."""
+        wanted = {
+            "state": {"type": {"any_": ["RUNNING"]}},
+            "start_time": {"after_": since.isoformat()},
+            "parent_task_run_id": {"is_null_": True},
+        }
+        body = json.dumps({"flow_runs": wanted}).encode()
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             asked = Request(f"{self.api}/flow_runs/filter", body, {"Content-Type": "application/json"})
@@ -127,8 +133,9 @@ class Stack:
     def trial(self, number: int, victim: str, seconds: float) -> Trial:
         """New data, a retraining by event, a kill after so many seconds; `up`, the next run, and a look."""
         result = Trial("stack", f"{victim} killed", True)
+        since = datetime.now(UTC)
         self.new_data(number)
-        if not self.wait_for_run():
+        if not self.wait_for_run(since):
             result.violations.append("the new data started no retraining")
         time.sleep(seconds)
         self.kill(victim)
