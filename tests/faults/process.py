@@ -86,8 +86,12 @@ def _living(session: int) -> list[int]:
             continue
         if int(fields[3]) != session:
             continue
+        pid = int(path.parent.name)
         if fields[0] != "Z":
-            found.append(int(path.parent.name))
-        with suppress(ChildProcessError):
-            os.waitpid(int(path.parent.name), os.WNOHANG)
+            found.append(pid)
+            continue
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:  # its parent is still dying, and DVC would take it for alive
+            found.append(pid)
     return found
