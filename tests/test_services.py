@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -168,6 +169,12 @@ def test_a_run_that_misses_three_heartbeats_is_crashed() -> None:
     assert {"prefect.flow-run.heartbeat", "prefect.flow-run.Completed"} <= trigger.expect
     beat = int(standing.environment()["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
     assert trigger.within.total_seconds() == 3 * beat
+    code = "import flows, prefect.settings as s; print(s.get_current_settings().flows.heartbeat_frequency)"
+    env = {name: value for name, value in os.environ.items() if "HEARTBEAT" not in name}
+    shell = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, env=env, capture_output=True, text=True, check=True
+    )
+    assert int(shell.stdout) == beat  # of a run that somebody started by hand, too
     assert made.actions[0].state == "CRASHED"
 
 

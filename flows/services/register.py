@@ -10,8 +10,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from flows import HEARTBEAT_SECONDS
 from flows.services.processes import ServiceError
-from flows.services.standing import HEARTBEAT_SECONDS, POOL
+from flows.services.standing import POOL
 
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore

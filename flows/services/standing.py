@@ -12,11 +12,11 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+from flows import HEARTBEAT_SECONDS
 from flows.services.processes import FOLDER, Service, ServiceError
 
 HOST = "127.0.0.1"
 POOL = "lerenet"  # as in prefect.yaml
-HEARTBEAT_SECONDS = 60  # of a flow run; Prefect allows 30 and more
 WATCH_SECONDS = 5
 
 
