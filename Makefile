@@ -39,7 +39,7 @@ test: setup ## Set up and run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup ## The slow tests: whole pipelines, kill and resume
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 check: setup ## Lint, format and type checks, audit
 	$(BIN)/ruff check .
