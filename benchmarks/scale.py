@@ -39,15 +39,7 @@ def make(images: int) -> None:
     each = images // classes
     clean = round(each * CLEAN)
     make_sample(Path("data"), defect=each - clean, clean=clean, classes=classes)
-    write_json(
-        Path("params.yaml"),
-        Params.model_validate(
-            {
-                "views": {"count": 1},
-                "validation": {"near_duplicate_bits": 0},
-            }  # specimens of one kind are alike
-        ).model_dump(mode="json"),
-    )
+    write_json(Path("params.yaml"), Params.model_validate({"views": {"count": 1}}).model_dump(mode="json"))
 
 
 def start() -> None:
