@@ -54,6 +54,12 @@ def make_dvc_project(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def add_flows(project: Path) -> None:
+    """What the standing services read beside the project: the flows and their deployments."""
+    shutil.copytree(SOURCE / "flows", project / "flows")
+    shutil.copyfile(SOURCE / "prefect.yaml", project / "prefect.yaml")
+
+
 def environment() -> dict[str, str]:
     """The environment of a child: this interpreter's programs first, no outside tracker."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}

@@ -7,15 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
-from flows.services.processes import FOLDER, MARK
-from tests.faults.stack import free_ports
-from tests.pipeline import SOURCE, environment, make_dvc_project, run
+from flows.services.processes import FOLDER
+from tests.faults.stack import free_ports, living
+from tests.pipeline import add_flows, environment, make_dvc_project, run
 from tests.stores import SECRETS, Stores, initdb, stores
 
 pytestmark = [
@@ -36,20 +34,9 @@ def plant() -> Iterator[Stores]:
             yield made
 
 
-def left(project: Path) -> list[psutil.Process]:
-    """Living processes of the project's services."""
-    found = []
-    for one in psutil.process_iter():
-        with suppress(psutil.Error):
-            if one.environ().get(MARK, "").startswith(str((project / FOLDER).resolve())):
-                found.append(one)
-    return [one for one in found if one.status() != psutil.STATUS_ZOMBIE]
-
-
 def test_a_retraining_on_postgresql_and_s3(plant: Stores, tmp_path: Path) -> None:
     project = make_dvc_project(tmp_path / "project")
-    shutil.copytree(SOURCE / "flows", project / "flows")
-    shutil.copyfile(SOURCE / "prefect.yaml", project / "prefect.yaml")
+    add_flows(project)
     run(project, "dvc", "remote", "add", "-d", "store", "s3://data/dvc")
     run(project, "dvc", "remote", "modify", "store", "endpointurl", plant.s3)
     prefect, mlflow = free_ports(2)
@@ -81,7 +68,7 @@ def test_a_retraining_on_postgresql_and_s3(plant: Stores, tmp_path: Path) -> Non
     finally:
         call("-m", "flows.services", "down")
 
-    assert left(project) == []
+    assert living(project) == []
     aliases = "SELECT version, alias FROM registered_model_aliases"
     assert [(int(version), alias) for version, alias in plant.ask("mlflow", aliases)] == [(1, "champion")]
     assert plant.ask("mlflow", "SELECT count(*) FROM model_versions") == [(1,)]

@@ -40,8 +40,7 @@ class Stack:
         root.mkdir(parents=True)
         pipeline.make_dvc_project(self.work)
         shutil.copytree(self.work, self.calm, symlinks=True)
-        shutil.copytree(pipeline.SOURCE / "flows", self.work / "flows")
-        shutil.copyfile(pipeline.SOURCE / "prefect.yaml", self.work / "prefect.yaml")
+        pipeline.add_flows(self.work)
         names = ("LERENET_PREFECT_PORT", "LERENET_MLFLOW_PORT")
         self.ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
         self.api = f"http://127.0.0.1:{self.ports[names[0]]}/api"
@@ -63,15 +62,6 @@ class Stack:
     def retrain(self) -> int:
         """One retraining against the services; it waits for one that runs."""
         return self.call(sys.executable, "-c", RETRAIN, served=True)
-
-    def members(self, name: str = "") -> list[psutil.Process]:
-        """Living processes of a service, or of all."""
-        mark, found = str((self.work / FOLDER).resolve()) + os.sep + name, []
-        for one in psutil.process_iter():
-            with suppress(psutil.Error):
-                if one.environ().get(MARK, "").startswith(mark) and one.status() != psutil.STATUS_ZOMBIE:
-                    found.append(one)
-        return found
 
     def new_data(self, number: int) -> None:
         """Another image in both copies of the data: every stage is stale."""
@@ -103,7 +93,7 @@ class Stack:
     def kill(self, victim: str) -> None:
         """SIGKILL to a service's first process, or to every process there is."""
         known = self.work / FOLDER / f"{victim}.json"
-        for pid in [one.pid for one in self.members()] if victim == "all" else [read_json(known)["pid"]]:
+        for pid in [one.pid for one in living(self.work)] if victim == "all" else [read_json(known)["pid"]]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -159,6 +149,16 @@ class Stack:
         return result
 
 
+def living(project: Path) -> list[psutil.Process]:
+    """Living processes of a project's services, and of what they started."""
+    mark, found = str((project / FOLDER).resolve()) + os.sep, []
+    for one in psutil.process_iter():
+        with suppress(psutil.Error):
+            if one.environ().get(MARK, "").startswith(mark) and one.status() != psutil.STATUS_ZOMBIE:
+                found.append(one)
+    return found
+
+
 def free_ports(count: int) -> list[int]:
     """Ports of this machine that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
@@ -186,5 +186,5 @@ def trials(kills: int, seed: int, root: Path) -> Iterator[Trial]:
             yield stack.trial(number, VICTIMS[number % len(VICTIMS)], draw.uniform(*STRIKE))
     finally:
         stack.services("down")
-    left = [f"process {one.pid} outlived `down`" for one in stack.members()]
+    left = [f"process {one.pid} outlived `down`" for one in living(stack.work)]
     yield Trial("stack", "down, at the end", False, left)
