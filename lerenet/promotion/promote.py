@@ -135,22 +135,23 @@ def judge(
         challenger_digest=challenger.tags.get("episodes_digest", ""),
     )
     try:
-        counts = None if champion is None else champion_counts(champion, challenger, params)
-        return gate.decide(
-            counts, pd.read_parquet(folder / "counts.parquet"), params.gate, guards, params.seed
-        )
+        counts = pd.read_parquet(folder / "counts.parquet")
+        before = None if champion is None else champion_counts(champion, challenger, counts, params)
+        return gate.decide(before, counts, params.gate, guards, params.seed)
     except Exception as error:
         if not force:
             raise
         return gate.Verdict("rejected", (f"no comparison was possible: {error}",))
 
 
-def champion_counts(champion: Version, challenger: Version, params: Params) -> pd.DataFrame:
-    """Counts of the champion on the challenger's episodes; scored again when its own are of others."""
+def champion_counts(
+    champion: Version, challenger: Version, counts: pd.DataFrame, params: Params
+) -> pd.DataFrame:
+    """Counts of the champion on the challenger's episodes; scored again when its own are not those of ``counts``."""
     folder, digest = registry.resolve(champion.number), challenger.tags["episodes_digest"]
     if champion.tags.get("episodes_digest") == digest:
         own = pd.read_parquet(folder / "counts.parquet")
-        if same_episodes(own, pd.read_parquet(registry.resolve(challenger.number) / "counts.parquet")):
+        if same_episodes(own, counts):
             return own
     kept = layout.CACHE / "champion" / f"{champion.number}-{digest}.parquet"
     if not kept.exists():
@@ -163,9 +164,9 @@ def champion_counts(champion: Version, challenger: Version, params: Params) -> p
         from lerenet.evaluate import score_version
         from lerenet.files import atomic_path
 
-        counts = score_version(folder, layout.FOLDS / "episodes.parquet", layout.CATALOG, layout.DATA, params)
+        again = score_version(folder, layout.FOLDS / "episodes.parquet", layout.CATALOG, layout.DATA, params)
         with atomic_path(kept) as temporary:
-            counts.to_parquet(temporary, index=False)
+            again.to_parquet(temporary, index=False)
     return gate_rows(pd.read_parquet(kept), params.ship.shots)
 
 
