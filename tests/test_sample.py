@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lerenet.data.catalog import build_catalog
+from lerenet.data import sample
+from lerenet.data.catalog import build_catalog, perceptual_hash
+from lerenet.data.images import read_image, read_mask
 from lerenet.data.sample import make_sample
 from lerenet.data.sample.classes import KINDS
 
@@ -56,10 +59,17 @@ def test_it_has_twelve_classes_groups_clean_images_and_sound_masks(small: Path, 
     assert (catalog["width"] == catalog["height"]).mean() < 0.6
 
 
+def test_specimens_of_a_numbered_class_are_told_apart_by_their_hashes(tmp_path: Path) -> None:
+    """So a made data set of thousands passes validation: unmottled, the closest differ by 4 bits."""
+    kind = sample._numbered(15)
+    hashes: dict[str, int] = {}
+    for _, _, file, group, *_ in sample._class(tmp_path, kind, (0, 15), defect=120, clean=0):
+        hashes.setdefault(group, int(perceptual_hash(read_image(tmp_path / file)), 16))
+    assert min((one ^ other).bit_count() for one, other in combinations(hashes.values(), 2)) > 8
+
+
 def test_defects_can_be_seen(small: Path, tmp_path: Path) -> None:
     """The surface differs under the mask from around it in most images of every class."""
-    from lerenet.data.images import read_image, read_mask
-
     for kind in KINDS:
         seen = []
         for path in sorted((small / kind.name / "Images").glob("*.jpg")):

@@ -18,13 +18,14 @@ from lerenet.data.images import write_jpeg, write_mask
 from lerenet.data.importer import COLUMNS
 from lerenet.data.sample.classes import KINDS, Kind
 from lerenet.data.sample.defects import Mask
-from lerenet.data.sample.textures import Field, grid
+from lerenet.data.sample.textures import Field, grid, noise
 from lerenet.files import atomic_dir
 
 SIZES = ((160, 200), (176, 176), (200, 160), (192, 240), (224, 208))
 MARGIN = 12  # pixels by which a shot of a specimen may be shifted
 MAX_SHOTS = 3
 QUALITY = 82
+MOTTLE = 0.07  # of numbered classes: else specimens of one kind are near-duplicates in large data sets
 Pixels = NDArray[np.uint8]
 
 
@@ -38,7 +39,7 @@ def make_sample(
         seed: of everything.
         defect: defect images a class.
         clean: clean images a class.
-        classes: how many; after the twelve kinds come further specimens of them under numbered names.
+        classes: how many; after the twelve kinds come mottled ones of the same kinds under numbered names.
     """
     kinds = [_numbered(number) for number in range(classes)]
     with atomic_dir(data) as folder:
@@ -58,7 +59,7 @@ def make_sample(
 def _numbered(number: int) -> Kind:
     again, which = divmod(number, len(KINDS))
     kind = KINDS[which]
-    return replace(kind, name=f"{kind.name}_{again + 1}") if again else kind
+    return replace(kind, name=f"{kind.name}_{again + 1}", mottle=MOTTLE) if again else kind
 
 
 def _class(folder: Path, kind: Kind, key: tuple[int, int], defect: int, clean: int) -> list[tuple[str, ...]]:
@@ -94,6 +95,8 @@ def _specimen(rng: np.random.Generator, kind: Kind, defective: bool) -> tuple[Fi
     height, width = SIZES[int(rng.integers(len(SIZES)))]
     shape = (height + MARGIN, width + MARGIN)
     surface = kind.texture(rng, shape[0], shape[1])
+    if kind.mottle:
+        surface = surface + kind.mottle * noise(rng, shape[0], shape[1], 20)
     if not defective:
         return surface, np.zeros(shape, dtype=bool)
     while True:

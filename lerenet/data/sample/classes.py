@@ -11,13 +11,17 @@ from lerenet.data.sample.textures import Texture
 
 @dataclass(frozen=True)
 class Kind:
-    """One class; ``tint`` is None for grey images, else the weight of red, green and blue."""
+    """One class; ``tint`` is None for grey images, else the weight of red, green and blue.
+
+    ``mottle`` is the strength of broad light and dark areas that every specimen has in places of its own.
+    """
 
     name: str
     fold: int
     texture: Texture
     defect: Defect
     tint: tuple[float, float, float] | None = None
+    mottle: float = 0.0
 
 
 KINDS = (
