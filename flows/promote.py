@@ -23,11 +23,12 @@ def promote(version: str, operator: str, reason: str, force: bool = False) -> st
 
 
 @flow(name="rollback", persist_result=False)
-def rollback(operator: str, reason: str) -> str:
-    """Make the champion's predecessor champion again; return its number."""
+def rollback(operator: str, reason: str, leave: str = "") -> str:
+    """Make the predecessor of the champion (or of ``leave``, which must be it) champion again; return its number."""
     from lerenet.promotion.promote import rollback as change
 
     refuse_inside_dvc()
-    before, now = change(operator=operator, reason=reason)
-    create_markdown_artifact(f"# Rollback\n\nVersion {before} -> version {now}: {reason}", key="rollback")
-    return now
+    done = change(operator=operator, reason=reason, leave=leave)
+    text = f"Version {done.before} -> version {done.after}: {'done before' if done.again else reason}"
+    create_markdown_artifact(f"# Rollback\n\n{text}", key="rollback")
+    return done.after

@@ -38,7 +38,7 @@ from lerenet.errors import DataError
 from lerenet.params import Fold, Params, load_params
 from lerenet.promotion.gate import Verdict
 from lerenet.tracking import registry, store
-from lerenet.tracking.candidate import collect, lock_hash
+from lerenet.tracking.candidate import collect, lock_hash, require_ship
 
 
 def step(work: Any, name: str) -> Any:
@@ -97,6 +97,8 @@ def _retrain(
     if pull:
         step(pull_data, name="pull data")()
     params = load_params(layout.PARAMS)
+    if not folds:
+        require_ship(params)
     mirror(["folds", "profile"], jobs, runner=runner)  # the validation gate: bad data end the flow here
     step(report_drift, name="drift report")(params, accept_drift)
     if folds:

@@ -19,17 +19,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 from pydantic import ValidationError
-from typer.core import TyperCommand
 
 from lerenet import layout
 from lerenet.errors import ParamsError, run_app
 from lerenet.files import atomic_path, read_json, write_text
+from lerenet.list_command import ListCommand
 from lerenet.params import Params, TableSettings, load_params
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SEVERAL = ("--backbones", "--folds", "--recipes", "--shots", "--seeds")
 
 
 # -- which cells ----------------------------------------------------------------------------------
@@ -198,26 +196,10 @@ def means(rows: pd.DataFrame) -> dict[str, float]:
 # -- command line ---------------------------------------------------------------------------------
 
 
-class TableCommand(TyperCommand):
-    """A command whose lists are written ``--seeds 0 1 2``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat the option before each of its values, then parse as usual."""
-        expanded: list[str] = []
-        option = ""
-        for word in args:
-            if word.startswith("-"):
-                option = word if word in SEVERAL else ""
-                expanded += [] if option else [word]
-            else:
-                expanded += [option, word] if option else [word]
-        return super().parse_args(ctx, expanded)
-
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(cls=TableCommand)
+@app.command(cls=ListCommand)
 def table_command(
     table: Annotated[str, typer.Argument(help="A name under `tables` in params.yaml, e.g. table3.")],
     backbones: Annotated[list[str] | None, typer.Option(help="Instead of the table's.")] = None,

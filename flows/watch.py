@@ -24,7 +24,7 @@ from flows.stages import PULLING, StageError, StageLocked, add_data
 from lerenet import layout
 from lerenet.errors import LerenetError
 from lerenet.files import read_json, recover_dir, write_json
-from lerenet.tracking.candidate import data_md5, locked_data_md5
+from lerenet.tracking.candidate import locked_data_md5
 
 EVENT = "lerenet.data.changed"
 RESOURCE = "lerenet.data"
@@ -76,7 +76,7 @@ def look(state: State) -> State:
     if now and now != state.recorded:
         add_data()
         state = replace(state, recorded=now)
-    md5 = data_md5()
+    md5 = layout.data_md5()
     if now and md5 != state.announced:
         announce(md5, state.announced)
         log.info("data changed: %s (before: %s)", md5, state.announced or "none")
@@ -100,7 +100,7 @@ def load_state() -> State:
     if STATE.exists():
         return State(**read_json(STATE))
     known = locked_data_md5()
-    brought = data_md5() not in (
+    brought = layout.data_md5() not in (
         "untracked",
         known,
     )  # by git: what it names is the news

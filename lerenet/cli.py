@@ -15,7 +15,8 @@ import typer
 
 from lerenet.data.cli import app as data_app
 from lerenet.errors import LerenetError
-from lerenet.predict_cli import PredictCommand, predict_command
+from lerenet.list_command import ListCommand
+from lerenet.predict_cli import predict_command
 from lerenet.promotion import cli as promotion
 
 app = typer.Typer(name="lerenet", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -25,7 +26,7 @@ Key = Annotated[str, typer.Argument(help="The stage's key, as dvc.yaml's matrix 
 app.add_typer(
     data_app, name="data", help="Make the sample data, import images of your own, compare versions."
 )
-app.command("predict", cls=PredictCommand)(predict_command)
+app.command("predict", cls=ListCommand)(predict_command)
 for command in promotion.COMMANDS:
     app.command(command.__name__.replace("_", "-"), rich_help_panel=REGISTRY)(command)
 

@@ -115,6 +115,8 @@ def score_version(
 ) -> pd.DataFrame:
     """Score the fold models of a registered version (``folder/folds/<split>/``) on frozen episodes.
 
+    Each sees images of the size that it was trained with, whatever ``params`` says now.
+
     Raises:
         ModelError: when a fold's model was trained on a class that its episodes now test.
     """
@@ -131,7 +133,8 @@ def score_version(
                 "the champion can't be compared; train it again on these folds, or promote with --force",
             )
         loaded = load_network(path)
-        store = FeatureStore(loaded.network.backbone.to(pick_device()), catalog, params, data)
+        sized = params.model_copy(update={"image_size": loaded.image_size})
+        store = FeatureStore(loaded.network.backbone.to(pick_device()), catalog, sized, data)
         store.ensure(sorted(set(test["cls"])), masked="masked" in loaded.network.head.extras)
         champion = {"champion": (loaded.network.head.to(pick_device()), store)}
         parts.append(score_heads(champion, test, params.train.precision))

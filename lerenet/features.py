@@ -26,7 +26,7 @@ from lerenet.data.episodes import Shot
 from lerenet.data.views import Mask, Pixels, load_plain, load_views
 from lerenet.device import autocast
 from lerenet.errors import TrainingError
-from lerenet.files import atomic_path, require_space, sweep_temporaries
+from lerenet.files import atomic_path, require_space
 from lerenet.layout import CACHE
 from lerenet.models.backbones import Backbone
 from lerenet.params import Params
@@ -164,7 +164,6 @@ class FeatureStore:
             self.tick(len(rows) * len(views))
             return
         folder.mkdir(parents=True, exist_ok=True)
-        sweep_temporaries(folder)
         arrays: dict[str, NDArray[Any]] = {}
         for start, batch in self._batches(rows, views):
             if masked:

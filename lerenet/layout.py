@@ -77,3 +77,14 @@ def parse_base(key: str) -> tuple[str, str]:
             f"{key!r} names no split and backbone", "write SPLIT-BACKBONE, e.g. fold0-efficientnet_lite0"
         )
     return parts[0], parts[1]
+
+
+def data_md5() -> str:
+    """The hash that ``data.dvc`` gives the data, or ``untracked``."""
+    import yaml
+
+    try:
+        entry = yaml.safe_load(DATA.with_suffix(".dvc").read_text(encoding="utf-8"))
+        return str(entry["outs"][0]["md5"])
+    except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError):
+        return "untracked"

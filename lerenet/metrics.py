@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-COUNTS = ["tp", "fp", "fn", "tn"]
+from lerenet.bootstrap import COUNTS
 
 
 def confusion(prediction: Tensor, truth: Tensor) -> Tensor:

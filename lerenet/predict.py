@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,21 +13,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from torch.nn.functional import interpolate
 
-from lerenet.data.images import image_facts, read_image, read_mask, resize_image, resize_mask
+from lerenet.data.images import image_facts, read_image
 from lerenet.device import pick_device
 from lerenet.errors import DataError, LerenetError, ModelError, TrackingError
-from lerenet.files import TEMPORARY, sha256_file, write_json
+from lerenet.files import scratch_dir, sha256_file, write_json
+from lerenet.inference import Pixels, Support, check_shots, enrol, probabilities, read_support
 from lerenet.loading import CONFIG, LoadedNetwork, load_network, matching_network
-from lerenet.models.base import State
 from lerenet.overlay import draw_overlay
 
-MAX_SHOTS = 5
 BATCH = 8  # queries decoded at once
 WITHOUT_TRAINING = "--model matching segments at once, without any training"
 
@@ -42,7 +37,7 @@ class Prediction:
 
     ``foreground``: share of the image that is marked, 0..1. ``confidence``: mean over the pixels of
     the probability of the class chosen, 0.5..1 (low by nature for ``matching``). ``milliseconds``:
-    network's time for this query. ``sha256``: of the mask's file.
+    from the decoded picture to its probabilities. ``sha256``: of the mask's file.
     """
 
     query: str
@@ -135,7 +130,7 @@ def predict(
         image_facts(query)
     loaded = open_model(model, image_size) if isinstance(model, str) else model
     with _staging(out) as staging:
-        rows = list(_segment(loaded, supports, read, queries, names, staging))
+        rows = list(_segment(loaded, read, queries, names, staging))
         found = Predictions(
             model=loaded.source,
             version=loaded.version,
@@ -147,23 +142,6 @@ def predict(
         )
         _write_tables(found, staging)
     return found
-
-
-def read_support(image: Path, mask: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Image (H, W, 3) and mask (H, W) of a support.
-
-    Raises:
-        DataError: unreadable, of different sizes, or the mask marks nothing.
-    """
-    pixels, marked = read_image(image), read_mask(mask)
-    if pixels.shape[:2] != marked.shape:
-        wide, high = (f"{a.shape[1]} x {a.shape[0]}" for a in (marked, pixels))
-        raise DataError(
-            f"{mask}: {wide} pixels, its image {image} has {high}", "export the mask at the image's size"
-        )
-    if not marked.any():
-        raise DataError(f"{mask}: marks no pixel", "mark the defect in white (255) on black (0)")
-    return pixels, marked
 
 
 def output_names(queries: Sequence[Path]) -> list[str]:
@@ -182,60 +160,35 @@ def output_names(queries: Sequence[Path]) -> list[str]:
     return names
 
 
-def enrol(loaded: LoadedNetwork, read: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_]]]) -> State:
-    """Run backbone and head once for the K supports; the state serves any number of queries."""
-    size, network = loaded.image_size, loaded.network
-    device = next(itertools.chain(network.parameters(), network.buffers())).device
-    images = _batch([image for image, _ in read], size).to(device)  # (K, 3, S, S)
-    masks = np.stack([resize_mask(mask, size) for _, mask in read])
-    truth = torch.from_numpy(masks).float().to(device)  # (K, S, S)
-    with torch.inference_mode():
-        return network.enroll(images[None], truth[None])
-
-
-def _batch(images: Sequence[NDArray[np.uint8]], size: int) -> Tensor:
-    stacked = np.stack([resize_image(image, size) for image in images])  # (N, S, S, 3)
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
-
-
 def _segment(
     loaded: LoadedNetwork,
-    supports: Sequence[Pair],
-    read: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
+    supports: Sequence[Support],
     queries: Sequence[Path],
     names: Sequence[str],
     folder: Path,
 ) -> Iterator[Prediction]:
-    device = pick_device()
-    loaded.network.to(device)
-    state = enrol(loaded, read)
+    loaded.network.to(pick_device())
+    state = enrol(loaded, supports)
     for start in range(0, len(queries), BATCH):
         images = [read_image(query) for query in queries[start : start + BATCH]]
         began = time.perf_counter()
-        with torch.inference_mode():
-            pictures = _batch(images, loaded.image_size).to(device)  # (N, 3, S, S)
-            chances = loaded.network.segment(state, pictures).float().sigmoid().cpu()  # (N, S, S)
+        found = probabilities(loaded, state, images)
         spent = (time.perf_counter() - began) * 1000 / len(images)
-        for offset, image in enumerate(images):
-            place = start + offset
-            yield _write(
-                folder, queries[place], names[place], image, chances[offset], loaded.threshold, spent
-            )
+        for place, (image, probability) in enumerate(zip(images, found, strict=True), start):
+            mask = probability > loaded.threshold
+            yield _write(folder, queries[place], names[place], image, mask, probability, spent)
 
 
 def _write(
     folder: Path,
     query: Path,
     name: str,
-    image: NDArray[np.uint8],
-    chance: Tensor,
-    threshold: float,
+    image: Pixels,
+    mask: NDArray[np.bool_],
+    probability: NDArray[np.float32],
     spent: float,
 ) -> Prediction:
-    """Bring the probabilities (S, S) back to the query's size, write mask and overlay."""
-    own = interpolate(chance[None, None], size=image.shape[:2], mode="bilinear", align_corners=False)
-    probability = own[0, 0].numpy()
-    mask = probability > threshold
+    """Write a query's mask (H, W) and overlay."""
     Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}_mask.png")
     Image.fromarray(draw_overlay(image, mask)).save(folder / f"{name}_overlay.png")
     return Prediction(
@@ -263,18 +216,16 @@ def _write_tables(found: Predictions, folder: Path) -> None:
 def _staging(out: Path) -> Iterator[Path]:
     """A hidden folder inside ``out``; its files move into ``out`` when the block succeeds, tables last."""
     fresh = not out.exists()
-    staging = out / f"{TEMPORARY}{os.getpid()}-predict"
     try:
-        staging.mkdir(parents=True)
-        yield staging
-        for path in sorted(staging.iterdir(), key=lambda path: (path.stem == "predictions", path.name)):
-            os.replace(path, out / path.name)
+        with scratch_dir(out / "predict") as staging:
+            yield staging
+            for path in sorted(staging.iterdir(), key=lambda path: (path.stem == "predictions", path.name)):
+                os.replace(path, out / path.name)
     except OSError as error:
         raise LerenetError(
             f"{out}: can't be written: {error.strerror or error}", "free disk space or choose another --out"
         ) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
         if fresh and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
 
@@ -284,8 +235,7 @@ def _once(queries: Sequence[Path]) -> list[Path]:
 
 
 def _check_supports(supports: Sequence[Pair]) -> None:
-    if not 1 <= len(supports) <= MAX_SHOTS:
-        raise DataError(f"{len(supports)} supports given", f"give 1 to {MAX_SHOTS} pairs of image and mask")
+    check_shots(len(supports))
     for what, paths in zip(("image", "mask"), zip(*supports, strict=True), strict=True):
         seen = Counter(Path(path).resolve() for path in paths)
         for path, times in seen.items():

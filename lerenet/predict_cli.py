@@ -6,44 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from lerenet.errors import DataError
 
 if TYPE_CHECKING:
     from lerenet.predict import Predictions
-
-SEVERAL = ("--support", "--query", "-s", "-q")
-
-
-def expand(args: Sequence[str]) -> list[str]:
-    """``--query a b c`` as ``--query a --query b --query c``; the same for ``--support``."""
-    expanded: list[str] = []
-    flag = ""
-    for position, word in enumerate(args):
-        if word == "--":
-            return expanded + list(args[position:])
-        if word.startswith("-") and word != "-":
-            name = word.partition("=")[0]
-            flag = name if name in SEVERAL else ""
-            expanded += [] if flag == word else [word]
-        elif flag:
-            expanded += [flag, word]
-        else:
-            expanded.append(word)
-    return expanded
-
-
-class PredictCommand(TyperCommand):
-    """A command whose ``--support`` and ``--query`` take several values, as a shell glob gives them."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Expand the arguments, then parse them as usual."""
-        return super().parse_args(ctx, expand(args))
-
 
 Support = Annotated[
     list[Path],

@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lerenet.bootstrap import COUNTS
 from lerenet.data.episodes import Shot
 from lerenet.device import autocast
 from lerenet.errors import TrainingError
-from lerenet.metrics import COUNTS, confusion
+from lerenet.metrics import confusion
 from lerenet.models.base import Extra, Segmenter, State, without_defect
 
 KEPT = ["split", "protocol", "kind", "shots", "episode", "cls", "query", "query_group"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -33,7 +32,5 @@ def project(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(name, raising=False)
     shutil.copyfile(mlflow_template, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
-    stand_in = ModuleType("lerenet.loading")
-    stand_in.load_network = registry_fixture.load_network  # type: ignore[attr-defined]
-    monkeypatch.setitem(__import__("sys").modules, "lerenet.loading", stand_in)
+    monkeypatch.setattr("lerenet.loading.load_network", registry_fixture.load_network)
     return tmp_path

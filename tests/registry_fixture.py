@@ -27,9 +27,12 @@ class Threshold(torch.nn.Module):
         super().__init__()
         self.level = torch.nn.Parameter(level)
 
-    def forward(self, images: torch.Tensor, masks: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    def enroll(self, images: torch.Tensor, masks: torch.Tensor) -> int:
         assert images.shape[:2] == masks.shape[:2]
-        return 10 * (self.level - query.mean(dim=1))
+        return images.shape[1]
+
+    def segment(self, state: int, query: torch.Tensor) -> torch.Tensor:
+        return 4 * (self.level - query.mean(dim=1))
 
 
 def load_network(folder: Path, sha256: str | None = None) -> Any:
@@ -58,7 +61,7 @@ def make_project(root: Path, *, quality: float = 0.6, digest: str = "e" * 32, se
             "outs": [{"path": f"artifacts/{name}", "md5": f"{quality}-{seed}-{digest}"}],
         }
         if split != "all":
-            _evaluation(root / layout.EVALUATE / cell.key, counts[counts["split"] == split])
+            _evaluation(root / layout.EVALUATE / cell.key, counts[counts["split"] == split], digest)
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
     return params
 
@@ -73,9 +76,10 @@ def _model(folder: Path, key: str, level: float) -> None:
     write_json(folder / "run.json", {"mlflow_run_id": "a" * 32})
 
 
-def _evaluation(folder: Path, counts: pd.DataFrame) -> None:
+def _evaluation(folder: Path, counts: pd.DataFrame, digest: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     counts.to_parquet(folder / "counts.parquet")
     row = {"model": "m", "protocol": "groups", "shots": 1, "miou": 50.0, "classes": {"A0": 51.0}}
     (folder / "summary.json").write_text(json.dumps([row]))
+    write_json(folder / "about.json", {"episodes": digest})
     write_json(folder / "metrics.json", {"ms_per_episode": 12.5})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import stat
 import tarfile
@@ -92,3 +93,12 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     damaged = tmp_path / "d.zip"
     damaged.write_bytes(whole[:40] + b"\0" * 5 + whole[45:])
     refused(damaged, tmp_path, r"d\.zip")
+
+
+def test_a_disk_that_fills_up_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    archive = make_zip(tmp_path / "w.zip", ("a", b"x", 0))
+    monkeypatch.setattr("lerenet.data.archive.shutil.copyfileobj", full)
+    refused(archive, tmp_path, r"w\.zip.*No space left")

@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 
 from lerenet import layout
-from lerenet.bootstrap import paired_bootstrap, surely_better
+from lerenet.bootstrap import COUNTS, paired_bootstrap, surely_better
 from lerenet.files import read_json, write_json
-from lerenet.metrics import COUNTS
 from tests.pipeline import make_project
 
 WORSE_IN_ONE = {"A": 0.9, "B": 0.48}

@@ -453,7 +453,7 @@ def test_dry_with_folds_names_their_stages_only(monkeypatch: pytest.MonkeyPatch)
 
 def test_dry_says_what_would_be_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(number: str, **tags: str) -> Any:
-        return retraining.registry.Version(number, tags, (), "", "", 0)
+        return retraining.registry.Version(number, tags, (), "", "")
 
     known = {"champion": version("3"), "lock": version("5", verdict="rejected")}
     monkeypatch.setattr(retraining, "store_exists", lambda: True)

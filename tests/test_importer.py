@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -50,6 +53,24 @@ def test_a_canonical_folder_and_its_archive_come_in_byte_for_byte(source: Path, 
             assert (tmp_path / "data" / path.relative_to(source)).read_bytes() == path.read_bytes()
     catalog = build_catalog(tmp_path / "data", tmp_path / "catalog.parquet")
     assert catalog[catalog["kind"] == "defect"].groupby("cls")["group"].nunique().eq(2).all()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lerenet.data import importer
+importer.find = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+importer.import_dataset(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_what_a_killed_import_unpacked_goes_with_the_next_import(source: Path, tmp_path: Path) -> None:
+    archive, data = shutil.make_archive(str(tmp_path / "s"), "zip", source), tmp_path / "data"
+    killed = subprocess.run([sys.executable, "-c", KILLED, archive, str(data)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert list(tmp_path.glob(".lerenet-tmp-*/C00"))
+    import_dataset(source, data)
+    assert not list(tmp_path.glob(".lerenet-tmp-*"))
 
 
 def test_an_error_leaves_the_old_data_as_they_were(source: Path, tmp_path: Path) -> None:
@@ -133,6 +154,24 @@ def test_adding_a_class_keeps_the_others(source: Path, tmp_path: Path) -> None:
     assert sum(map(len, about["folds"])) == 4
     assert len(list((data / "C01" / "Images").glob("*.jpg"))) == 3
     assert (data / "Rust" / "Images" / "a.jpg").exists()
+
+
+@pytest.mark.parametrize("table", [None, "file,group_id\nC00/Images/C00_defect_000.jpg,part7\n"])
+def test_adding_a_class_keeps_those_without_a_row_in_sources(
+    source: Path, tmp_path: Path, table: str | None
+) -> None:
+    (source / "sources.csv").unlink()
+    if table:
+        (source / "sources.csv").write_text(table)
+    picture(tmp_path / "more" / "Rust" / "Images" / "a.png")
+    mask(tmp_path / "more" / "Rust" / "GT" / "a.png")
+    done = import_dataset(tmp_path / "more", source, add=True)
+    assert done.defect == {"C00": 3, "C01": 3, "C02": 3, "Rust": 1}
+    assert done.clean == {"C00": 1, "C01": 1, "C02": 1}
+    assert done.dealt == ["Rust"]
+    catalog = build_catalog(source, tmp_path / "catalog.parquet")
+    assert (catalog["fold"] >= 0).all()
+    assert ("C00/part7" in set(catalog["group"])) == bool(table)
 
 
 def test_magnetic_tile(tmp_path: Path) -> None:

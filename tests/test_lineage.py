@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -19,7 +20,7 @@ from lerenet.errors import TrackingError
 from lerenet.files import sha256_file, write_json
 from lerenet.promotion import cli
 from lerenet.tracking import registry
-from lerenet.tracking.candidate import collect
+from lerenet.tracking.candidate import collect, settings_hash
 from lerenet.tracking.lineage import DVC_FILES, Link, of_mask, trace
 from tests.factories import tiny_dataset
 from tests.registry_fixture import make_project
@@ -37,7 +38,6 @@ def version(project: Path) -> registry.Version:
     """A registered version of which everything is at hand: git, DVC's cache, catalogue, episodes."""
     from lerenet.data.catalog import build_catalog
 
-    params = make_project(project)
     tiny_dataset(project / "data")
     catalog = build_catalog(project / "data", layout.CATALOG)
     names = catalog["image"].tolist()
@@ -47,8 +47,8 @@ def version(project: Path) -> registry.Version:
              "cls": "A", "query": names[0], "support": [names[1]], "episode": 0}
         ]
     )  # fmt: skip
+    params = make_project(project, digest=digest_of(episodes, catalog))
     episodes.to_parquet(layout.FOLDS / "episodes.parquet")
-    write_json(layout.FOLDS / "folds.json", {"digest": digest_of(episodes, catalog), "splits": {}})
     listed = json.dumps([{"md5": "ab" + "0" * 30, "relpath": "x.png"}]).encode()
     md5 = hashlib.md5(listed).hexdigest() + ".dir"
     for name, content in ((md5, listed), ("ab" + "0" * 30, b"picture")):
@@ -71,13 +71,23 @@ def test_a_whole_chain_is_verified(version: registry.Version) -> None:
     found = states(trace(version))
     assert found["registration run"] == "ok"
     assert found["training run"] == found["pretraining run"] == "not here"  # the fixture's runs are made up
-    for what in ("weights.safetensors", "settings", "code", "dvc.lock", "episodes", "data"):
+    for what in (
+        "weights.safetensors",
+        "README.md",
+        "MLmodel",
+        "pyfunc_model.py",
+        "settings",
+        "code",
+        "dvc.lock",
+        "episodes",
+        "data",
+    ):
         assert found[what] == "ok", what
     assert "differs" not in found.values()
 
 
 def test_what_changed_is_found(version: registry.Version) -> None:
-    folder = registry.local(version)
+    folder = registry.local(version) / registry.PACKAGE
     (folder / "config.json").write_text("{}")
     (folder / "folds" / "fold1" / "weights.safetensors").unlink()
     settings = json.loads((folder / registry.PARAMS).read_text())
@@ -111,20 +121,39 @@ def predicted(folder: Path, made: registry.Version, **changes: Any) -> Path:
     mask.write_bytes(b"mask")
     row = {"query": "a.png", "mask": mask.name, "sha256": sha256_file(mask)}
     weights = made.tags["weights_sha256"]
-    about = {"model": "x", "version": made.number, "weights_sha256": weights, "predictions": [row]}
+    support = folder / "support.png"
+    support.write_bytes(b"support")
+    about = {
+        "model": "x", "version": made.number, "weights_sha256": weights, "predictions": [row],
+        "supports": [str(support)], "support_sha256": [[sha256_file(support), "0" * 64]],
+    }  # fmt: skip
     write_json(folder / "predictions.json", {**about, **changes})
     return mask
 
 
 def test_from_a_mask_to_its_version(version: registry.Version, tmp_path: Path) -> None:
     mask = predicted(tmp_path / "out", version)
-    found, link = of_mask(mask)
+    found, links = of_mask(mask)
     assert found.number == version.number
-    assert link.state == "ok"
+    assert [link.state for link in links] == ["ok", "ok"]
     mask.write_bytes(b"painted over")
-    assert of_mask(mask)[1].state == "differs"
+    (mask.parent / "support.png").unlink()
+    assert [link.state for link in of_mask(mask)[1]] == ["differs", "not here"]
     other = predicted(tmp_path / "other", version, weights_sha256="0" * 64)
-    assert of_mask(other)[1].state == "differs"
+    assert of_mask(other)[1][0].state == "differs"
+    (other.parent / "support.png").write_bytes(b"another picture")
+    assert of_mask(other)[1][1].state == "differs"
+
+
+def test_settings_that_this_code_no_longer_knows_stay_verified(version: registry.Version) -> None:
+    """A setting that went leaves the hash of what was stored as it is."""
+    path = registry.local(version) / registry.PACKAGE / registry.PARAMS
+    stored = {**json.loads(path.read_text()), "gone_since": 1}
+    path.write_text(json.dumps(stored))
+    tags = {**version.tags, "params_hash": settings_hash(stored)}
+    found = states(trace(dataclasses.replace(version, tags=tags)))
+    assert found["settings"] == "ok"
+    assert found["dvc.lock"] == "not here"
 
 
 def test_a_mask_without_a_version_is_refused(version: registry.Version, tmp_path: Path) -> None:
@@ -146,5 +175,5 @@ def test_the_command_ends_with_status_1_when_a_link_differs(
         assert word in whole.output
     mask = predicted(tmp_path / "out", version)
     assert "a.png" in runner.invoke(app, ["lineage", "--mask", str(mask)]).output
-    (registry.local(version) / "config.json").write_text("{}")
+    (registry.local(version) / registry.PACKAGE / "config.json").write_text("{}")
     assert runner.invoke(app, ["lineage", version.number]).exit_code == 1

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.classification import BinaryJaccardIndex, BinaryStatScores
 
-from lerenet.metrics import COUNTS, class_iou, clean_scores, confusion, fb_iou, miou
+from lerenet.bootstrap import COUNTS
+from lerenet.metrics import class_iou, clean_scores, confusion, fb_iou, miou
 
 
 def frame(prediction: torch.Tensor, truth: torch.Tensor, classes: list[str]) -> pd.DataFrame:

@@ -22,10 +22,11 @@ from typer.testing import CliRunner
 from lerenet import predict as module
 from lerenet.errors import DataError, LerenetError, ModelError, TrackingError
 from lerenet.files import TEMPORARY, read_json, write_json
+from lerenet.list_command import ListCommand, expand
 from lerenet.loading import LoadedNetwork, load_network, matching_network
 from lerenet.overlay import OUTLINE, draw_overlay
 from lerenet.predict import Pair, open_model, output_names, predict
-from lerenet.predict_cli import PredictCommand, expand, pair_up, predict_command
+from lerenet.predict_cli import pair_up, predict_command
 from lerenet.saving import save_network
 from tests.factories import blob, texture
 
@@ -328,8 +329,7 @@ def test_champion_comes_from_the_registry(folder: Path, monkeypatch: pytest.Monk
     from lerenet.tracking import registry
 
     known = {
-        name: registry.Version(number, {}, (), "", "", 0)
-        for name, number in (("champion", "7"), ("12", "12"))
+        name: registry.Version(number, {}, (), "", "") for name, number in (("champion", "7"), ("12", "12"))
     }
     monkeypatch.setattr(registry, "find", known.__getitem__)
     monkeypatch.setattr(registry, "verified", lambda version: folder)
@@ -341,7 +341,7 @@ def test_champion_comes_from_the_registry(folder: Path, monkeypatch: pytest.Monk
 # Command line
 
 app = Typer()
-app.command(cls=PredictCommand)(predict_command)
+app.command(cls=ListCommand)(predict_command)
 
 
 def test_several_values_after_one_flag(support: Pair, tmp_path: Path, folder: Path) -> None:
@@ -362,18 +362,13 @@ def test_json_on_stdout(support: Pair, query: Path, tmp_path: Path, folder: Path
 
 
 def test_expand() -> None:
-    assert expand(["--query", "a", "b", "--out", "o", "x"]) == [
-        "--query", "a", "--query", "b", "--out", "o", "x",
-    ]  # fmt: skip
-    assert expand(["-s", "a", "am", "-s", "b", "bm"]) == ["-s", "a", "-s", "am", "-s", "b", "-s", "bm"]
-    assert expand(["--query=a", "b", "--", "--query", "c"]) == [
-        "--query=a",
-        "--query",
-        "b",
-        "--",
-        "--query",
-        "c",
-    ]
+    several = ("-s", "--query")
+    for written, meant in (
+        ("--query a b --out o x", "--query a --query b --out o x"),
+        ("-s a am -s b bm", "-s a -s am -s b -s bm"),
+        ("--query=a b -- --query c", "--query=a --query b -- --query c"),
+    ):
+        assert expand(written.split(), several) == meant.split()
 
 
 def test_pairs() -> None:

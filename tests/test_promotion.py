@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,8 @@ from lerenet.errors import PromotionError
 from lerenet.params import Params
 from lerenet.promotion import cli, ledger
 from lerenet.promotion import promote as module
-from lerenet.promotion.promote import promote, rollback
-from lerenet.tracking import registry
+from lerenet.promotion.promote import Rollback, promote, rollback
+from lerenet.tracking import registry, served
 from lerenet.tracking.candidate import collect
 from tests.registry_fixture import make_project
 
@@ -66,7 +67,7 @@ def test_rollback_returns_to_the_predecessor_and_can_be_taken_back(project: Path
         rollback()
     better, _ = offered(project, quality=0.8)
     promote(better, params)
-    assert rollback(operator="ada", reason="false alarms") == (better, first)
+    assert rollback(operator="ada", reason="false alarms") == Rollback(better, first)
     assert champion() == first
     assert promote(better, params).outcome == "promoted"
     assert champion() == better
@@ -141,10 +142,8 @@ def test_a_crash_at_any_step_shows_nothing_and_a_repeat_finishes(
     assert registry.get(better).tags["previous_champion"] == first
 
 
-ROLLBACK_STEPS = [(ledger, "append", False), (ledger, "append", True), (registry, "set_champion", False)]
-
-
-@pytest.mark.parametrize(("place", "name", "after"), ROLLBACK_STEPS)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("place", "name"), [(ledger, "append"), (registry, "set_champion")])
 def test_a_crash_in_a_rollback_is_finished_by_the_next(
     project: Path, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, after: bool
 ) -> None:
@@ -156,10 +155,30 @@ def test_a_crash_in_a_rollback_is_finished_by_the_next(
         patched.setattr(place, name, crashing(getattr(place, name), after))
         with pytest.raises(Crash):
             rollback()
-    assert champion() == better
+    assert champion() == (first if (name, after) == ("set_champion", True) else better)
     rollback()
     assert champion() == first
     assert [entry["event"] for entry in ledger.read()] == ["promote", "promote", "rollback"]
+
+
+def test_a_second_step_back_is_asked_for_by_name(project: Path) -> None:
+    """Two people who roll back in one incident go back once; who names the champion to leave goes on."""
+    numbers = []
+    for quality in (0.4, 0.6, 0.8):
+        number, params = offered(project, quality=quality)
+        promote(number, params)
+        numbers.append(number)
+    first, second, third = numbers
+    assert rollback() == Rollback(third, second)
+    assert rollback() == Rollback(third, second, again=True)
+    assert rollback(leave=third) == Rollback(third, second, again=True)
+    assert champion() == second
+    with pytest.raises(PromotionError, match=f"version {first} is not the champion"):
+        rollback(leave=first)
+    assert rollback(leave=second) == Rollback(second, first)
+    assert rollback(leave=second) == Rollback(second, first, again=True)
+    assert champion() == first
+    assert len(ledger.read()) == 5
 
 
 def test_other_episodes_score_the_champion_again_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,14 +206,19 @@ def test_other_episodes_score_the_champion_again_once(project: Path, monkeypatch
     assert len(calls) == 1
 
 
-def test_a_registered_model_that_disagrees_is_rejected(
+def test_a_model_that_is_served_otherwise_than_it_was_scored_is_rejected(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Served masks cut at another probability than those of the trained network."""
+    code = served.CODE.read_text()
+    other = project / "pyfunc_model.py"
+    other.write_text(code.replace("> self.loaded.threshold", "> self.loaded.threshold + 0.12"))
+    assert other.read_text() != code
+    monkeypatch.setattr(served, "CODE", other)
     first, params = offered(project)
-    found = iter([0.0, 1.0])
-    monkeypatch.setattr(module, "_logits", lambda folder: pd.Series([next(found)]).to_numpy())
     verdict = promote(first, params)
     assert verdict.outcome == "rejected"
+    assert "masks" in verdict.reasons[0]
     assert champion() == ""
 
 
@@ -266,7 +290,56 @@ def test_a_decision_is_settled_only_once_its_last_step_is_done(
     assert module.settled(registry.get(better))
     assert champion() == better
     (project / "ledger.jsonl").unlink()
-    assert not module.settled(registry.get(better))
+    assert module.settled(registry.get(better)), "the alias is the last step"
+
+
+def test_a_rejection_after_an_interrupted_force_is_settled(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every night judges the same version again."""
+    first, params = offered(project, quality=0.5)
+    promote(first, params)
+    worse, _ = offered(project, quality=0.2)
+    assert promote(worse, params).outcome == "rejected"
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "set_champion", crashing(registry.set_champion, after=False))
+        with pytest.raises(Crash):
+            promote(worse, params, force=True, operator="ada", reason="audit")
+    assert not module.settled(registry.get(worse))
+    assert promote(worse, params).outcome == "rejected"
+    assert module.settled(registry.get(worse))
+    assert [entry["event"] for entry in ledger.read()] == ["promote", "decide", "promote", "decide"]
+
+
+def test_a_decision_by_another_person_is_kept(project: Path) -> None:
+    first, params = offered(project, quality=0.5)
+    promote(first, params)
+    worse, _ = offered(project, quality=0.2)
+    for operator in ("ada", "ada", "bob"):
+        promote(worse, params, operator=operator)
+    assert [entry["operator"] for entry in ledger.read()[1:]] == ["ada", "bob"]
+
+
+def test_another_store_with_the_same_numbers_scores_its_own_champion(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts kept of a version are those of its weights, not of its number."""
+    asked = []
+
+    def score_version(folder: Path, *_: Any) -> pd.DataFrame:
+        asked.append(folder)
+        return pd.read_parquet(folder / "counts.parquet")
+
+    monkeypatch.setattr("lerenet.evaluate.score_version", score_version)
+    for seed in (0, 1):
+        (project / "ledger.jsonl").unlink(missing_ok=True)
+        shutil.copyfile(project / "mlflow.db", project / f"other{seed}.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/other{seed}.db")
+        first, params = offered(project, quality=0.5, seed=seed)
+        promote(first, params)
+        better, _ = offered(project, quality=0.8, seed=seed, digest="f" * 32)
+        assert promote(better, params).outcome == "promoted"
+    assert len(asked) == 2
 
 
 def test_no_champion_where_the_ledger_knows_one_is_no_first_model(project: Path) -> None:

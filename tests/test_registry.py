@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from lerenet.errors import TrackingError
-from lerenet.tracking import registry, store
+from lerenet.errors import DataError, ParamsError, TrackingError
+from lerenet.tracking import registry, served, store
 from lerenet.tracking.candidate import collect, lock_hash
 from tests.registry_fixture import make_project
 
@@ -60,36 +61,80 @@ def test_the_package_holds_what_scoring_again_needs(project: Path) -> None:
         assert word in card
 
 
-def test_the_champion_is_served_by_mlflow(project: Path) -> None:
+def served_model(project: Path) -> Any:
     import mlflow
 
-    pyfunc = registry.pyfunc()
     params = make_project(project)
     registry.set_champion(registry.register(collect(params), params))
-    uri = store.tracking_uri()
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(store.tracking_uri())
     try:
-        model = pyfunc.load_model(f"models:/{registry.NAME}@{registry.CHAMPION}")
+        return served.pyfunc().load_model(f"models:/{registry.NAME}@{registry.CHAMPION}")
     finally:
         mlflow.set_tracking_uri(None)
-    query = np.full((40, 60, 3), 200, np.uint8)
-    query[10:30, 20:40] = 10
+
+
+def test_the_champion_is_served_by_mlflow_with_the_masks_of_predict(project: Path, tmp_path: Path) -> None:
+    """Grey values around the network's threshold: a cut elsewhere than at a probability of one half shows."""
+    from lerenet.loading import LoadedNetwork, load_network
+    from lerenet.predict import predict
+
+    model = served_model(project)
+    query = np.tile(np.linspace(20, 240, 60).astype(np.uint8)[None, :, None], (40, 1, 3))
     mask = np.where(query[..., 0] < 100, 255, 0).astype(np.uint8)
     row = {"support_images": [encoded(query)], "support_masks": [encoded(mask)], "query": encoded(query)}
     answer = model.predict(pd.DataFrame([row]))
     found = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"][0]))))
+    for name, values in (("image", query), ("mask", mask)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    (tmp_path / "query.png").write_bytes((tmp_path / "image.png").read_bytes())
+    stand_in = load_network(registry.resolve("champion"))
+    loaded = LoadedNetwork(stand_in.network, stand_in.image_size)
+    support = (tmp_path / "image.png", tmp_path / "mask.png")
+    predict([support], [tmp_path / "query.png"], tmp_path / "out", loaded)
+    assert (found == np.asarray(Image.open(tmp_path / "out/query_mask.png"))).all()
     assert found.shape == mask.shape
-    assert (found == mask).mean() > 0.9
+    assert 0 < answer["foreground_share"][0] < 1
     assert answer["foreground_share"][0] == pytest.approx((found > 0).mean())
 
 
-def test_changed_weights_are_refused(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"support_masks": []}, "1 support images and 0"),
+        ({"support_images": [], "support_masks": []}, "0 supports"),
+        ({"query": "?"}, "not base64"),
+        ({"support_masks": [encoded(np.zeros((8, 8), np.uint8))]}, "marks no pixel"),
+        ({"support_masks": [encoded(np.full((9, 8), 255, np.uint8))]}, "8 x 9 pixels"),
+    ],
+)
+def test_the_served_model_refuses_what_predict_refuses(
+    project: Path, change: dict[str, Any], word: str
+) -> None:
+    model = served_model(project)
+    image = encoded(np.full((8, 8, 3), 90, np.uint8))
+    mask = encoded(np.full((8, 8), 255, np.uint8))
+    row = {"support_images": [image], "support_masks": [mask], "query": image, **change}
+    with pytest.raises(DataError, match=word):
+        model.predict(pd.DataFrame([row]))
+
+
+@pytest.mark.parametrize("name", ["folds/fold1/weights.safetensors", "README.md", "../../pyfunc_model.py"])
+def test_a_changed_file_is_refused(project: Path, name: str) -> None:
     params = make_project(project)
     number = registry.register(collect(params), params)
-    folder = registry.resolve(number)
-    weights = folder / "folds" / "fold1" / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    path = registry.resolve(number) / name
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(TrackingError, match="sha256 differs"):
+        registry.resolve(number)
+
+
+def test_a_file_put_into_a_version_is_refused(project: Path) -> None:
+    """A fourth folder under folds/ would be scored with the others."""
+    params = make_project(project)
+    number = registry.register(collect(params), params)
+    (registry.resolve(number) / "folds" / "fold3").mkdir()
+    shutil.copyfile("dvc.lock", registry.resolve(number) / "folds" / "fold3" / "config.json")
+    with pytest.raises(TrackingError, match=r"fold3/config\.json"):
         registry.resolve(number)
 
 
@@ -107,7 +152,7 @@ def test_what_is_missing_is_said(project: Path, monkeypatch: pytest.MonkeyPatch)
         registry.champion()
 
 
-def test_a_failing_store_does_not_look_like_no_champion(
+def test_a_failing_store_does_not_look_like_no_champion_or_version(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow.exceptions import MlflowException
@@ -116,26 +161,12 @@ def test_a_failing_store_does_not_look_like_no_champion(
         def get_model_version_by_alias(self, *_: str) -> None:
             raise MlflowException("database is locked")
 
+        get_model_version = get_model_version_by_alias
+
     monkeypatch.setattr(registry, "client", Broken)
-    with pytest.raises(TrackingError, match="can't be read"):
-        registry.champion()
-
-
-def test_an_aliased_version_and_its_predecessor_stay(project: Path) -> None:
-    params = make_project(project)
-    first = registry.register(collect(params), params)
-    make_project(project, quality=0.7)
-    second = registry.register(collect(params), params)
-    make_project(project, quality=0.8)
-    third = registry.register(collect(params), params)
-    registry.set_tags(second, {"previous_champion": first})
-    registry.set_champion(second)
-    for kept in (first, second):
-        with pytest.raises(TrackingError):
-            registry.delete_version(kept)
-    registry.delete_version(third)
-    assert [item.number for item in registry.versions()] == [second, first]
-    assert registry.versions()[0].is_champion
+    for asked in (registry.champion, lambda: registry.get("1")):
+        with pytest.raises(TrackingError, match="can't be read"):
+            asked()
 
 
 def test_the_lock_hash_sees_what_the_model_comes_from_and_nothing_else(project: Path) -> None:
@@ -166,3 +197,25 @@ def test_a_candidate_without_its_evaluation_is_refused_by_name(project: Path) ->
     shutil.rmtree("artifacts/evaluate")
     with pytest.raises(TrackingError, match=r"counts\.parquet"):
         collect(params)
+
+
+def test_scores_of_other_episodes_are_refused(project: Path) -> None:
+    params = make_project(project)
+    path = next(Path("artifacts/evaluate").glob("fold2*")) / "about.json"
+    path.write_text(json.dumps({"episodes": "f" * 32}))
+    with pytest.raises(TrackingError, match="of episodes ffff"):
+        collect(params)
+
+
+@pytest.mark.parametrize(
+    ("grid", "word"),
+    [({"splits": ["fold0", "fold1", "fold2"]}, "splits lacks all"), ({"folds": ["fold2"]}, "fold0, fold1"),
+     ({"recipes": ["baseline"]}, "recipes lacks lerenet")],
+)  # fmt: skip
+def test_a_grid_that_a_table_left_is_refused(project: Path, grid: dict[str, list[str]], word: str) -> None:
+    """What stands in artifacts/ would be the shipping cell of an older state."""
+    params = make_project(project)
+    left = params.model_copy(update={"grid": params.grid.model_copy(update=grid)})
+    with pytest.raises(ParamsError, match=word) as caught:
+        collect(left)
+    assert "git checkout" in caught.value.remedy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +12,7 @@ import torch
 
 from lerenet import layout
 from lerenet.errors import ParamsError, TrainingError
-from lerenet.files import read_json
+from lerenet.files import TEMPORARY, read_json
 from lerenet.metrics import miou
 from tests.pipeline import make_project
 
@@ -25,8 +27,6 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which fold 0 was run from the catalogue to its evaluation."""
-    import os
-
     from lerenet.stages import catalog, evaluate, features, folds, pretrain, train
 
     folder = make_project(tmp_path_factory.mktemp("stages"))
@@ -112,6 +112,21 @@ def test_the_saved_model_gives_the_scores_that_were_written(
     assert (counts[["tp", "fp", "fn", "tn"]] == written[["tp", "fp", "fn", "tn"]]).all().all()
     other = score_heads(subject, episodes, "fp32" if inputs.params.train.precision == "bf16" else "bf16")
     assert miou(other) == pytest.approx(miou(counts), abs=0.3)  # points
+
+
+def test_a_champion_of_another_image_size_is_scored_at_its_own(
+    ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lerenet.evaluate import score_version
+    from lerenet.stages.common import Inputs
+
+    monkeypatch.chdir(ran)
+    shutil.copytree(layout.TRAIN / CELL / "model", tmp_path / "folds" / "fold0")
+    params = Inputs.load().params.model_copy(update={"image_size": 96})
+    again = score_version(tmp_path, layout.FOLDS / "episodes.parquet", layout.CATALOG, layout.DATA, params)
+    written = pd.read_parquet(layout.EVALUATE / CELL / "counts.parquet")
+    assert again["episode"].tolist() == written["episode"].tolist()
+    assert (again[["tp", "fp", "fn", "tn"]] == written[["tp", "fp", "fn", "tn"]]).all().all()
 
 
 def trained(
@@ -207,6 +222,28 @@ def test_the_cache_is_not_made_twice_and_sees_a_changed_mask(
     touched.loc[touched["cls"] == cls, "mask_sha256"] = "changed"
     other = FeatureStore(store.backbone, touched, inputs.params, layout.DATA)
     assert other.unit(cls, False) != store.unit(cls, False)
+
+
+def test_filling_the_cache_leaves_the_file_of_a_living_writer(
+    ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lerenet.features import FeatureStore
+    from lerenet.recipes import cell_backbone
+    from lerenet.stages.common import Inputs
+
+    monkeypatch.chdir(ran)
+    inputs = Inputs.load()
+    backbone = cell_backbone(inputs.params, layout.Cell.parse(CELL))
+    store = FeatureStore(backbone, inputs.catalog, inputs.params, layout.DATA, tmp_path)
+    cls = inputs.split("fold0")["base"][0]
+    folder = store.unit(cls, augmented=False)
+    folder.mkdir()
+    living, dead = (folder / f"{TEMPORARY}{pid}-masks.npy" for pid in (1, 999999999))
+    living.touch()
+    dead.touch()
+    store.ensure([cls])
+    assert living.exists()
+    assert not dead.exists()
 
 
 def test_a_saved_model_names_the_levels_and_turns_that_it_was_trained_with(ran: Path) -> None:

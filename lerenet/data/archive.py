@@ -81,6 +81,11 @@ def extract(archive: Path, into: Path, limits: Limits | None = None) -> int:
         raise DataError(
             f"{archive}: damaged or encrypted: {error}", "fetch it again, or unpack it by hand"
         ) from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(
+            f"{archive}: can't be unpacked: {reason}", "free disk space, then repeat it"
+        ) from error
     return sum(1 for path in into.rglob("*") if path.is_file())
 
 

@@ -305,15 +305,6 @@ def write_jpeg(path: Path, image: Pixels, quality: int = 95) -> None:
     _write(path, encode_jpeg(image, quality))
 
 
-def write_png(path: Path, image: Pixels) -> None:
-    """Write `encode_png`'s bytes, whole or not at all.
-
-    Raises:
-        LerenetError: the disk refuses; an older file stays.
-    """
-    _write(path, encode_png(image))
-
-
 def write_mask(path: Path, mask: Mask) -> None:
     """Write `encode_mask`'s bytes, whole or not at all.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from lerenet.data.catalog import read_sources
 from lerenet.data.finding import Found, find, guess_source, list_files, orphans, twice
 from lerenet.data.folding import Folds, assign_folds, read_folds
 from lerenet.data.images import (
+    SUFFIXES,
     image_facts,
     measure_mask,
     read_image,
@@ -33,7 +33,7 @@ from lerenet.data.images import (
 )
 from lerenet.data.sources import CLASS_NAME, Source, find_source, load_spec
 from lerenet.errors import DataError
-from lerenet.files import TEMPORARY, atomic_dir
+from lerenet.files import atomic_dir, scratch_dir
 
 COLUMNS = ["cls", "kind", "file", "group_id", "source", "source_path", "provenance"]
 MOST_FOREGROUND = 0.95  # more, and the mask is likely inverted
@@ -78,13 +78,12 @@ def import_dataset(
     """
     if not path.exists():
         raise DataError(f"{path}: not found", "give a folder, or a zip or tar archive")
-    data.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=data.parent) as scratch:
+    with scratch_dir(data.with_name(f"{data.name}-archive")) as scratch:
         folder = path
         if path.is_file():
             if not is_archive(path):
                 raise DataError(f"{path}: neither a folder nor a zip or tar archive", "unpack it by hand")
-            folder = Path(scratch)
+            folder = scratch
             extract(path, folder)
         folder = _root(folder)
         files = list_files(folder)
@@ -140,9 +139,8 @@ def _build(
             except DataError as error:
                 problems.append(error.what)
         refuse(problems, REMEDY)
-        for row in rows:
-            (summary.defect if row["kind"] == "defect" else summary.clean)[row["cls"]] += 1
-        classes = {row["cls"] for row in rows}
+        summary.defect, summary.clean = _count(target, "Images"), _count(target, "Nd")
+        classes = {*summary.defect, *summary.clean}
         summary.folds, summary.dealt = assign_folds(classes, _given_folds(folder, data, folds, add, classes))
         about = {"name": source.name, "licence": source.licence or "as the source says", **_about(folder)}
         about |= _about(data) if add else {}
@@ -155,7 +153,13 @@ def _keep(data: Path, target: Path, replaced: set[str]) -> list[Row]:
     """Copy the classes of ``data`` that are not imported again; return their rows of sources.csv."""
     for cls in sorted(path for path in data.iterdir() if path.is_dir() and path.name not in replaced):
         shutil.copytree(cls, target / cls.name)
-    return [dict(row) for row in read_sources(data).values() if row["cls"] not in replaced]
+    return [row for file, row in read_sources(data).items() if file.split("/")[0] not in replaced]
+
+
+def _count(data: Path, folder: str) -> Counter[str]:
+    """Images of each class in its ``folder`` (Images or Nd)."""
+    images = (path for path in data.glob(f"[!.]*/{folder}/[!.]*") if path.suffix.lower() in SUFFIXES)
+    return Counter(path.parts[-3] for path in images)
 
 
 def _place(item: Found, target: Path, known: dict[str, Row]) -> Row:

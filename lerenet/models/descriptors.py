@@ -18,7 +18,6 @@ from lerenet.models.base import weighted_mean
 
 NEAREST = 3
 ABSENT = -2.0  # below any cosine
-MAPS = 4  # that `relation_maps` gives
 
 
 def full(value: Tensor) -> Tensor:

@@ -40,12 +40,22 @@ def promote(
         raise typer.Exit(1)
 
 
-def rollback(operator: Operator = "", reason: Reason = "") -> None:
-    """Make the champion's predecessor champion again."""
+def rollback(
+    operator: Operator = "",
+    reason: Reason = "",
+    leave: Annotated[
+        str, typer.Option("--from", help="The champion to leave; needed to go back a second step.")
+    ] = "",
+) -> None:
+    """Make the champion's predecessor champion again; repeated, it changes nothing."""
     from lerenet.promotion.promote import rollback as change
 
-    before, now = change(operator=_operator(operator), reason=reason)
-    typer.echo(f"champion: version {before} -> version {now}")
+    done = change(operator=_operator(operator), reason=reason, leave=leave)
+    if done.again:
+        typer.echo(f"already rolled back from version {done.before} to {done.after}: nothing changed")
+        typer.echo(f"  to go back further: lerenet rollback --from {done.after}")
+    else:
+        typer.echo(f"champion: version {done.before} -> version {done.after}")
 
 
 def ledger() -> None:
@@ -83,12 +93,7 @@ def lineage(
     from lerenet.tracking import registry
     from lerenet.tracking.lineage import of_mask, trace
 
-    links = []
-    if mask is not None:
-        found, link = of_mask(mask)
-        links.append(link)
-    else:
-        found = registry.find(version)
+    found, links = of_mask(mask) if mask is not None else (registry.find(version), [])
     links += trace(found)
     aliases = f" ({', '.join(found.aliases)})" if found.aliases else ""
     tree = Tree(

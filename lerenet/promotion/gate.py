@@ -23,15 +23,12 @@ class Guards:
     Attributes:
         validated: Both validation stages passed.
         latency_ms: Time of one episode.
-        export_agrees: The registered model gives the masks of the trained one.
-        champion_digest, challenger_digest: Digests of the episodes that each was scored on.
+        export_agrees: The model as it is served gives the masks of the trained network.
     """
 
     validated: bool
     latency_ms: float
     export_agrees: bool
-    champion_digest: str = ""
-    challenger_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,12 +87,6 @@ def decide(
     if champion is None:
         reasons = broken or ["there was no champion; the first valid model becomes it"]
         return Verdict("rejected" if broken else "bootstrap", tuple(reasons), scores=scores)
-    if guards.champion_digest != guards.challenger_digest:
-        raise PromotionError(
-            f"the champion was scored on episodes {guards.champion_digest}, the challenger on "
-            f"{guards.challenger_digest}",
-            "score the champion again on the challenger's episodes; the retrain flow does",
-        )
     gain = paired_bootstrap(champion, challenger, settings.draws, seed, settings.confidence)
     p = chance_of_gain(champion, challenger, settings.draws, seed)
     return _judge(gain, p, scores, broken + _harmed(gain, settings), settings)

@@ -13,6 +13,7 @@ from filelock import FileLock
 from lerenet.errors import PromotionError
 from lerenet.layout import CHECKPOINTS, LEDGER
 
+CHANGES = ("promote", "rollback")  # events that moved the champion's alias, or meant to
 COLUMNS = ("time", "event", "version", "previous", "outcome", "operator", "reason")
 
 
@@ -65,6 +66,4 @@ def table(entries: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 def last_change(path: Path = LEDGER) -> dict[str, Any]:
     """The newest entry that moved the champion's alias, or meant to; empty when there is none."""
-    return next(
-        (entry for entry in reversed(read(path)) if entry.get("event") in ("promote", "rollback")), {}
-    )
+    return next((entry for entry in reversed(read(path)) if entry.get("event") in CHANGES), {})

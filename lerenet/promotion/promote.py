@@ -11,10 +11,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
@@ -24,11 +24,10 @@ from lerenet.errors import PromotionError, TrackingError
 from lerenet.params import Params
 from lerenet.promotion import gate, ledger
 from lerenet.tracking import registry, store
-from lerenet.tracking.candidate import gate_rows
+from lerenet.tracking.candidate import episodes_digest, gate_rows
 from lerenet.tracking.registry import Version
 
 LOCK_SECONDS = 600.0
-AGREE = 1e-3  # largest difference of a logit between the trained and the registered model
 
 
 @contextmanager
@@ -111,15 +110,14 @@ def _require_none_before(last: dict[str, Any]) -> None:
 
 def settled(version: Version) -> bool:
     """Whether the decision on a version was carried out whole: verdict, ledger and, if promoted, the alias."""
-    if version.tags.get("verdict", "candidate") == "candidate":
-        return False
-    if not any(entry.get("version") == version.number for entry in ledger.read()):
-        return False
-    last = ledger.last_change()
-    if last.get("version") != version.number:
-        return True
-    champion = registry.champion()
-    return champion is not None and champion.number == version.number
+    if registry.CHAMPION in version.aliases:
+        return True  # the alias moves last
+    entries = ledger.read()
+    own = [place for place, entry in enumerate(entries) if entry.get("version") == version.number]
+    if not own or entries[own[-1]]["event"] == "decide":
+        return bool(own)
+    later = entries[own[-1] + 1 :]
+    return any(entry["event"] in ledger.CHANGES for entry in later)  # promoted, and then no longer champion
 
 
 def judge(
@@ -131,8 +129,6 @@ def judge(
         validated=challenger.tags.get("validated") == "true",
         latency_ms=float(challenger.tags.get("latency_ms", "nan")),
         export_agrees=_agrees(folder, challenger),
-        champion_digest=challenger.tags.get("episodes_digest", ""),
-        challenger_digest=challenger.tags.get("episodes_digest", ""),
     )
     try:
         counts = pd.read_parquet(folder / "counts.parquet")
@@ -153,9 +149,10 @@ def champion_counts(
         own = pd.read_parquet(folder / "counts.parquet")
         if same_episodes(own, counts):
             return own
-    kept = layout.CACHE / "champion" / f"{champion.number}-{digest}.parquet"
+    weights = champion.tags["weights_sha256"][:12]  # numbers begin anew in another store
+    kept = layout.CACHE / "champion" / f"{champion.number}-{weights}-{digest}.parquet"
     if not kept.exists():
-        now = _current_digest()
+        now = episodes_digest()
         if now != digest:
             raise PromotionError(
                 f"version {challenger.number} was scored on episodes {digest}, the folds on disk are {now}",
@@ -170,38 +167,19 @@ def champion_counts(
     return gate_rows(pd.read_parquet(kept), params.ship.shots)
 
 
-def _current_digest() -> str:
-    from lerenet.files import read_json
-
-    return str(read_json(layout.FOLDS / "folds.json")["digest"])
-
-
 def _agrees(folder: Path, version: Version) -> bool:
-    """Whether the registered network gives the trained network's logits on a fixed made-up episode."""
-    trained = layout.TRAIN / version.tags.get("cell", "") / "model"
-    if not (trained / "weights.safetensors").is_file():
-        return True  # trained elsewhere; `registry.resolve` has checked the digests
+    """Whether the model as MLflow serves it gives the trained network's masks on the version's input example.
+
+    Where other weights stand in the project by now, the registered ones are compared.
+    """
     from lerenet.files import sha256_file
-
-    if sha256_file(trained / "weights.safetensors") != version.tags.get("weights_sha256"):
-        return True  # another training stands there now; nothing to compare with
-    return bool(np.abs(_logits(folder) - _logits(trained)).max() <= AGREE)
-
-
-def _logits(folder: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
-    import torch
-
     from lerenet.loading import load_network
+    from lerenet.tracking import served
 
-    loaded = load_network(folder)
-    size = loaded.image_size
-    maker = torch.Generator().manual_seed(0)
-    images = torch.rand(1, 1, 3, size, size, generator=maker)
-    masks = (torch.rand(1, 1, size, size, generator=maker) > 0.5).float()
-    with torch.inference_mode():
-        logits = loaded.network(images, masks, torch.rand(1, 3, size, size, generator=maker))
-    found: np.ndarray[Any, np.dtype[np.float64]] = logits.double().cpu().numpy()
-    return found
+    trained = layout.TRAIN / version.tags.get("cell", "") / "model"
+    weights = trained / registry.WEIGHTS
+    same = weights.is_file() and sha256_file(weights) == version.tags.get("weights_sha256")
+    return served.agrees(folder.parents[1], load_network(trained if same else folder))
 
 
 def record(
@@ -239,20 +217,44 @@ def _identity(entry: dict[str, Any]) -> str:
     last = ledger.last_change()
     if all(last.get(name) == entry[name] for name in ("event", "version", "previous")):
         return str(last.get("id"))  # the same change, interrupted before its alias moved
-    seen = [str(last.get("id")), entry["event"], entry["version"], entry["previous"], entry["outcome"]]
-    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([last.get("id"), entry]).encode()).hexdigest()[:16]
 
 
-def rollback(*, operator: str = "", reason: str = "") -> tuple[str, str]:
-    """Make the champion's predecessor champion again; return (from, to).
+@dataclass(frozen=True)
+class Rollback:
+    """From which version to which; ``again``: it was done before, and this call changed nothing."""
+
+    before: str
+    after: str
+    again: bool = False
+
+
+def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollback:
+    """Make the champion's predecessor champion again.
+
+    Right after a rollback nothing changes, so that a repeated call, or a colleague's, does not go back twice.
+
+    Args:
+        operator: Who asks.
+        reason: Why.
+        leave: The champion to go back from; given, a second step back is one, too.
 
     Raises:
-        PromotionError: no champion, no predecessor recorded, or the predecessor is gone or damaged.
+        PromotionError: no champion, another one than ``leave``, no predecessor recorded, or the predecessor is
+            gone or damaged.
     """
     with promotion_lock():
         current = registry.champion()
         if current is None:
             raise PromotionError("there is no champion to roll back from", "promote a version first")
+        last = ledger.last_change()
+        rolled_back = (last.get("event"), last.get("version")) == ("rollback", current.number)
+        if rolled_back and leave in ("", last["previous"]):
+            return Rollback(last["previous"], current.number, again=True)
+        if leave not in ("", current.number):
+            raise PromotionError(
+                f"version {leave} is not the champion, version {current.number} is", "see `lerenet ledger`"
+            )
         target = current.tags.get("previous_champion", "")
         if not target:
             raise PromotionError(f"version {current.number} has no predecessor", "see `lerenet models`")
@@ -269,4 +271,4 @@ def rollback(*, operator: str = "", reason: str = "") -> tuple[str, str]:
         }  # fmt: skip
         ledger.append({"id": _identity(entry), **entry})
         registry.set_champion(target)  # last
-        return current.number, target
+        return Rollback(current.number, target)

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from lerenet import layout
 from lerenet.data.catalog import load_catalog
 from lerenet.data.folds import Split, load_folds
 from lerenet.params import Params, load_params
-
-
-def data_digest(project: Path = Path()) -> str:
-    """The md5 that ``data.dvc`` gives the data folder; "untracked" where there is none."""
-    try:
-        entry = yaml.safe_load((project / "data.dvc").read_text(encoding="utf-8"))
-        return str(entry["outs"][0]["md5"])
-    except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError):
-        return "untracked"
 
 
 @dataclass(frozen=True)
@@ -54,4 +43,4 @@ class Inputs:
 
     def datasets(self) -> dict[str, str]:
         """Digests of data and episodes, by name."""
-        return {"data": data_digest()[:36], "episodes": self.folds["digest"]}
+        return {"data": layout.data_md5()[:36], "episodes": self.folds["digest"]}

@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-
 from lerenet import layout, tracking
 from lerenet.device import pick_device
 from lerenet.evaluate import likeness, same_backbone, score_heads, summarise, write_masks
@@ -118,8 +116,3 @@ def _flat(rows: list[dict[str, object]]) -> dict[str, float]:
         for cls, value in row["classes"].items():
             found[f"{prefix}.class.{cls}"] = float(value)
     return found
-
-
-def read_counts(folders: list[Path]) -> pd.DataFrame:
-    """The counts of several evaluated cells, one under the other."""
-    return pd.concat([pd.read_parquet(folder / "counts.parquet") for folder in folders], ignore_index=True)

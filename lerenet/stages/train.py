@@ -21,6 +21,7 @@ from lerenet.recipes import cell_backbone
 from lerenet.saving import save_network
 from lerenet.stages.common import Inputs
 from lerenet.tracking import StageRun
+from lerenet.tracking.candidate import ship_cells
 from lerenet.train import Row, Trainer
 
 
@@ -34,26 +35,19 @@ def run(key: str) -> None:
 def run_ship() -> None:
     """Train the shipping cell on every class, as long as its folds needed (median of their best epochs)."""
     inputs = Inputs.load()
-    cell = ship_cell(inputs.params)
+    cells = ship_cells(inputs.params)
     split = inputs.split("all")
-    epochs = [read_json(path)["best_epoch"] for path in fold_metrics(inputs.params)]
+    folds = [cell for name, cell in cells.items() if name != "all"]
+    epochs = [read_json(layout.TRAIN / cell.key / "metrics.json")["best_epoch"] for cell in folds]
     stop = statistics.median_low(epochs)
-    _run("ship", inputs, cell, sorted([*split["base"], *split["validation"]]), validate=False, stop=stop)
-
-
-def ship_cell(params: Params) -> layout.Cell:
-    """The cell that is trained on every class."""
-    ship = params.ship
-    return layout.Cell("all", ship.backbone, ship.recipe, ship.shots, ship.seed)
-
-
-def fold_metrics(params: Params) -> list[Path]:
-    """The metrics files of the shipping recipe's folds."""
-    ship = params.ship
-    cells = [
-        layout.Cell(fold, ship.backbone, ship.recipe, ship.shots, ship.seed) for fold in params.grid.folds
-    ]
-    return [layout.TRAIN / cell.key / "metrics.json" for cell in cells]
+    _run(
+        "ship",
+        inputs,
+        cells["all"],
+        sorted([*split["base"], *split["validation"]]),
+        validate=False,
+        stop=stop,
+    )
 
 
 def _check(params: Params, cell: layout.Cell) -> None:

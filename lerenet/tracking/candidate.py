@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,9 @@ import yaml
 
 from lerenet import layout
 from lerenet.bootstrap import interval
-from lerenet.errors import TrackingError
+from lerenet.errors import ParamsError, TrackingError
 from lerenet.files import read_json
-from lerenet.params import Params
+from lerenet.params import Fold, Params, Split
 from lerenet.tracking.runs import git_state
 
 LOCK = Path("dvc.lock")
@@ -59,8 +59,27 @@ def ship_cells(params: Params) -> dict[str, layout.Cell]:
     ship = params.ship
     return {
         split: layout.Cell(split, ship.backbone, ship.recipe, ship.shots, ship.seed)
-        for split in (*params.grid.folds, "all")
+        for split in get_args(Split)
     }
+
+
+def require_ship(params: Params) -> None:
+    """Refuse a grid without the shipping cell: its outputs would be those of an older state of data or code.
+
+    Raises:
+        ParamsError: a list of ``grid`` lacks what ``ship`` needs (a table's grid was left there, for instance).
+    """
+    ship, grid = params.ship, params.grid
+    needed = {
+        "folds": get_args(Fold), "splits": get_args(Split), "backbones": (ship.backbone,),
+        "recipes": (ship.recipe,), "shots": (ship.shots,), "seeds": (ship.seed,),
+    }  # fmt: skip
+    for name, values in needed.items():
+        if missing := [str(value) for value in values if value not in getattr(grid, name)]:
+            raise ParamsError(
+                f"{layout.PARAMS}: grid.{name} lacks {', '.join(missing)}, which the model to ship needs",
+                f"add it, or, if a table's grid was left there, `git checkout {layout.PARAMS}`",
+            )
 
 
 def gate_rows(counts: pd.DataFrame, shots: int) -> pd.DataFrame:
@@ -74,8 +93,10 @@ def collect(params: Params) -> Candidate:
     """Gather the candidate from the artifacts of the last ``dvc repro``.
 
     Raises:
-        LerenetError: when a stage's output is missing; the message names the file.
+        LerenetError: when a stage's output is missing or of other episodes; the message names the file.
+        ParamsError: see `require_ship`.
     """
+    require_ship(params)
     cells = ship_cells(params)
     folds = {name: cell for name, cell in cells.items() if name != "all"}
     counts = pd.concat([_counts(cell) for cell in folds.values()], ignore_index=True)
@@ -109,10 +130,19 @@ def collect(params: Params) -> Candidate:
 
 
 def _counts(cell: layout.Cell) -> pd.DataFrame:
-    path = layout.EVALUATE / cell.key / "counts.parquet"
+    folder = layout.EVALUATE / cell.key
+    path = folder / "counts.parquet"
     if not path.exists():
         raise TrackingError(f"{path}: not found", "run `dvc repro` first")
+    episodes, now = read_json(folder / "about.json")["episodes"], episodes_digest()
+    if episodes != now:
+        raise TrackingError(f"{path}: of episodes {episodes}, the folds are {now}", "run `dvc repro` first")
     return pd.read_parquet(path)
+
+
+def episodes_digest() -> str:
+    """The digest of the frozen episodes on disk."""
+    return str(read_json(layout.FOLDS / "folds.json")["digest"])
 
 
 def _metrics(cell: layout.Cell) -> dict[str, Any]:
@@ -150,34 +180,24 @@ def lineage(params: Params) -> dict[str, str]:
     return {
         "cell": ship.key,
         "lock": lock_hash(params),
-        "data_md5": locked_data_md5() or data_md5(),
-        "episodes_digest": str(read_json(layout.FOLDS / "folds.json")["digest"]),
-        "params_hash": params_hash(params),
+        "data_md5": locked_data_md5() or layout.data_md5(),
+        "episodes_digest": episodes_digest(),
+        "params_hash": settings_hash(params.model_dump(mode="json")),
         "training_run": _run_id(layout.TRAIN / ship.key),
         "pretraining_run": _run_id(layout.PRETRAIN / ship.base),
         **git_state(),
     }
 
 
-def params_hash(params: Params) -> str:
-    """32 hex characters of all settings."""
-    settings = json.dumps(params.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(settings.encode()).hexdigest()[:32]
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """32 hex characters of all settings, as JSON holds them."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _run_id(folder: Path) -> str:
     path = folder / "run.json"
     found = read_json(path).get("mlflow_run_id") if path.exists() else None
     return str(found or "untracked")
-
-
-def data_md5() -> str:
-    """The hash of the data in ``data.dvc``, or ``untracked``."""
-    try:
-        entry = yaml.safe_load(Path("data.dvc").read_text(encoding="utf-8"))
-        return str(entry["outs"][0]["md5"])
-    except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError):
-        return "untracked"
 
 
 def locked_data_md5() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+from pydantic import ValidationError
 
 from lerenet.data.catalog import load_catalog
 from lerenet.data.folds import digest_of
@@ -15,7 +16,7 @@ from lerenet.errors import TrackingError
 from lerenet.files import read_json, sha256_file
 from lerenet.params import Params
 from lerenet.tracking import registry
-from lerenet.tracking.candidate import lock_hash, params_hash
+from lerenet.tracking.candidate import lock_hash, settings_hash
 from lerenet.tracking.registry import Version
 from lerenet.tracking.runs import git
 
@@ -48,22 +49,23 @@ def trace(version: Version) -> list[Link]:
     """
     tags = version.tags
     folder = registry.local(version)
-    params = _params(folder)
+    package = folder / registry.PACKAGE
+    settings = package / registry.PARAMS
     return [
         *_files(version, folder),
         _run("registration", version.run_id),
         _run("training", tags.get("training_run", "")),
         _run("pretraining", tags.get("pretraining_run", "")),
-        _settings(tags.get("params_hash", ""), params),
+        _settings(tags.get("params_hash", ""), settings),
         _commit(tags.get("git_commit", ""), tags.get("git_dirty") == "true"),
-        _lock(tags.get("lock", ""), tags.get("git_commit", ""), params),
-        _episodes(tags.get("episodes_digest", ""), folder),
+        _lock(tags.get("lock", ""), tags.get("git_commit", ""), _params(settings)),
+        _episodes(tags.get("episodes_digest", ""), package),
         _data(tags.get("data_md5", "")),
     ]
 
 
-def of_mask(mask: Path) -> tuple[Version, Link]:
-    """The version that made a mask of ``lerenet predict``, and whether the mask is still the file it wrote.
+def of_mask(mask: Path) -> tuple[Version, list[Link]]:
+    """The version that made a mask of ``lerenet predict``, and whether mask and support images are the same still.
 
     Raises:
         TrackingError: no ``predictions.json`` beside it names the mask, or no registered version made it.
@@ -85,14 +87,26 @@ def of_mask(mask: Path) -> tuple[Version, Link]:
         sha256_file(mask) == row["sha256"] and version.tags.get("weights_sha256") == found["weights_sha256"]
     )
     note = f"of {row['query']}; the file and the model's weights"
-    return version, Link("mask", row["sha256"], "ok" if same else "differs", note)
+    links = [Link("mask", row["sha256"], "ok" if same else "differs", note)]
+    for name, (digest, _) in zip(found["supports"], found["support_sha256"], strict=True):
+        there = sha256_file(Path(name)) if Path(name).is_file() else None
+        state: State = "ok" if there == digest else "differs" if there else "not here"
+        links.append(Link("support", digest, state, name))
+    return version, links
 
 
 def _files(version: Version, folder: Path) -> list[Link]:
     found = []
     for name, digest, there in registry.check_files(version, folder):
         note = f"{folder / name} is gone" if there is None else "SHA-256 of the file in the store"
-        found.append(Link(name, digest, "ok" if there == digest else "differs", note))
+        found.append(
+            Link(
+                name.removeprefix(f"{registry.PACKAGE}/"),
+                digest,
+                "ok" if there == digest else "differs",
+                note,
+            )
+        )
     return found or [Link("files", "", "differs", "the version carries no digests")]
 
 
@@ -109,16 +123,19 @@ def _run(what: str, run_id: str) -> Link:
     return Link(what, run_id, "ok", f"in MLflow, {run.info.status.lower()}")
 
 
-def _params(folder: Path) -> Params | None:
-    path = folder / registry.PARAMS
-    return Params.model_validate(read_json(path)) if path.is_file() else None
+def _settings(digest: str, path: Path) -> Link:
+    if not path.is_file():
+        return Link("settings", digest, "not here", f"the version holds no {path.name}")
+    same = settings_hash(read_json(path)) == digest
+    return Link("settings", digest, "ok" if same else "differs", f"{path.name} of the version")
 
 
-def _settings(digest: str, params: Params | None) -> Link:
-    if params is None:
-        return Link("settings", digest, "not here", f"the version holds no {registry.PARAMS}")
-    same = params_hash(params) == digest
-    return Link("settings", digest, "ok" if same else "differs", f"{registry.PARAMS} of the version")
+def _params(path: Path) -> Params | None:
+    """The version's settings, if this code still knows them all."""
+    try:
+        return Params.model_validate(read_json(path)) if path.is_file() else None
+    except ValidationError:
+        return None
 
 
 def _commit(commit: str, dirty: bool) -> Link:
@@ -145,8 +162,8 @@ def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def _episodes(digest: str, folder: Path) -> Link:
-    episodes, catalog = folder / registry.EPISODES, folder / "catalog.parquet"
+def _episodes(digest: str, package: Path) -> Link:
+    episodes, catalog = package / registry.EPISODES, package / "catalog.parquet"
     if not (episodes.is_file() and catalog.is_file()):
         return Link("episodes", digest, "not here", "the version holds no episodes")
     same = digest_of(pd.read_parquet(episodes), load_catalog(catalog)) == digest

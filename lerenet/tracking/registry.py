@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import logging
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
-
-import pandas as pd
 
 from lerenet.errors import TrackingError
 from lerenet.files import atomic_dir, recover_dir, scratch_dir, sha256_file, write_json
 from lerenet.layout import CACHE, CATALOG, FOLDS, PROFILE
 from lerenet.params import Params
-from lerenet.tracking import card, store
+from lerenet.tracking import card, served, store
 from lerenet.tracking.candidate import Candidate
 
 log = logging.getLogger(__name__)
 
 NAME = "lerenet"
-PARAMS = "params.json"  # in a version's package: the settings
-EPISODES = "episodes.parquet"  # those it was scored on
+PACKAGE = "artifacts/package"  # in a version's folder: what this project reads of it
+WEIGHTS = "weights.safetensors"  # in the package, as `lerenet.loading` wants it
+PARAMS = "params.json"  # the settings
+EPISODES = "episodes.parquet"  # the ones it was scored on
 CHAMPION = "champion"
-PYFUNC = Path(__file__).parent / "pyfunc_model.py"
-REQUIREMENTS = (
-    "mlflow",
-    "torch",
-    "torchvision",
-    "timm",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pillow",
-    "pydantic",
-)
 
 
 @dataclass(frozen=True)
@@ -54,18 +38,11 @@ class Version:
     aliases: tuple[str, ...]
     run_id: str
     source: str
-    created: int  # milliseconds since 1970
-
-    @property
-    def is_champion(self) -> bool:
-        """Whether the alias ``champion`` points here."""
-        return CHAMPION in self.aliases
 
 
 def _version(found: Any) -> Version:
     aliases = tuple(found.aliases or ())
-    created = int(found.creation_timestamp)
-    return Version(str(found.version), dict(found.tags), aliases, found.run_id or "", found.source, created)
+    return Version(str(found.version), dict(found.tags), aliases, found.run_id or "", found.source)
 
 
 def client() -> Any:
@@ -86,9 +63,14 @@ def client() -> Any:
 # -- reading ------------------------------------------------------------------------------------
 
 
-def versions() -> list[Version]:
-    """All versions, newest first."""
-    found = client().search_model_versions(f"name='{NAME}'", max_results=1000)
+def versions(lock: str = "") -> list[Version]:
+    """All versions, newest first; or those registered from a state of ``dvc.lock`` (see `lock_hash`)."""
+    wanted = f"name='{NAME}'" + (f" and tags.lock='{lock}'" if lock else "")
+    found: list[Any] = []
+    page: str | None = None
+    while page != "":
+        some = client().search_model_versions(wanted, max_results=1000, page_token=page)
+        found, page = [*found, *some], some.token or ""
     # A search leaves the aliases out; the model itself knows them.
     aliases: dict[str, list[str]] = {}
     for alias, number in (_aliases() if found else {}).items():
@@ -106,36 +88,41 @@ def get(number: str) -> Version:
     """One version.
 
     Raises:
-        TrackingError: when there is none of that number.
+        TrackingError: when there is none of that number, or the registry can't be used.
     """
-    from mlflow.exceptions import MlflowException
-
     if not number.isdigit():
         raise TrackingError(f"{number!r} is no version", "give a number, or 'champion'; see `lerenet models`")
-    try:
-        return _version(client().get_model_version(NAME, number))
-    except MlflowException as error:
-        raise TrackingError(f"version {number} of {NAME} does not exist", "see `lerenet models`") from error
+    found = _one("get_model_version", number)
+    if found is None:
+        raise TrackingError(f"version {number} of {NAME} does not exist", "see `lerenet models`")
+    return found
 
 
 def champion() -> Version | None:
-    """The version behind the alias ``champion``, or None."""
+    """The version behind the alias ``champion``, or None.
+
+    Raises:
+        TrackingError: the registry can't be used.
+    """
+    return _one("get_model_version_by_alias", CHAMPION)
+
+
+def _one(call: str, which: str) -> Version | None:
+    """What a call of the client finds; None only where the store says that there is no such thing."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return _version(client().get_model_version_by_alias(NAME, CHAMPION))
+        return _version(getattr(client(), call)(NAME, which))
     except MlflowException as error:
-        # Only "no such alias" and "no such model" mean none: a failing store must not look like it.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         reason = store.scrubbed(str(error.message), store.tracking_uri())
-        raise TrackingError(f"the champion can't be read: {reason}", store.REMEDY) from error
+        raise TrackingError(f"{NAME} {which} can't be read: {reason}", store.REMEDY) from error
 
 
 def find_by_lock(lock: str) -> Version | None:
     """The newest version registered from this state of ``dvc.lock``."""
-    same = [item for item in versions() if item.tags.get("lock") == lock]
-    return same[0] if same else None
+    return next(iter(versions(lock)), None)
 
 
 def find(model: str) -> Version:
@@ -151,7 +138,7 @@ def find(model: str) -> Version:
 
 
 def resolve(model: str) -> Path:
-    """Local folder of a version (``champion`` or a number), its files checked against its tags' digests.
+    """Package of a version (``champion`` or a number), every file of it checked against the digests in its tags.
 
     Raises:
         TrackingError: no such version, no champion yet, or a file that is not the registered one.
@@ -160,22 +147,40 @@ def resolve(model: str) -> Path:
 
 
 def verified(found: Version) -> Path:
-    """Local folder of a version, its files checked against its tags' digests.
+    """Package of a version, every file of it checked against the digests in its tags.
+
+    A download that is not right is fetched once more.
 
     Raises:
         TrackingError: a file that is not the registered one.
     """
     folder = local(found)
+    wrong = _wrong(found, folder)
+    if wrong and CACHE in folder.parents:
+        shutil.rmtree(_download(found))
+        folder = local(found)
+        wrong = _wrong(found, folder)
+    if wrong:
+        raise TrackingError(
+            f"version {found.number}: {wrong} is not the file that was registered (sha256 differs)",
+            "restore the store's artifacts from a backup, or roll back: `lerenet rollback`",
+        )
+    return folder / PACKAGE
+
+
+def _wrong(found: Version, folder: Path) -> Path | None:
+    """The first file that is not the registered one, is gone, or was put into the package afterwards.
+
+    Raises:
+        TrackingError: the version carries no digests.
+    """
     checked = list(check_files(found, folder))
-    if "weights.safetensors" not in [name for name, _, _ in checked]:
+    if not checked:
         raise TrackingError(f"version {found.number} carries no digests", "register it again")
-    for name, digest, there in checked:
-        if there != digest:
-            raise TrackingError(
-                f"version {found.number}: {folder / name} is not the file that was registered (sha256 differs)",
-                "restore the store's artifacts from a backup, or roll back: `lerenet rollback`",
-            )
-    return folder
+    known = {name for name, _, _ in checked}
+    changed = [name for name, digest, there in checked if there != digest]
+    added = {f"{PACKAGE}/{name}" for name in _files(folder / PACKAGE)} - known
+    return next((folder / name for name in [*changed, *sorted(added)]), None)
 
 
 def check_files(found: Version, folder: Path) -> Iterator[tuple[str, str, str | None]]:
@@ -186,11 +191,11 @@ def check_files(found: Version, folder: Path) -> Iterator[tuple[str, str, str | 
 
 
 def local(found: Version) -> Path:
-    """Folder of a version's files, downloaded where the store is a server's; `resolve` checks them, too."""
+    """Folder of a version's files, downloaded where the store is a server's; `verified` checks them, too."""
     parts = urlsplit(found.source)
     if parts.scheme in ("", "file"):
-        return Path(unquote(parts.path)) / "artifacts" / "package"
-    kept = CACHE / "registry" / f"{found.number}-{found.tags.get('weights_sha256', '')[:12]}"
+        return Path(unquote(parts.path))
+    kept = _download(found)
     if not kept.exists():
         import mlflow
 
@@ -198,7 +203,11 @@ def local(found: Version) -> Path:
             mlflow.artifacts.download_artifacts(
                 artifact_uri=found.source, dst_path=str(temporary), tracking_uri=store.tracking_uri()
             )
-    return next(kept.rglob("package"))
+    return next(kept.rglob("MLmodel")).parent
+
+
+def _download(found: Version) -> Path:
+    return CACHE / "registry" / f"{found.number}-{found.tags.get('weights_sha256', '')[:12]}"
 
 
 # -- writing ------------------------------------------------------------------------------------
@@ -215,14 +224,12 @@ def register(candidate: Candidate, params: Params) -> str:
         if before is not None:
             return before.number
         with scratch_dir(CACHE / "register") as folder:
-            package = _package(folder / "package", candidate, params)
-            tags = _tags(candidate, package)
-            (package / "README.md").write_text(card.render(candidate, tags), encoding="utf-8")
-            _save(folder / "model", package)
-            return _create(folder / "model", tags, candidate, params)
+            tags, model = _tags(candidate), folder / "model"
+            served.save(model, _package(folder / "package", candidate, params, tags))
+            return _create(model, {**tags, **_digests(model)}, candidate, params)
 
 
-def _package(folder: Path, candidate: Candidate, params: Params) -> Path:
+def _package(folder: Path, candidate: Candidate, params: Params, tags: Mapping[str, str]) -> Path:
     shutil.copytree(candidate.model, folder)
     for split, model in candidate.folds.items():
         shutil.copytree(model, folder / "folds" / split)
@@ -231,69 +238,29 @@ def _package(folder: Path, candidate: Candidate, params: Params) -> Path:
     for path in (CATALOG, PROFILE, FOLDS / EPISODES):
         if path.exists():
             shutil.copyfile(path, folder / path.name)  # for drift and lineage
+    (folder / "README.md").write_text(card.render(candidate, tags), encoding="utf-8")
     return folder
 
 
-def _tags(candidate: Candidate, package: Path) -> dict[str, str]:
-    files = sorted(path for path in package.rglob("*") if path.is_file())
-    digests = {path.relative_to(package).as_posix(): sha256_file(path) for path in files}
+def _tags(candidate: Candidate) -> dict[str, str]:
     return {
         **candidate.lineage,
         **{name: f"{value:.4f}" for name, value in candidate.scores.items()},
         "latency_ms": f"{candidate.latency_ms:.1f}",
         "validated": str(candidate.validated).lower(),
         "verdict": "candidate",
-        "weights_sha256": digests["weights.safetensors"],
-        "sha256": json.dumps(digests, sort_keys=True),
+        "weights_sha256": sha256_file(candidate.model / WEIGHTS),
     }
 
 
-def _save(path: Path, package: Path) -> None:
-    pyfunc().save_model(
-        str(path),
-        python_model=str(PYFUNC),
-        artifacts={"package": str(package)},
-        signature=_signature(),
-        input_example=_example(),
-        pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
-    )
+def _digests(model: Path) -> dict[str, str]:
+    """The tag with the SHA-256 of every file, the code that MLflow runs among them."""
+    digests = {name: sha256_file(model / name) for name in sorted(_files(model))}
+    return {"sha256": json.dumps(digests, sort_keys=True)}
 
 
-def pyfunc() -> Any:
-    """The module `mlflow.pyfunc`, imported without what it warns of itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import mlflow.pyfunc
-    return mlflow.pyfunc
-
-
-def _signature() -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array
-
-    texts = Array(DataType.string)
-    inputs = Schema(
-        [ColSpec(texts, "support_images"), ColSpec(texts, "support_masks"), ColSpec("string", "query")]
-    )
-    outputs = Schema([ColSpec("string", "mask"), ColSpec("double", "foreground_share")])
-    return ModelSignature(inputs=inputs, outputs=outputs)
-
-
-def _example() -> pd.DataFrame:
-    """A tiny episode of made-up pictures: a dark square on grey."""
-    from PIL import Image
-
-    def encoded(picture: Any) -> str:
-        buffer = io.BytesIO()
-        picture.save(buffer, format="PNG")
-        return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-    image, mask = Image.new("RGB", (64, 64), (150, 150, 150)), Image.new("L", (64, 64), 0)
-    image.paste((40, 40, 40), (20, 20, 44, 44))
-    mask.paste(255, (20, 20, 44, 44))
-    row = {"support_images": [encoded(image)], "support_masks": [encoded(mask)], "query": encoded(image)}
-    return pd.DataFrame([row])
+def _files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def _create(model: Path, tags: Mapping[str, str], candidate: Candidate, params: Params) -> str:
@@ -327,7 +294,7 @@ def set_tags(number: str, tags: Mapping[str, str]) -> None:
 
 def describe(number: str, verdict: str) -> None:
     """Show ``verdict`` above the model card in the version's description."""
-    text = (local(get(number)) / "README.md").read_text(encoding="utf-8")
+    text = (local(get(number)) / PACKAGE / "README.md").read_text(encoding="utf-8")
     with store.store_lock(store.tracking_uri()):
         client().update_model_version(NAME, number, description=f"**{verdict}**\n\n{text}"[:4900])
 
@@ -336,24 +303,3 @@ def set_champion(number: str) -> None:
     """Move the alias ``champion`` in one call: a reader sees the old version or the new one."""
     with store.store_lock(store.tracking_uri()):
         client().set_registered_model_alias(NAME, CHAMPION, number)
-
-
-def delete_version(number: str) -> None:
-    """Delete a version that no alias points to.
-
-    Raises:
-        TrackingError: when an alias points to it, or it is a version that a rollback would need.
-    """
-    found = get(number)
-    current = champion()
-    if found.aliases:
-        raise TrackingError(
-            f"version {number} is {', '.join(found.aliases)} and can't be deleted",
-            "promote another version first",
-        )
-    if current is not None and current.tags.get("previous_champion") == number:
-        raise TrackingError(
-            f"version {number} is what a rollback would go back to", "promote another version first"
-        )
-    with store.store_lock(store.tracking_uri()):
-        client().delete_model_version(NAME, number)

@@ -1,0 +1,86 @@
+"""From decoded pictures to probabilities: the one way that `lerenet predict` and MLflow's server take."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from lerenet.data.images import read_image, read_mask, resize_image, resize_mask
+from lerenet.errors import DataError
+
+if TYPE_CHECKING:
+    from lerenet.loading import LoadedNetwork
+    from lerenet.models.base import State
+
+MAX_SHOTS = 5
+Pixels = NDArray[np.uint8]
+Support = tuple[Pixels, NDArray[np.bool_]]
+
+
+def check_shots(count: int) -> None:
+    """Raise `DataError` unless there are 1 to 5 supports."""
+    if not 1 <= count <= MAX_SHOTS:
+        raise DataError(f"{count} supports given", f"give 1 to {MAX_SHOTS} pairs of image and mask")
+
+
+def read_support(image: Path, mask: Path) -> Support:
+    """Image (H, W, 3) and mask (H, W) of a support.
+
+    Raises:
+        DataError: unreadable, of different sizes, or the mask marks nothing.
+    """
+    pixels, marked = read_image(image), read_mask(mask)
+    if pixels.shape[:2] != marked.shape:
+        wide, high = (f"{a.shape[1]} x {a.shape[0]}" for a in (marked, pixels))
+        raise DataError(
+            f"{mask}: {wide} pixels, its image {image} has {high}", "export the mask at the image's size"
+        )
+    if not marked.any():
+        raise DataError(f"{mask}: marks no pixel", "mark the defect in white (255) on black (0)")
+    return pixels, marked
+
+
+def enrol(loaded: LoadedNetwork, supports: Sequence[Support]) -> State:
+    """Run backbone and head once for the K supports; the state serves any number of queries."""
+    size, device = loaded.image_size, _device(loaded)
+    images = _batch([image for image, _ in supports], size).to(device)  # (K, 3, S, S)
+    masks = np.stack([resize_mask(mask, size) for _, mask in supports])
+    truth = torch.from_numpy(masks).float().to(device)  # (K, S, S)
+    with torch.inference_mode():
+        return loaded.network.enroll(images[None], truth[None])
+
+
+def probabilities(
+    loaded: LoadedNetwork, state: State, queries: Sequence[Pixels]
+) -> list[NDArray[np.float32]]:
+    """Probability of foreground for each query (H, W, 3), in its own size (H, W).
+
+    A pixel is foreground where it is above ``loaded.threshold``.
+    """
+    with torch.inference_mode():
+        pictures = _batch(queries, loaded.image_size).to(_device(loaded))  # (N, 3, S, S)
+        chances = loaded.network.segment(state, pictures).float().sigmoid().cpu()  # (N, S, S)
+    return [_own_size(chance, query) for chance, query in zip(chances, queries, strict=True)]
+
+
+def _own_size(chance: Tensor, query: Pixels) -> NDArray[np.float32]:
+    own = interpolate(chance[None, None], size=query.shape[:2], mode="bilinear", align_corners=False)
+    found: NDArray[np.float32] = own[0, 0].numpy()
+    return found
+
+
+def _batch(images: Sequence[Pixels], size: int) -> Tensor:
+    stacked = np.stack([resize_image(image, size) for image in images])  # (N, S, S, 3)
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
+
+
+def _device(loaded: LoadedNetwork) -> torch.device:
+    return next(itertools.chain(loaded.network.parameters(), loaded.network.buffers())).device
