@@ -1,4 +1,4 @@
-"""From decoded pictures to probabilities: the one way that `lerenet predict` and MLflow's server take."""
+"""From decoded pictures to masks: the one way that `lerenet predict` and MLflow's server take."""
 
 from __future__ import annotations
 
@@ -58,17 +58,15 @@ def enrol(loaded: LoadedNetwork, supports: Sequence[Support]) -> State:
         return loaded.network.enroll(images[None], truth[None])
 
 
-def probabilities(
+def segment(
     loaded: LoadedNetwork, state: State, queries: Sequence[Pixels]
-) -> list[NDArray[np.float32]]:
-    """Probability of foreground for each query (H, W, 3), in its own size (H, W).
-
-    A pixel is foreground where it is above ``loaded.threshold``.
-    """
+) -> list[tuple[NDArray[np.bool_], NDArray[np.float32]]]:
+    """Mask and probability of foreground for each query (H, W, 3), both in its own size (H, W)."""
     with torch.inference_mode():
         pictures = _batch(queries, loaded.image_size).to(_device(loaded))  # (N, 3, S, S)
         chances = loaded.network.segment(state, pictures).float().sigmoid().cpu()  # (N, S, S)
-    return [_own_size(chance, query) for chance, query in zip(chances, queries, strict=True)]
+    sized = [_own_size(chance, query) for chance, query in zip(chances, queries, strict=True)]
+    return [(probability > loaded.threshold, probability) for probability in sized]
 
 
 def _own_size(chance: Tensor, query: Pixels) -> NDArray[np.float32]:

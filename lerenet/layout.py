@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from lerenet.errors import ParamsError
+
+if TYPE_CHECKING:
+    from lerenet.params import Params
 
 DATA = Path("data")
 PARAMS = Path("params.yaml")
@@ -25,6 +29,7 @@ REPORT = ARTIFACTS / "report"
 CHECKPOINTS = Path(".checkpoints")
 CACHE = Path(".cache")
 LEDGER = Path("ledger.jsonl")
+WEIGHTS = "weights.safetensors"  # in a model's folder
 
 _PART = re.compile(r"^[a-z0-9_]+$")
 
@@ -77,6 +82,16 @@ def parse_base(key: str) -> tuple[str, str]:
             f"{key!r} names no split and backbone", "write SPLIT-BACKBONE, e.g. fold0-efficientnet_lite0"
         )
     return parts[0], parts[1]
+
+
+def ship_cells(params: Params) -> dict[str, Cell]:
+    """The shipping cell of each split: the folds and ``all``."""
+    from lerenet.params import Split
+
+    ship = params.ship
+    return {
+        split: Cell(split, ship.backbone, ship.recipe, ship.shots, ship.seed) for split in get_args(Split)
+    }
 
 
 def data_md5() -> str:

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from lerenet.errors import LerenetError, ModelError
 from lerenet.files import read_json, sha256_file
+from lerenet.layout import WEIGHTS
 from lerenet.models import create_model
 from lerenet.models.backbones import create_backbone, turns_of
 from lerenet.models.network import Network
 from lerenet.models.relations import matching_config
 from lerenet.params import ModelConfig
 
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+CONFIG = "config.json"
 RESTORE = "train it again, or restore the folder from where it was registered"
 LEVELS = (1, 2, 3, 4)  # what `matching_network` offers its head
 

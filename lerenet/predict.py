@@ -20,7 +20,7 @@ from lerenet.data.images import image_facts, read_image
 from lerenet.device import pick_device
 from lerenet.errors import DataError, LerenetError, ModelError, TrackingError
 from lerenet.files import scratch_dir, sha256_file, write_json
-from lerenet.inference import Pixels, Support, check_shots, enrol, probabilities, read_support
+from lerenet.inference import Pixels, Support, check_shots, enrol, read_support, segment
 from lerenet.loading import CONFIG, LoadedNetwork, load_network, matching_network
 from lerenet.overlay import draw_overlay
 
@@ -37,7 +37,7 @@ class Prediction:
 
     ``foreground``: share of the image that is marked, 0..1. ``confidence``: mean over the pixels of
     the probability of the class chosen, 0.5..1 (low by nature for ``matching``). ``milliseconds``:
-    from the decoded picture to its probabilities. ``sha256``: of the mask's file.
+    from the decoded picture to its mask. ``sha256``: of the mask's file.
     """
 
     query: str
@@ -172,10 +172,9 @@ def _segment(
     for start in range(0, len(queries), BATCH):
         images = [read_image(query) for query in queries[start : start + BATCH]]
         began = time.perf_counter()
-        found = probabilities(loaded, state, images)
+        found = segment(loaded, state, images)
         spent = (time.perf_counter() - began) * 1000 / len(images)
-        for place, (image, probability) in enumerate(zip(images, found, strict=True), start):
-            mask = probability > loaded.threshold
+        for place, (image, (mask, probability)) in enumerate(zip(images, found, strict=True), start):
             yield _write(folder, queries[place], names[place], image, mask, probability, spent)
 
 

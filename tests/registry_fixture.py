@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from lerenet import layout
 from lerenet.files import sha256_file, write_json
 from lerenet.params import Params, load_params
-from lerenet.tracking.candidate import ship_cells
 from tests.test_bootstrap import make_counts
 
 
@@ -53,7 +52,7 @@ def make_project(root: Path, *, quality: float = 0.6, digest: str = "e" * 32, se
         write_json(root / folder / "result.json", {"success": True})
     counts = make_counts(seed=1, queries=6, quality=quality)
     stages: dict[str, Any] = {}
-    for split, cell in ship_cells(params).items():
+    for split, cell in layout.ship_cells(params).items():
         _model(root / layout.TRAIN / cell.key, cell.key, 0.3 + quality / 100 + seed / 1000)
         name = "ship" if split == "all" else f"evaluate@{cell.key}"
         stages[name] = {

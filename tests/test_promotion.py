@@ -181,6 +181,46 @@ def test_a_second_step_back_is_asked_for_by_name(project: Path) -> None:
     assert len(ledger.read()) == 5
 
 
+def test_a_repeated_rollback_goes_back_once_though_a_promotion_broke_off_between(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for quality in (0.4, 0.6, 0.8):
+        number, params = offered(project, quality=quality)
+        promote(number, params)
+    done = rollback()
+    best, _ = offered(project, quality=0.9)
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "set_champion", crashing(registry.set_champion, after=False))
+        with pytest.raises(Crash):
+            promote(best, params)
+    assert rollback() == Rollback(done.before, done.after, again=True)
+    assert champion() == done.after
+
+
+def test_a_rollback_never_returns_to_the_version_that_was_left(project: Path) -> None:
+    first, params = offered(project, quality=0.5)
+    promote(first, params)
+    better, _ = offered(project, quality=0.8)
+    promote(better, params)
+    promote(first, params, force=True, operator="ada", reason="audit")  # each is the other's predecessor now
+    assert rollback() == Rollback(first, better)
+    with pytest.raises(PromotionError, match="just left"):
+        rollback(leave=better)
+    assert champion() == better
+
+
+def test_a_ledger_of_another_store_settles_nothing(project: Path) -> None:
+    """Numbers begin anew in another store: what the ledger says of them is of other versions."""
+    shutil.copyfile(project / "mlflow.db", project / "other.db")
+    for quality in (0.5, 0.8, 0.2):
+        number, params = offered(project, quality=quality)
+        promote(number, params)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/other.db")
+        number, _ = offered(project, quality=0.6)
+        assert not module.settled(registry.get(number))
+
+
 def test_other_episodes_score_the_champion_again_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, params = offered(project, quality=0.5)
     promote(first, params)
@@ -212,7 +252,7 @@ def test_a_model_that_is_served_otherwise_than_it_was_scored_is_rejected(
     """Served masks cut at another probability than those of the trained network."""
     code = served.CODE.read_text()
     other = project / "pyfunc_model.py"
-    other.write_text(code.replace("> self.loaded.threshold", "> self.loaded.threshold + 0.12"))
+    other.write_text(code.replace("found, _ =", "found =").replace("[query])[0]", "[query])[0][1] > 0.622"))
     assert other.read_text() != code
     monkeypatch.setattr(served, "CODE", other)
     first, params = offered(project)
@@ -220,6 +260,21 @@ def test_a_model_that_is_served_otherwise_than_it_was_scored_is_rejected(
     assert verdict.outcome == "rejected"
     assert "masks" in verdict.reasons[0]
     assert champion() == ""
+
+
+def test_a_model_that_mlflow_cannot_load_is_rejected_and_can_be_forced(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, params = offered(project)
+    from mlflow.exceptions import MlflowException
+
+    def broken(_: str) -> None:
+        raise MlflowException("no module named lerenet.gone")
+
+    monkeypatch.setattr(served.pyfunc(), "load_model", broken)
+    assert promote(first, params).outcome == "rejected"
+    assert promote(first, params, force=True, operator="ada", reason="audit").outcome == "forced"
+    assert champion() == first
 
 
 def test_two_promotions_at_once_take_turns(project: Path) -> None:

@@ -112,6 +112,8 @@ def settled(version: Version) -> bool:
     """Whether the decision on a version was carried out whole: verdict, ledger and, if promoted, the alias."""
     if registry.CHAMPION in version.aliases:
         return True  # the alias moves last
+    if version.tags.get("verdict", "candidate") == "candidate":
+        return False  # what the ledger says of this number is of another store
     entries = ledger.read()
     own = [place for place, entry in enumerate(entries) if entry.get("version") == version.number]
     if not own or entries[own[-1]]["event"] == "decide":
@@ -177,7 +179,7 @@ def _agrees(folder: Path, version: Version) -> bool:
     from lerenet.tracking import served
 
     trained = layout.TRAIN / version.tags.get("cell", "") / "model"
-    weights = trained / registry.WEIGHTS
+    weights = trained / layout.WEIGHTS
     same = weights.is_file() and sha256_file(weights) == version.tags.get("weights_sha256")
     return served.agrees(folder.parents[1], load_network(trained if same else folder))
 
@@ -215,9 +217,21 @@ def _tags(verdict: gate.Verdict, previous: str) -> dict[str, str]:
 def _identity(entry: dict[str, Any]) -> str:
     """One id for one change; the last change in the ledger is part of it, so A-B-A is three entries."""
     last = ledger.last_change()
-    if all(last.get(name) == entry[name] for name in ("event", "version", "previous")):
+    if all(last.get(name) == entry[name] for name in ("event", "version", "previous", "outcome")):
         return str(last.get("id"))  # the same change, interrupted before its alias moved
     return hashlib.sha256(json.dumps([last.get("id"), entry]).encode()).hexdigest()[:16]
+
+
+def _made_champion(current: Version) -> dict[str, Any]:
+    """The ledger's newest change that names the champion; one of another store (another lock) is none."""
+    own = [
+        entry
+        for entry in ledger.read()
+        if entry["event"] in ledger.CHANGES and entry["version"] == current.number
+    ]
+    if own and own[-1].get("lock") == current.tags.get("lock", ""):
+        return own[-1]
+    return {"event": ""}
 
 
 @dataclass(frozen=True)
@@ -247,10 +261,9 @@ def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollba
         current = registry.champion()
         if current is None:
             raise PromotionError("there is no champion to roll back from", "promote a version first")
-        last = ledger.last_change()
-        rolled_back = (last.get("event"), last.get("version")) == ("rollback", current.number)
-        if rolled_back and leave in ("", last["previous"]):
-            return Rollback(last["previous"], current.number, again=True)
+        made = _made_champion(current)
+        if made["event"] == "rollback" and leave in ("", made["previous"]):
+            return Rollback(made["previous"], current.number, again=True)
         if leave not in ("", current.number):
             raise PromotionError(
                 f"version {leave} is not the champion, version {current.number} is", "see `lerenet ledger`"
@@ -258,8 +271,14 @@ def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollba
         target = current.tags.get("previous_champion", "")
         if not target:
             raise PromotionError(f"version {current.number} has no predecessor", "see `lerenet models`")
+        if made["event"] == "rollback" and made["previous"] == target:
+            raise PromotionError(
+                f"the predecessor of version {current.number} is version {target}, which was just left",
+                "promote another version: `lerenet promote VERSION --force`",
+            )
         try:
-            registry.resolve(target)
+            predecessor = registry.get(target)
+            registry.verified(predecessor)
         except TrackingError as error:
             raise PromotionError(
                 f"version {target}, the predecessor of {current.number}, can't be used: {error.what}",
@@ -267,7 +286,7 @@ def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollba
             ) from error
         entry = {
             "event": "rollback", "version": target, "previous": current.number, "outcome": "rollback",
-            "operator": operator, "reason": reason,
+            "operator": operator, "reason": reason, "lock": predecessor.tags.get("lock", ""),
         }  # fmt: skip
         ledger.append({"id": _identity(entry), **entry})
         registry.set_champion(target)  # last

@@ -21,7 +21,6 @@ from lerenet.recipes import cell_backbone
 from lerenet.saving import save_network
 from lerenet.stages.common import Inputs
 from lerenet.tracking import StageRun
-from lerenet.tracking.candidate import ship_cells
 from lerenet.train import Row, Trainer
 
 
@@ -35,7 +34,7 @@ def run(key: str) -> None:
 def run_ship() -> None:
     """Train the shipping cell on every class, as long as its folds needed (median of their best epochs)."""
     inputs = Inputs.load()
-    cells = ship_cells(inputs.params)
+    cells = layout.ship_cells(inputs.params)
     split = inputs.split("all")
     folds = [cell for name, cell in cells.items() if name != "all"]
     epochs = [read_json(layout.TRAIN / cell.key / "metrics.json")["best_epoch"] for cell in folds]

@@ -54,15 +54,6 @@ class Candidate:
     validated: bool
 
 
-def ship_cells(params: Params) -> dict[str, layout.Cell]:
-    """The shipping cell of each split: the folds and ``all``."""
-    ship = params.ship
-    return {
-        split: layout.Cell(split, ship.backbone, ship.recipe, ship.shots, ship.seed)
-        for split in get_args(Split)
-    }
-
-
 def require_ship(params: Params) -> None:
     """Refuse a grid without the shipping cell: its outputs would be those of an older state of data or code.
 
@@ -97,7 +88,7 @@ def collect(params: Params) -> Candidate:
         ParamsError: see `require_ship`.
     """
     require_ship(params)
-    cells = ship_cells(params)
+    cells = layout.ship_cells(params)
     folds = {name: cell for name, cell in cells.items() if name != "all"}
     counts = pd.concat([_counts(cell) for cell in folds.values()], ignore_index=True)
     counts = gate_rows(counts, params.ship.shots)
@@ -175,7 +166,7 @@ def _dataset() -> dict[str, str]:
 
 def lineage(params: Params) -> dict[str, str]:
     """Where the candidate came from: the tags that every registered version carries."""
-    cells = ship_cells(params)
+    cells = layout.ship_cells(params)
     ship = cells["all"]
     return {
         "cell": ship.key,
@@ -223,7 +214,7 @@ def lock_hash(params: Params, text: str | None = None) -> str:
         stages: dict[str, Any] = yaml.safe_load(text)["stages"]
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
         raise TrackingError(f"{LOCK}: not found or unreadable", "run `dvc repro` first") from error
-    cells = ship_cells(params)
+    cells = layout.ship_cells(params)
     wanted = ["ship", *(f"evaluate@{cell.key}" for name, cell in cells.items() if name != "all")]
     missing = [name for name in wanted if name not in stages]
     if missing:

@@ -25,7 +25,7 @@ from mlflow.pyfunc.model import PythonModel
 
 from lerenet.data.images import encode_mask, read_image
 from lerenet.errors import DataError
-from lerenet.inference import check_shots, enrol, probabilities, read_support
+from lerenet.inference import check_shots, enrol, read_support, segment
 
 MAX_BYTES = 64 * 2**20  # of one encoded picture
 
@@ -63,8 +63,7 @@ class ServedModel(PythonModel):
                 for number, (image, mask) in enumerate(zip(images, masks, strict=True))
             ]
             query = read_image(_file(row["query"], "query", folder))
-        chance = probabilities(self.loaded, enrol(self.loaded, supports), [query])[0]
-        found = chance > self.loaded.threshold
+        found, _ = segment(self.loaded, enrol(self.loaded, supports), [query])[0]
         return {
             "mask": base64.b64encode(encode_mask(found)).decode("ascii"),
             "foreground_share": float(found.mean()),

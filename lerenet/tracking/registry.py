@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from lerenet.errors import TrackingError
 from lerenet.files import atomic_dir, recover_dir, scratch_dir, sha256_file, write_json
-from lerenet.layout import CACHE, CATALOG, FOLDS, PROFILE
+from lerenet.layout import CACHE, CATALOG, FOLDS, PROFILE, WEIGHTS
 from lerenet.params import Params
 from lerenet.tracking import card, served, store
 from lerenet.tracking.candidate import Candidate
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 NAME = "lerenet"
 PACKAGE = "artifacts/package"  # in a version's folder: what this project reads of it
-WEIGHTS = "weights.safetensors"  # in the package, as `lerenet.loading` wants it
 PARAMS = "params.json"  # the settings
 EPISODES = "episodes.parquet"  # the ones it was scored on
 CHAMPION = "champion"
@@ -175,17 +174,20 @@ def _wrong(found: Version, folder: Path) -> Path | None:
         TrackingError: the version carries no digests.
     """
     checked = list(check_files(found, folder))
-    if not checked:
+    if not any(digest for _, digest, _ in checked):
         raise TrackingError(f"version {found.number} carries no digests", "register it again")
-    known = {name for name, _, _ in checked}
-    changed = [name for name, digest, there in checked if there != digest]
-    added = {f"{PACKAGE}/{name}" for name in _files(folder / PACKAGE)} - known
-    return next((folder / name for name in [*changed, *sorted(added)]), None)
+    return next((folder / name for name, digest, there in checked if there != digest), None)
 
 
 def check_files(found: Version, folder: Path) -> Iterator[tuple[str, str, str | None]]:
-    """Name of each file of a version, its registered SHA-256, and that in ``folder`` (None: it is gone)."""
-    for name, digest in json.loads(found.tags.get("sha256", "{}")).items():
+    """Name of each file of a version, its registered SHA-256, and that in ``folder`` (None: it is gone).
+
+    For a file that was put into the package afterwards the registered one is empty. (MLflow itself puts files beside
+    the package.)
+    """
+    digests = json.loads(found.tags.get("sha256", "{}"))
+    packed = sorted(f"{PACKAGE}/{name}" for name in _files(folder / PACKAGE))
+    for name, digest in (dict.fromkeys(packed, "") | digests).items():
         path = folder / name
         yield name, digest, sha256_file(path) if path.is_file() else None
 
@@ -203,7 +205,7 @@ def local(found: Version) -> Path:
             mlflow.artifacts.download_artifacts(
                 artifact_uri=found.source, dst_path=str(temporary), tracking_uri=store.tracking_uri()
             )
-    return next(kept.rglob("MLmodel")).parent
+    return next((path.parent for path in kept.rglob("MLmodel")), kept)
 
 
 def _download(found: Version) -> Path:

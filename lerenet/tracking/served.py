@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
+import shutil
 import warnings
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -18,6 +20,8 @@ from lerenet.data.images import encode_png
 if TYPE_CHECKING:
     from lerenet.loading import LoadedNetwork
 
+log = logging.getLogger(__name__)
+
 CODE = Path(__file__).parent / "pyfunc_model.py"
 REQUIREMENTS = (
     "mlflow",
@@ -31,7 +35,7 @@ REQUIREMENTS = (
     "pydantic",
 )
 SIDE = 64  # of the input example, in pixels
-AGREE = 0.01  # share of the example's pixels that may differ, for arithmetic on another device
+AGREE = 0.99  # IoU of two masks that are the same but for arithmetic on another device
 
 
 def save(path: Path, package: Path) -> None:
@@ -53,16 +57,26 @@ def save(path: Path, package: Path) -> None:
 
 
 def agrees(model: Path, loaded: LoadedNetwork) -> bool:
-    """Whether the MLflow model in the folder ``model`` answers its own example with the mask of ``loaded``."""
-    from lerenet.inference import enrol, probabilities
+    """Whether the MLflow model in the folder ``model`` answers its own example with the mask of ``loaded``.
 
-    found = pyfunc().load_model(str(model))
+    A model that MLflow can't load does not.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from lerenet.inference import enrol, segment
+
+    shutil.rmtree(model / "__pycache__", ignore_errors=True)  # no digest covers compiled code
+    try:
+        found = pyfunc().load_model(str(model))
+    except MlflowException as error:
+        log.warning("MLflow can't load %s: %s", model, error)
+        return False
     answer = found.predict(found.input_example)
     served = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"][0])))) > 0
     images, masks, query = example()
     state = enrol(loaded, list(zip(images, masks, strict=True)))
-    own = probabilities(loaded, state, [query])[0] > loaded.threshold
-    return bool((served != own).mean() <= AGREE)
+    own, _ = segment(loaded, state, [query])[0]
+    return bool((served & own).sum() >= AGREE * (served | own).sum())
 
 
 def pyfunc() -> Any:

@@ -61,7 +61,7 @@ def registry_agrees() -> list[str]:
             found.append(f"version {version.number} can't be used: {error}")
     champion = registry.champion()
     alias = champion.number if champion else ""
-    changes = [entry for entry in ledger.read() if entry["event"] in ("promote", "rollback")]
+    changes = [entry for entry in ledger.read() if entry["event"] in ledger.CHANGES]
     last = changes[-1] if changes else {"version": "", "previous": ""}
     if alias not in (last["version"], last["previous"]):
         found.append(f"champion {alias!r}, the ledger ends with {last['previous']!r} -> {last['version']!r}")
