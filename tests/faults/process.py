@@ -69,6 +69,13 @@ def kill(pid: int, seconds: float | None) -> bool:
     return finish(pid) == -signal.SIGKILL
 
 
+def reap() -> None:
+    """Wait for adopted children that ended; none of our own may run."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def orphans(session: int) -> list[int]:
     """Processes of a killed session that are still there after five seconds."""
     deadline = time.monotonic() + 5
@@ -91,7 +98,9 @@ def _living(session: int) -> list[int]:
             found.append(pid)
             continue
         try:
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:  # its parent is still dying, and DVC would take it for alive
+            gone = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            gone = False
+        if not gone:  # its parent, or a thread of it, is still dying, and DVC would take it for alive
             found.append(pid)
     return found

@@ -77,7 +77,7 @@ class Promotion(Scenario):
     points = (
         "lerenet.tracking.registry:_package@1/before",
         "lerenet.tracking.registry:_package@1/after",
-        "lerenet.tracking.registry:_save@1/after",
+        "lerenet.tracking.served:save@1/after",
         f"{_client}.create_run@1/after",
         f"{_client}.log_artifacts@1/before",
         "shutil:copyfile@3/after",

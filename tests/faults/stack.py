@@ -49,6 +49,7 @@ class Stack:
 
     def call(self, *words: str, folder: Path | None = None, served: bool = False) -> int:
         """Run a program of the project; its output goes to the log."""
+        process.reap()  # what a service left when it was killed
         env = pipeline.environment() | self.ports | (self.served if served else {})
         with self.log.open("ab") as log:
             return subprocess.run(
