@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import shutil
@@ -136,6 +137,31 @@ def test_a_file_put_into_a_version_is_refused(project: Path) -> None:
     shutil.copyfile("dvc.lock", registry.resolve(number) / "folds" / "fold3" / "config.json")
     with pytest.raises(TrackingError, match=r"fold3/config\.json"):
         registry.resolve(number)
+
+
+def test_a_damaged_download_is_fetched_once_more(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = make_project(project)
+    found = registry.get(registry.register(collect(params), params))
+    origin, calls = registry.local(found), []
+    remote = dataclasses.replace(found, source="s3://bucket/model")
+
+    def fetch(artifact_uri: str, dst_path: str, tracking_uri: str) -> None:
+        calls.append(artifact_uri)
+        shutil.copytree(origin, Path(dst_path) / "model")
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", fetch)
+    for _ in range(2):
+        registry.verified(remote)
+    assert len(calls) == 1
+    for damaged in ("MLmodel", f"{registry.PACKAGE}/config.json"):
+        (registry.local(remote) / damaged).unlink()
+        registry.verified(remote)
+    assert len(calls) == 3
+    (origin / "MLmodel").write_text("other")
+    (registry.local(remote) / "MLmodel").unlink()
+    with pytest.raises(TrackingError, match="MLmodel is not the file"):
+        registry.verified(remote)
+    assert len(calls) == 4
 
 
 def test_what_is_missing_is_said(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
