@@ -26,6 +26,8 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder is an empty project with its own MLflow store; networks load from a stand-in."""
+    import lerenet.predict
+    import lerenet.stages.evaluate  # noqa: F401  (both keep the loader that they were imported with)
     from tests import registry_fixture
 
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DVC_STAGE"):
