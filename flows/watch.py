@@ -100,10 +100,7 @@ def load_state() -> State:
     if STATE.exists():
         return State(**read_json(STATE))
     known = locked_data_md5()
-    brought = layout.data_md5() not in (
-        "untracked",
-        known,
-    )  # by git: what it names is the news
+    brought = layout.data_md5() not in ("untracked", known)  # by git: what it names is the news
     return State(recorded=signature(layout.DATA) if brought else "", announced=known)
 
 

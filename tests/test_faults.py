@@ -30,12 +30,9 @@ def test_whatever_is_killed_is_finished_by_the_same_command(
 PROMOTE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from types import ModuleType
 from tests import registry_fixture
-stand_in = ModuleType("lerenet.loading")
-stand_in.load_network = registry_fixture.load_network
-sys.modules["lerenet.loading"] = stand_in
-from lerenet import layout
+from lerenet import layout, loading
+loading.load_network = registry_fixture.load_network
 from lerenet.params import load_params
 from lerenet.promotion.promote import promote
 from lerenet.tracking import registry

@@ -234,12 +234,7 @@ def test_other_episodes_score_the_champion_again_once(project: Path, monkeypatch
         assert (folder / "folds" / "fold2" / "weights.safetensors").exists()
         return pd.read_parquet(folder / "counts.parquet")
 
-    import sys
-    from types import ModuleType
-
-    stand_in = ModuleType("lerenet.evaluate")
-    stand_in.score_version = score_version  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lerenet.evaluate", stand_in)
+    monkeypatch.setattr("lerenet.evaluate.score_version", score_version)
     assert promote(better, params).outcome == "promoted"
     rollback()
     assert promote(better, params).outcome == "promoted"

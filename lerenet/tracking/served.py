@@ -93,14 +93,17 @@ def example() -> tuple[list[Any], list[Any], Any]:
     A dark square on a ground that grows lighter from left to right, so that a network's probabilities take
     many values.
     """
-    ground = np.linspace(60, 200, SIDE)[None, :] + np.zeros((SIDE, 1))
-    grain = np.random.default_rng(0).normal(0, 12, (2, SIDE, SIDE))
+    rng = np.random.default_rng(0)
     mask = np.zeros((SIDE, SIDE), dtype=bool)
     mask[20:44, 20:44] = True
-    support, query = (np.clip(np.where(where, 40, ground) + noise, 0, 255) for where, noise in
-                      zip((mask, np.roll(mask, 9, 1)), grain, strict=True))  # fmt: skip
-    image, asked = (np.repeat(one.astype(np.uint8)[:, :, None], 3, 2) for one in (support, query))
-    return [image], [mask], asked
+    support = _picture(mask, rng)
+    return [support], [mask], _picture(np.roll(mask, 9, axis=1), rng)
+
+
+def _picture(dark: Any, rng: np.random.Generator) -> Any:
+    """(S, S, 3) uint8: ``dark`` (S, S) on a ground that grows lighter from left to right, with grain."""
+    grey = np.where(dark, 40, np.linspace(60, 200, SIDE)) + rng.normal(0, 12, dark.shape)
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def _signature() -> Any:

@@ -6,14 +6,12 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
-from lerenet import checkpoint, layout
+from lerenet import checkpoint, layout, loading
 from lerenet.files import sha256_file
 from lerenet.params import load_params
 from lerenet.promotion import ledger
@@ -98,9 +96,7 @@ class Promotion(Scenario):
 
     def enter(self) -> None:
         super().enter()
-        stand_in = ModuleType("lerenet.loading")
-        stand_in.load_network = registry_fixture.load_network  # type: ignore[attr-defined]
-        sys.modules["lerenet.loading"] = stand_in
+        loading.load_network = registry_fixture.load_network
 
     def prepare(self) -> None:
         registry_fixture.make_project(Path.cwd(), quality=0.5)
