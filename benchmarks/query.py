@@ -3,85 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch.nn.functional import interpolate
+from typing import Any
 
 from benchmarks.project import DEVICE, Project
 from benchmarks.results import Row, Section
 from lerenet import layout
 from lerenet.cost.latency import repeat
-from lerenet.data.images import read_image, resize_image
-from lerenet.data.views import load_plain
+from lerenet.data.images import read_image
 from lerenet.device import autocast
+from lerenet.inference import Pixels, Support, enrol, read_support, segment
+from lerenet.loading import LoadedNetwork
 from lerenet.models.backbones import create_backbone, turns_of
-from lerenet.models.base import State
 from lerenet.models.network import Network
 from lerenet.progress import progress
 
-BACKBONES = {"efficientnet_lite0": 60.0, "resnet50": 250.0}  # targets, ms
-FORMATS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
-Pixels = NDArray[np.uint8]
+BACKBONES = {"efficientnet_lite0": 60.0, "resnet50": 250.0}  # targets of `lerenet predict`, ms
+WAYS = {  # as what -> whether folded, precision
+    "as `lerenet predict`": (True, "fp32"),
+    "in bf16": (True, "bf16"),
+    "normalisation not folded": (False, "fp32"),
+}
 
 
 def measure(project: Project, repeats: int) -> Section:
-    """Every backbone, precision and memory format, on one picture of the data."""
+    """Every backbone and way, on one picture of the data."""
     defects = project.catalog[project.catalog["kind"] == "defect"]
-    picture = read_image(layout.DATA / defects["image"].iloc[1])
+    paths = [(layout.DATA / row["image"], layout.DATA / row["mask"]) for _, row in defects[:2].iterrows()]
+    support, picture = read_support(*paths[0]), read_image(paths[1][0])
     rows = []
-    with progress("query", len(BACKBONES) * 4) as tick:
+    with progress("query", len(BACKBONES) * len(WAYS)) as tick:
         for name, target in BACKBONES.items():
-            network = _network(project, name)
-            for precision in ("bf16", "fp32"):
-                for form, memory in FORMATS.items():
-                    call = _query(project, network, precision, memory, picture)
-                    times = repeat(call, repeats)
-                    note = f"target {target:g}"
-                    rows.append(Row(f"{name}, {precision}, {form}", "ms", times.milliseconds, note))
-                    tick(1, name)
+            for way, (folded, precision) in WAYS.items():
+                call = _query(_loaded(project, name, folded), precision, support, picture)
+                times = repeat(call, repeats)
+                note = f"target {target:g}" if way == next(iter(WAYS)) else ""
+                rows.append(Row(f"{name}, {way}", "ms", times.milliseconds, note))
+                tick(1, name)
     high, wide = picture.shape[:2]
     title = f"Query of an enrolled class: {project.recipe}, 1 shot, a picture of {wide} x {high}"
-    note = (
-        "from the decoded picture to a mask of its size, resizing in it; random weights; NHWC: channels last"
-    )
+    note = "from the decoded picture to a mask of its size, resizing in it; random weights"
     return Section(title, rows, [note])
 
 
-def _network(project: Project, name: str) -> Network:
+def _loaded(project: Project, name: str, folded: bool) -> LoadedNetwork:
     whole = create_backbone(name, "random", project.params.levels, turns_of(project.model, name))
     head = project.new_head(project.model, whole)
-    return Network(whole.cut(head.levels), head).eval()
+    network = Network(whole.cut(head.levels), head).eval()
+    return LoadedNetwork(network.fold() if folded else network, project.params.image_size)
 
 
-def _query(
-    project: Project, network: Network, precision: str, memory: torch.memory_format, picture: Pixels
-) -> Callable[[], Pixels]:
-    size = project.params.image_size
-    network.to(memory_format=memory)
-    defects = project.catalog[project.catalog["kind"] == "defect"]
-    image, mask = load_plain(layout.DATA, defects.iloc[0], size)
-    with torch.inference_mode(), autocast(DEVICE, precision):
-        support = torch.from_numpy(image.copy()).permute(2, 0, 1)[None, None].float() / 255
-        state = network.enroll(support, torch.from_numpy(mask.copy())[None, None].float())
-    return lambda: segment(network, state, picture, size, precision, memory)
+def _query(loaded: LoadedNetwork, precision: str, support: Support, picture: Pixels) -> Callable[[], Any]:
+    def call() -> Any:
+        with autocast(DEVICE, precision):
+            return segment(loaded, state, [picture])
 
-
-@torch.inference_mode()
-def segment(
-    network: Network,
-    state: State,
-    picture: Pixels,
-    size: int,
-    precision: str,
-    memory: torch.memory_format,
-) -> Pixels:
-    """Picture (H, W, 3) -> mask (H, W) of 0 and 255."""
-    small = torch.from_numpy(resize_image(picture, size).copy()).permute(2, 0, 1)[None]
-    pictures = (small.float() / 255).contiguous(memory_format=memory)
     with autocast(DEVICE, precision):
-        logits = network.segment(state, pictures).float()
-    whole = interpolate(logits[None], size=picture.shape[:2], mode="bilinear", align_corners=False)
-    mask: Pixels = ((whole[0, 0] > 0).numpy() * 255).astype(np.uint8)
-    return mask
+        state = enrol(loaded, [support])
+    return call

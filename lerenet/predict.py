@@ -67,12 +67,18 @@ class Predictions:
 
 
 def open_model(model: str, image_size: int = 200) -> LoadedNetwork:
-    """Load ``champion``, a version number, ``matching`` or a model folder.
+    """Load ``champion``, a version number, ``matching`` or a model folder, folded for prediction.
 
     Raises:
         ModelError: nothing of that name; no champion yet; weights that don't fit.
         TrackingError: the registry can't be used.
     """
+    loaded = _open(model, image_size)
+    loaded.network.fold()
+    return loaded
+
+
+def _open(model: str, image_size: int) -> LoadedNetwork:
     if model == "matching":
         return matching_network(image_size)
     if model == "champion" or model.isdigit():

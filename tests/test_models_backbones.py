@@ -240,10 +240,11 @@ def test_features_averaged_over_turns_turn_with_the_image(turns: int) -> None:
         torch.testing.assert_close(torch.rot90(level, quarters, (2, 3)), other, atol=1e-5, rtol=1e-4)
 
 
-def test_features_averaged_over_turns_are_the_mean_of_single_passes() -> None:
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_features_averaged_over_turns_are_the_mean_of_single_passes(pictures: int) -> None:
     torch.manual_seed(0)
     backbone = create_backbone(SMALL, "random", (1, 2), 4).eval()
-    image = torch.rand(2, 3, 64, 64)
+    image = torch.rand(pictures, 3, 64, 64)
     with torch.no_grad():
         found = backbone(image)
         backbone.turns = 1

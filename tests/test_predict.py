@@ -338,6 +338,17 @@ def test_champion_comes_from_the_registry(folder: Path, monkeypatch: pytest.Monk
     assert open_model("12").version == "12"
 
 
+def test_an_opened_model_has_no_normalisation_left_and_the_same_masks(folder: Path) -> None:
+    exact, opened = load_network(folder), open_model(str(folder))
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in exact.network.backbone.modules())
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in opened.network.backbone.modules())
+    images, masks = torch.rand(1, 2, 3, SIZE, SIZE), torch.zeros(1, 2, SIZE, SIZE)
+    masks[..., 20:40, 20:40] = 1
+    with torch.inference_mode():
+        one, other = (found.network(images, masks, images[:, 0]) for found in (exact, opened))
+    torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
 # Command line
 
 app = Typer()

@@ -65,8 +65,7 @@ def measure_latency(
 ) -> tuple[Times, Times]:
     """A whole episode, and a query of an enrolled class: from tensor to logits on the CPU, random weights."""
     head, cut = build(config, backbone, image_size)
-    network = Network(create_backbone(cut.name, "random", head.levels, cut.turns), head).eval()
-    network.to(memory_format=torch.channels_last)
+    network = Network(create_backbone(cut.name, "random", head.levels, cut.turns), head).eval().fold()
     pictures = torch.rand(shots + 1, 3, image_size, image_size)
     support, query = pictures[None, :shots], pictures[shots:]
     masks = example_masks(shots, image_size)

@@ -10,6 +10,7 @@ transformers see `lerenet.models.vit`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -87,12 +88,25 @@ class Backbone(nn.Module):
         if self.turns == 1:
             found: list[Tensor] = self.body(images)
             return found
-        sums: list[Tensor] = []
-        for quarters in range(0, 4, 4 // self.turns):  # one after the other: faster on a CPU than one batch
-            turned = turn(images, quarters).contiguous(memory_format=torch.channels_last)
-            levels = [turn(level.float(), -quarters) for level in self.body(turned)]
-            sums = [a + b for a, b in zip(sums, levels, strict=True)] if sums else levels
-        return [level / self.turns for level in sums]
+        turned = [turn(images, quarters) for quarters in self._quarters]
+        if len(images) == 1:  # on a CPU one batch is faster for one picture, turn after turn for many
+            levels = [level.chunk(self.turns) for level in self._pass(torch.cat(turned))]
+        else:
+            levels = list(zip(*map(self._pass, turned), strict=True))
+        return [self._mean(parts) for parts in levels]
+
+    @property
+    def _quarters(self) -> range:
+        return range(0, 4, 4 // self.turns)
+
+    def _mean(self, parts: Sequence[Tensor]) -> Tensor:
+        """One (N, c, h, w) a turn -> their mean, each turned back."""
+        pairs = zip(parts, self._quarters, strict=True)
+        return reduce(torch.add, [turn(part.float(), -quarters) for part, quarters in pairs]) / self.turns
+
+    def _pass(self, images: Tensor) -> list[Tensor]:
+        found: list[Tensor] = self.body(images.contiguous(memory_format=torch.channels_last))
+        return found
 
     def cut(self, levels: Sequence[int]) -> Backbone:
         """The same weights, only as deep as ``levels`` (some of this backbone's) need."""

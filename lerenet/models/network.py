@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from lerenet.models.backbones import Backbone
 from lerenet.models.base import Extra, Segmenter, State, without_defect
+from lerenet.models.fold_norm import fold_norm
 
 
 class Network(nn.Module):
@@ -18,6 +19,11 @@ class Network(nn.Module):
     def __init__(self, backbone: Backbone, head: Segmenter) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
+
+    def fold(self) -> Network:
+        """This network, its backbone folded (`fold_norm`): for prediction alone."""
+        self.backbone = fold_norm(self.backbone)
+        return self
 
     def _features(self, images: Tensor) -> list[Tensor]:
         found = dict(zip(self.backbone.levels, self.backbone(images), strict=True))
