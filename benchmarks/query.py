@@ -49,7 +49,7 @@ def _loaded(project: Project, name: str, folded: bool) -> LoadedNetwork:
     whole = create_backbone(name, "random", project.params.levels, turns_of(project.model, name))
     head = project.new_head(project.model, whole)
     network = Network(whole.cut(head.levels), head).eval()
-    return LoadedNetwork(network.fold() if folded else network, project.params.image_size)
+    return LoadedNetwork(network.for_prediction() if folded else network, project.params.image_size)
 
 
 def _query(loaded: LoadedNetwork, precision: str, support: Support, picture: Pixels) -> Callable[[], Any]:

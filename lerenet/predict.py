@@ -74,7 +74,7 @@ def open_model(model: str, image_size: int = 200) -> LoadedNetwork:
         TrackingError: the registry can't be used.
     """
     loaded = _open(model, image_size)
-    loaded.network.fold()
+    loaded.network.for_prediction()
     return loaded
 
 

@@ -26,7 +26,7 @@ class Threshold(torch.nn.Module):
         super().__init__()
         self.level = torch.nn.Parameter(level)
 
-    def fold(self) -> Threshold:
+    def for_prediction(self) -> Threshold:
         return self
 
     def enroll(self, images: torch.Tensor, masks: torch.Tensor) -> int:

@@ -65,7 +65,9 @@ def measure_latency(
 ) -> tuple[Times, Times]:
     """A whole episode, and a query of an enrolled class: from tensor to logits on the CPU, random weights."""
     head, cut = build(config, backbone, image_size)
-    network = Network(create_backbone(cut.name, "random", head.levels, cut.turns), head).eval().fold()
+    network = (
+        Network(create_backbone(cut.name, "random", head.levels, cut.turns), head).eval().for_prediction()
+    )
     pictures = torch.rand(shots + 1, 3, image_size, image_size)
     support, query = pictures[None, :shots], pictures[shots:]
     masks = example_masks(shots, image_size)

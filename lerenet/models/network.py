@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lerenet.device import keep_memory
 from lerenet.models.backbones import Backbone
 from lerenet.models.base import Extra, Segmenter, State, without_defect
 from lerenet.models.fold_norm import fold_norm
@@ -20,8 +21,12 @@ class Network(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
 
-    def fold(self) -> Network:
-        """This network, its backbone folded (`fold_norm`): for prediction alone."""
+    def for_prediction(self) -> Network:
+        """This network, its backbone folded (`fold_norm`): it can't be trained or saved any more.
+
+        From now on this process keeps the memory it frees (`keep_memory`).
+        """
+        keep_memory()
         self.backbone = fold_norm(self.backbone)
         return self
 

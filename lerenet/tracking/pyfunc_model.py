@@ -39,7 +39,7 @@ class ServedModel(PythonModel):
         from lerenet.loading import load_network
 
         self.loaded = load_network(Path(context.artifacts["package"]))
-        self.loaded.network.fold().to(pick_device())
+        self.loaded.network.for_prediction().to(pick_device())
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Segment the query of each row."""
