@@ -17,13 +17,15 @@ from lerenet.report.schedule import PAPER_EPOCHS, kept_sentences, short_runs
 
 
 def results(loaded: Loaded, params: Params) -> str:
-    """Facts, findings, main tables, clean queries and wall time, ready for ``docs/results.md``."""
+    """Facts, findings, tables, differences, clean queries and wall time, ready for ``docs/results.md``."""
     level = f"{100 * params.gate.confidence:.0f} %"
+    found = findings(loaded, params)
+    said = [one.sentence for one in headline(found, loaded, params)] + kept_sentences(loaded, params)
     parts = [
         "# Results",
         "Written by `lerenet results` from the last `dvc repro`. Don't edit: run it again.",
         _table(("Run", ""), [(name, f"`{value}`") for name, value in facts(loaded, params).items()]),
-        *_findings(loaded, params),
+        "\n".join(f"- {sentence}" for sentence in said),
         f"Scores are points of IoU (0 to 100) with {level} intervals from resampling the episodes "
         f"({params.gate.draws:,} draws, seed {params.seed}). [protocol.md](protocol.md) defines them.",
     ]
@@ -40,21 +42,20 @@ def results(loaded: Loaded, params: Params) -> str:
             parts += [f"## {section.title}, {shots}-shot", _section(rows, section.printed[shots])]
     if costs := cost_rows(compared, loaded, params):
         parts += ["## Accuracy against cost", NOTE, _costs(costs)]
+    if found:
+        parts += ["## Beside what needs no training", _beside(found, loaded, params)]
     parts += ["## Clean queries", _clean(loaded), "## Wall time", _times(loaded)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _findings(loaded: Loaded, params: Params) -> list[str]:
-    """Sentences for what ships, and one table of all."""
-    found = findings(loaded, params)
-    shipped = headline(found, loaded, params)
+def _beside(found: list[Finding], loaded: Loaded, params: Params) -> str:
+    """Each trained model's difference from matching."""
     rows = [
         (one.model.id, str(one.shots), one.floor.label, _gain(one.gain), *_each_fold(one, loaded, params))
         for one in found
     ]
     head = ("trained", "shots", "against, without training", "difference, mIoU", *FOLD_NAMES)
-    said = [one.sentence for one in shipped] + kept_sentences(loaded, params)
-    return ["\n".join(f"- {sentence}" for sentence in said), _table(head, rows) if rows else ""]
+    return _table(head, rows)
 
 
 def _each_fold(one: Finding, loaded: Loaded, params: Params) -> list[str]:
