@@ -11,7 +11,7 @@ from lerenet import layout
 from lerenet.cost.latency import repeat
 from lerenet.data.images import read_image
 from lerenet.device import autocast
-from lerenet.inference import Pixels, Support, enrol, read_support, segment
+from lerenet.inference import Pixels, Support, enrol, prepare, read_support, segment
 from lerenet.loading import LoadedNetwork
 from lerenet.models.backbones import create_backbone, turns_of
 from lerenet.models.network import Network
@@ -31,25 +31,31 @@ def measure(project: Project, repeats: int) -> Section:
     paths = [(layout.DATA / row["image"], layout.DATA / row["mask"]) for _, row in defects[:2].iterrows()]
     support, picture = read_support(*paths[0]), read_image(paths[1][0])
     rows = []
-    with progress("query", len(BACKBONES) * len(WAYS)) as tick:
+    with progress("query", len(BACKBONES) * repeats) as tick:
         for name, target in BACKBONES.items():
-            for way, (folded, precision) in WAYS.items():
-                call = _query(_loaded(project, name, folded), precision, support, picture)
-                times = repeat(call, repeats)
-                note = f"target {target:g}" if way == next(iter(WAYS)) else ""
-                rows.append(Row(f"{name}, {way}", "ms", times.milliseconds, note))
+            calls = {
+                way: _query(_loaded(project, name, folded), precision, support, picture)
+                for way, (folded, precision) in WAYS.items()
+            }
+            spent: dict[str, list[float]] = {way: [] for way in WAYS}
+            for _ in range(repeats):  # in turns, each warmed up
+                for way, call in calls.items():
+                    spent[way] += repeat(call, repeats=1).milliseconds
                 tick(1, name)
+            for way, times in spent.items():
+                note = f"target {target:g}" if WAYS[way] == (True, "fp32") else ""
+                rows.append(Row(f"{name}, {way}", "ms", tuple(times), note))
     high, wide = picture.shape[:2]
     title = f"Query of an enrolled class: {project.recipe}, 1 shot, a picture of {wide} x {high}"
-    note = "from the decoded picture to a mask of its size, resizing in it; random weights"
+    note = "from the decoded picture to a mask of its size, resizing in it; random weights; freed memory kept"
     return Section(title, rows, [note])
 
 
 def _loaded(project: Project, name: str, folded: bool) -> LoadedNetwork:
     whole = create_backbone(name, "random", project.params.levels, turns_of(project.model, name))
     head = project.new_head(project.model, whole)
-    network = Network(whole.cut(head.levels), head).eval()
-    return LoadedNetwork(network.for_prediction() if folded else network, project.params.image_size)
+    loaded = LoadedNetwork(Network(whole.cut(head.levels), head).eval(), project.params.image_size)
+    return prepare(loaded) if folded else loaded
 
 
 def _query(loaded: LoadedNetwork, precision: str, support: Support, picture: Pixels) -> Callable[[], Any]:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-KEPT = 256 * 2**20  # bytes
+LARGEST, KEPT = 32 * 2**20, 256 * 2**20  # bytes; glibc before 2.35 takes no larger LARGEST
 
 
 def pick_device() -> torch.device:
@@ -23,14 +23,15 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 def keep_memory() -> None:
-    """Let the C library keep up to 256 MB that this process frees, where it is glibc.
+    """Let the C library keep up to 256 MB an arena of what this process frees, where it is glibc.
 
-    It would give them back to the system after each layer; fetching them again takes a fifth of a query's time.
+    It would give blocks of some MB, a layer's output, back to the system each time, and fetching them again takes
+    about a fifth of a query's time (benchmarks/README.md).
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        for setting in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            library.mallopt(setting, KEPT)
+        if library.mallopt(M_MMAP_THRESHOLD, LARGEST):
+            library.mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def seed_step(*key: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lerenet.data.images import read_image, read_mask, resize_image, resize_mask
+from lerenet.device import keep_memory, pick_device
 from lerenet.errors import DataError
+from lerenet.fold_norm import fold_norm
 
 if TYPE_CHECKING:
     from lerenet.loading import LoadedNetwork
@@ -46,6 +50,18 @@ def read_support(image: Path, mask: Path) -> Support:
     if not marked.any():
         raise DataError(f"{mask}: marks no pixel", "mark the defect in white (255) on black (0)")
     return pixels, marked
+
+
+def prepare(loaded: LoadedNetwork) -> LoadedNetwork:
+    """A copy of ``loaded``, on the CPU, that is ready to predict.
+
+    Its backbone is folded (`fold_norm`) and it is on the GPU, where there is one; this process keeps the memory
+    that it frees from now on (`keep_memory`).
+    """
+    keep_memory()
+    network = copy.deepcopy(loaded.network)
+    network.backbone = fold_norm(network.backbone, loaded.image_size)
+    return replace(loaded, network=network.to(pick_device()))
 
 
 def enrol(loaded: LoadedNetwork, supports: Sequence[Support]) -> State:

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lerenet.data.images import image_facts, read_image
-from lerenet.device import pick_device
 from lerenet.errors import DataError, LerenetError, ModelError, TrackingError
 from lerenet.files import scratch_dir, sha256_file, write_json
-from lerenet.inference import Pixels, Support, check_shots, enrol, read_support, segment
+from lerenet.inference import Pixels, Support, check_shots, enrol, prepare, read_support, segment
 from lerenet.loading import CONFIG, LoadedNetwork, load_network, matching_network
 from lerenet.overlay import draw_overlay
 
@@ -67,18 +66,12 @@ class Predictions:
 
 
 def open_model(model: str, image_size: int = 200) -> LoadedNetwork:
-    """Load ``champion``, a version number, ``matching`` or a model folder, folded for prediction.
+    """Load ``champion``, a version number, ``matching`` or a model folder.
 
     Raises:
         ModelError: nothing of that name; no champion yet; weights that don't fit.
         TrackingError: the registry can't be used.
     """
-    loaded = _open(model, image_size)
-    loaded.network.for_prediction()
-    return loaded
-
-
-def _open(model: str, image_size: int) -> LoadedNetwork:
     if model == "matching":
         return matching_network(image_size)
     if model == "champion" or model.isdigit():
@@ -173,7 +166,7 @@ def _segment(
     names: Sequence[str],
     folder: Path,
 ) -> Iterator[Prediction]:
-    loaded.network.to(pick_device())
+    loaded = prepare(loaded)
     state = enrol(loaded, supports)
     for start in range(0, len(queries), BATCH):
         images = [read_image(query) for query in queries[start : start + BATCH]]

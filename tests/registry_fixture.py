@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from lerenet import layout
 from lerenet.files import sha256_file, write_json
+from lerenet.loading import LoadedNetwork
 from lerenet.params import Params, load_params
 from tests.test_bootstrap import make_counts
 
@@ -25,9 +25,7 @@ class Threshold(torch.nn.Module):
     def __init__(self, level: torch.Tensor) -> None:
         super().__init__()
         self.level = torch.nn.Parameter(level)
-
-    def for_prediction(self) -> Threshold:
-        return self
+        self.backbone = torch.nn.Identity()
 
     def enroll(self, images: torch.Tensor, masks: torch.Tensor) -> int:
         assert images.shape[:2] == masks.shape[:2]
@@ -37,10 +35,10 @@ class Threshold(torch.nn.Module):
         return 4 * (self.level - query.mean(dim=1))
 
 
-def load_network(folder: Path, sha256: str | None = None) -> Any:
+def load_network(folder: Path, sha256: str | None = None) -> LoadedNetwork:
     """Stands in for `lerenet.loading.load_network`."""
     level = load_file(folder / "weights.safetensors")["level"]
-    return SimpleNamespace(network=Threshold(level).eval(), image_size=32, threshold=0.5)
+    return LoadedNetwork(Threshold(level).eval(), 32)
 
 
 def make_project(root: Path, *, quality: float = 0.6, digest: str = "e" * 32, seed: int = 0) -> Params:

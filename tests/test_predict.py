@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 from lerenet import predict as module
 from lerenet.errors import DataError, LerenetError, ModelError, TrackingError
 from lerenet.files import TEMPORARY, read_json, write_json
+from lerenet.inference import prepare
 from lerenet.list_command import ListCommand, expand
 from lerenet.loading import LoadedNetwork, load_network, matching_network
 from lerenet.overlay import OUTLINE, draw_overlay
@@ -100,7 +102,8 @@ def test_backbone_sees_supports_once(support: Pair, tmp_path: Path, loaded: Load
     hook = loaded.network.backbone.register_forward_pre_hook(lambda net, args: seen.append(len(args[0])))
     predict([support], queries, tmp_path / "out", loaded)
     hook.remove()
-    assert seen == [1, 8, 2]
+    folding = [1, 1]  # a picture of noise, with and without normalisation
+    assert seen == [*folding, 1, 8, 2]
 
 
 def test_same_as_the_network_end_to_end(
@@ -338,15 +341,24 @@ def test_champion_comes_from_the_registry(folder: Path, monkeypatch: pytest.Monk
     assert open_model("12").version == "12"
 
 
-def test_an_opened_model_has_no_normalisation_left_and_the_same_masks(folder: Path) -> None:
-    exact, opened = load_network(folder), open_model(str(folder))
-    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in exact.network.backbone.modules())
-    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in opened.network.backbone.modules())
+def test_what_predicts_is_folded_and_gives_the_same_masks(loaded: LoadedNetwork) -> None:
+    exact = copy.deepcopy(loaded)
+    for part in exact.network.backbone.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(part.running_mean, std=0.1)
+            torch.nn.init.uniform_(part.running_var, 0.8, 1.2)
     images, masks = torch.rand(1, 2, 3, SIZE, SIZE), torch.zeros(1, 2, SIZE, SIZE)
     masks[..., 20:40, 20:40] = 1
+    ready = prepare(exact)
+    norms = [
+        sum(isinstance(part, torch.nn.BatchNorm2d) for part in found.network.modules())
+        for found in (exact, ready)
+    ]
+    assert norms[0] > norms[1] == 0
     with torch.inference_mode():
-        one, other = (found.network(images, masks, images[:, 0]) for found in (exact, opened))
+        one, other = (found.network(images, masks, images[:, 0]) for found in (exact, ready))
     torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    assert 0 < (one > 0).sum() < one.numel()
 
 
 # Command line

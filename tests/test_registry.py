@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 
 from lerenet.errors import DataError, ParamsError, TrackingError
+from lerenet.loading import LoadedNetwork
 from lerenet.tracking import registry, served, store
 from lerenet.tracking.candidate import collect, lock_hash
 from tests.registry_fixture import make_project
@@ -74,9 +75,20 @@ def served_model(project: Path) -> Any:
         mlflow.set_tracking_uri(None)
 
 
+def test_a_served_model_is_prepared_when_it_is_loaded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = []
+
+    def prepare(loaded: LoadedNetwork) -> LoadedNetwork:
+        prepared.append(loaded)
+        return loaded
+
+    monkeypatch.setattr("lerenet.inference.prepare", prepare)
+    assert served_model(project).unwrap_python_model().loaded is prepared[-1]
+
+
 def test_the_champion_is_served_by_mlflow_with_the_masks_of_predict(project: Path, tmp_path: Path) -> None:
     """Grey values around the network's threshold: a cut elsewhere than at a probability of one half shows."""
-    from lerenet.loading import LoadedNetwork, load_network
+    from lerenet.loading import load_network
     from lerenet.predict import predict
 
     model = served_model(project)
@@ -88,8 +100,7 @@ def test_the_champion_is_served_by_mlflow_with_the_masks_of_predict(project: Pat
     for name, values in (("image", query), ("mask", mask)):
         Image.fromarray(values).save(tmp_path / f"{name}.png")
     (tmp_path / "query.png").write_bytes((tmp_path / "image.png").read_bytes())
-    stand_in = load_network(registry.resolve("champion"))
-    loaded = LoadedNetwork(stand_in.network, stand_in.image_size)
+    loaded = load_network(registry.resolve("champion"))
     support = (tmp_path / "image.png", tmp_path / "mask.png")
     predict([support], [tmp_path / "query.png"], tmp_path / "out", loaded)
     assert (found == np.asarray(Image.open(tmp_path / "out/query_mask.png"))).all()

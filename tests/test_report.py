@@ -311,7 +311,7 @@ def test_what_ships_has_sentences_and_the_others_a_table(tmp_path: Path) -> None
     root = make_artifacts(tmp_path / "artifacts", recipes=("lerenet", "mpr"), queries=3)
     before, after = results_text(root, PARAMS).split("| trained | shots |")
     assert "- With 1 support image, lerenet " in before
-    assert "mpr" not in before
+    assert "support image, mpr" not in before
     rows = [line for line in after.splitlines() if line.startswith("| mpr | ")]
     ours = [finding for finding in findings(load(root, PARAMS), PARAMS) if finding.model.id == "mpr"]
     assert len(rows) >= len(ours) > 0

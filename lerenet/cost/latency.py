@@ -13,6 +13,7 @@ import torch
 
 from lerenet.cost.flops import build, example_masks
 from lerenet.device import autocast
+from lerenet.fold_norm import fold_norm
 from lerenet.models.backbones import create_backbone
 from lerenet.models.network import Network
 from lerenet.params import ModelConfig
@@ -65,9 +66,8 @@ def measure_latency(
 ) -> tuple[Times, Times]:
     """A whole episode, and a query of an enrolled class: from tensor to logits on the CPU, random weights."""
     head, cut = build(config, backbone, image_size)
-    network = (
-        Network(create_backbone(cut.name, "random", head.levels, cut.turns), head).eval().for_prediction()
-    )
+    frozen = create_backbone(cut.name, "random", head.levels, cut.turns).eval()
+    network = Network(fold_norm(frozen, image_size), head).eval().to(memory_format=torch.channels_last)
     pictures = torch.rand(shots + 1, 3, image_size, image_size)
     support, query = pictures[None, :shots], pictures[shots:]
     masks = example_masks(shots, image_size)

@@ -9,8 +9,7 @@ transformers see `lerenet.models.vit`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import reduce
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +54,7 @@ class Backbone(nn.Module):
 
     With ``turns`` 2 or 4 the features are the mean over the image turned by 180 or by 90, 180 and 270
     degrees, each turned back: what depends on where a pixel falls within a stride, or on the way a
-    scratch runs, averages out (docs/experiments.md gives what that brings). It costs as many passes.
+    scratch runs, averages out (docs/experiments.md gives what that brings). It costs as many times the work.
 
     Attributes:
         name: the backbone's name in the settings.
@@ -88,21 +87,20 @@ class Backbone(nn.Module):
         if self.turns == 1:
             found: list[Tensor] = self.body(images)
             return found
-        turned = [turn(images, quarters) for quarters in self._quarters]
-        if len(images) == 1:  # on a CPU one batch is faster for one picture, turn after turn for many
-            levels = [level.chunk(self.turns) for level in self._pass(torch.cat(turned))]
+        quarters = range(0, 4, 4 // self.turns)
+        turned = (turn(images, count) for count in quarters)
+        passes: Iterable[Sequence[Tensor]]
+        if len(images) == 1 and not self.training:
+            # On a CPU one batch is faster for a single picture, turn after turn for several.
+            levels = self._pass(torch.cat(list(turned)))
+            passes = zip(*(level.chunk(self.turns) for level in levels), strict=True)
         else:
-            levels = list(zip(*map(self._pass, turned), strict=True))
-        return [self._mean(parts) for parts in levels]
-
-    @property
-    def _quarters(self) -> range:
-        return range(0, 4, 4 // self.turns)
-
-    def _mean(self, parts: Sequence[Tensor]) -> Tensor:
-        """One (N, c, h, w) a turn -> their mean, each turned back."""
-        pairs = zip(parts, self._quarters, strict=True)
-        return reduce(torch.add, [turn(part.float(), -quarters) for part, quarters in pairs]) / self.turns
+            passes = map(self._pass, turned)
+        sums: list[Tensor] = []
+        for count, one in zip(quarters, passes, strict=True):
+            back = [turn(level.float(), -count) for level in one]
+            sums = [a + b for a, b in zip(sums, back, strict=True)] if sums else back
+        return [level / self.turns for level in sums]
 
     def _pass(self, images: Tensor) -> list[Tensor]:
         found: list[Tensor] = self.body(images.contiguous(memory_format=torch.channels_last))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lerenet.device import keep_memory
 from lerenet.models.backbones import Backbone
 from lerenet.models.base import Extra, Segmenter, State, without_defect
-from lerenet.models.fold_norm import fold_norm
 
 
 class Network(nn.Module):
@@ -20,15 +18,6 @@ class Network(nn.Module):
     def __init__(self, backbone: Backbone, head: Segmenter) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
-
-    def for_prediction(self) -> Network:
-        """This network, its backbone folded (`fold_norm`): it can't be trained or saved any more.
-
-        From now on this process keeps the memory it frees (`keep_memory`).
-        """
-        keep_memory()
-        self.backbone = fold_norm(self.backbone)
-        return self
 
     def _features(self, images: Tensor) -> list[Tensor]:
         found = dict(zip(self.backbone.levels, self.backbone(images), strict=True))

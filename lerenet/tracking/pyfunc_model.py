@@ -25,7 +25,7 @@ from mlflow.pyfunc.model import PythonModel
 
 from lerenet.data.images import encode_mask, read_image
 from lerenet.errors import DataError
-from lerenet.inference import check_shots, enrol, read_support, segment
+from lerenet.inference import check_shots, enrol, prepare, read_support, segment
 
 MAX_BYTES = 64 * 2**20  # of one encoded picture
 
@@ -35,11 +35,9 @@ class ServedModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read weights and configuration from the model's folder; the weights' digest is checked."""
-        from lerenet.device import pick_device
         from lerenet.loading import load_network
 
-        self.loaded = load_network(Path(context.artifacts["package"]))
-        self.loaded.network.for_prediction().to(pick_device())
+        self.loaded = prepare(load_network(Path(context.artifacts["package"])))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Segment the query of each row."""

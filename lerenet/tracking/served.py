@@ -35,7 +35,7 @@ REQUIREMENTS = (
     "pydantic",
 )
 SIDE = 64  # of the input example, in pixels
-AGREE = 0.99  # IoU of two masks that are the same but for arithmetic on another device
+AGREE = 0.99  # IoU of two masks that are the same but for rounding: another device, a folded backbone
 
 
 def save(path: Path, package: Path) -> None:
