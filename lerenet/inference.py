@@ -53,10 +53,10 @@ def read_support(image: Path, mask: Path) -> Support:
 
 
 def prepare(loaded: LoadedNetwork) -> LoadedNetwork:
-    """A copy of ``loaded``, on the CPU, that is ready to predict.
+    """A copy of ``loaded``, as it comes from disk, that is ready to predict.
 
-    Its backbone is folded (`fold_norm`) and it is on the GPU, where there is one; this process keeps the memory
-    that it frees from now on (`keep_memory`).
+    Its backbone is folded (`fold_norm`), and it is on the GPU where there is one. From now on this process keeps
+    memory that it frees (`keep_memory`).
     """
     keep_memory()
     network = copy.deepcopy(loaded.network)
