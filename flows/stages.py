@@ -44,6 +44,7 @@ GPU_STAGES = ("profile", "pretrain", "features", "train", "ship", "floors", "eva
 GPU_LIMIT = "gpu"
 PULLING = layout.CHECKPOINTS / "pulling"  # while the data are fetched, and after a fetch that was killed
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by", "Lock is held by")
+TORN = ("/dvc.lock' validation failed", "/dvc.lock' is invalid")
 RETRY_SECONDS: list[float] = [1, 2, 4, 8, 15, 30]
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 
@@ -170,6 +171,9 @@ def without_log_in(line: str) -> str:
 def run_dvc(*words: str, folder: Path | None = None) -> str:
     """Run ``dvc WORDS`` in ``folder`` (the current one), its lines to the log, and return its output.
 
+    DVC writes ``dvc.lock`` in place, so one that was killed meanwhile leaves a torn one, with which no command of
+    its works. It is taken away, and the command run again: DVC's run cache knows what ran, and gives it back.
+
     Raises:
         StageLocked: another DVC process holds a lock.
         StageError: the command failed.
@@ -185,6 +189,10 @@ def run_dvc(*words: str, folder: Path | None = None) -> str:
     output = "".join(lines)
     if CHILDREN.stopped:
         raise Cancelled(f"dvc {' '.join(words)}: ended, the flow was cancelled")
+    if code and any(text in output for text in TORN):
+        log.warning("dvc.lock was torn by a kill; it is written anew, from DVC's run cache")
+        (folder or Path()).joinpath("dvc.lock").unlink()
+        return run_dvc(*words, folder=folder)
     if code:
         kind = StageLocked if any(text in output for text in LOCKED) else StageError
         raise kind(f"dvc {' '.join(words)}: status {code}\n{''.join(lines[-20:])}")

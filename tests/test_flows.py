@@ -295,6 +295,18 @@ def test_a_lock_of_dvc_is_told_from_a_failure(pipeline: Path, monkeypatch: pytes
         assert type(caught.value) is kind
 
 
+@pytest.mark.parametrize("torn", ["", "schem", "schema: '2.0'\nstages:\n  cat", "schema: '2.0'\n"])
+def test_a_lock_file_that_a_kill_tore_is_written_anew_and_nothing_runs_again(
+    pipeline: Path, torn: str
+) -> None:
+    stages.run_dvc("repro")
+    ran, whole = order(pipeline), Path("dvc.lock").read_text()
+    Path("dvc.lock").write_text(torn)
+    stages.run_dvc("repro")
+    assert order(pipeline) == [*ran, "catalog"]  # which depends on nothing, so that no cache knows it
+    assert Path("dvc.lock").read_text() == whole
+
+
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(("error", "calls"), [(stages.StageLocked, 3), (stages.StageError, 1)])
 def test_only_locks_are_tried_again(
