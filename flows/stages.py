@@ -44,7 +44,7 @@ GPU_STAGES = ("profile", "pretrain", "features", "train", "ship", "floors", "eva
 GPU_LIMIT = "gpu"
 PULLING = layout.CHECKPOINTS / "pulling"  # while the data are fetched, and after a fetch that was killed
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by", "Lock is held by")
-TORN = ("/dvc.lock' validation failed", "/dvc.lock' is invalid")
+TORN = ("'./dvc.lock' validation failed", "'./dvc.lock' is invalid")
 RETRY_SECONDS: list[float] = [1, 2, 4, 8, 15, 30]
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 
@@ -191,7 +191,7 @@ def run_dvc(*words: str, folder: Path | None = None) -> str:
         raise Cancelled(f"dvc {' '.join(words)}: ended, the flow was cancelled")
     if code and any(text in output for text in TORN):
         log.warning("dvc.lock was torn by a kill; it is written anew, from DVC's run cache")
-        (folder or Path()).joinpath("dvc.lock").unlink()
+        (folder or Path()).joinpath("dvc.lock").unlink(missing_ok=True)
         return run_dvc(*words, folder=folder)
     if code:
         kind = StageLocked if any(text in output for text in LOCKED) else StageError
