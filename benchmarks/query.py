@@ -40,7 +40,7 @@ def measure(project: Project, repeats: int) -> Section:
             spent: dict[str, list[float]] = {way: [] for way in WAYS}
             for _ in range(repeats):  # in turns, each warmed up
                 for way, call in calls.items():
-                    spent[way] += repeat(call, repeats=1).milliseconds
+                    spent[way] += repeat(call, repeats=1, warm_up=1).milliseconds
                 tick(1, name)
             for way, times in spent.items():
                 note = f"target {target:g}" if WAYS[way] == (True, "fp32") else ""
