@@ -10,7 +10,7 @@ from benchmarks.results import Row, Section
 from lerenet import layout
 from lerenet.cost.latency import repeat
 from lerenet.data.images import read_image
-from lerenet.device import autocast
+from lerenet.device import autocast, has_bf16
 from lerenet.inference import Pixels, Support, enrol, prepare, read_support, segment
 from lerenet.loading import LoadedNetwork
 from lerenet.models.backbones import create_backbone, turns_of
@@ -36,8 +36,9 @@ def measure(project: Project, repeats: int) -> Section:
             calls = {
                 way: _query(_loaded(project, name, folded), precision, support, picture)
                 for way, (folded, precision) in WAYS.items()
+                if precision == "fp32" or has_bf16(DEVICE.type)
             }
-            spent: dict[str, list[float]] = {way: [] for way in WAYS}
+            spent: dict[str, list[float]] = {way: [] for way in calls}
             for _ in range(repeats):  # in turns, each warmed up
                 for way, call in calls.items():
                     spent[way] += repeat(call, repeats=1, warm_up=1).milliseconds

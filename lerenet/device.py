@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import platform
 from contextlib import AbstractContextManager
+from functools import cache
+from pathlib import Path
 
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}  # of /proc/cpuinfo
 LARGEST, KEPT = 32 * 2**20, 256 * 2**20  # bytes; glibc before 2.35 takes no larger LARGEST
 
 
@@ -18,8 +21,26 @@ def pick_device() -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Mixed precision in bfloat16 on either device; ``fp32`` turns it off."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """Mixed precision in bfloat16 where the device has it; ``fp32`` turns it off."""
+    wanted = precision == "bf16" and has_bf16(device.type)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+@cache
+def has_bf16(kind: str) -> bool:
+    """Whether ``cuda`` or ``cpu`` multiplies in bfloat16 itself; emulated on a CPU it takes seven times fp32's time."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(_cpu_flags() & BF16_FLAGS)
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    flags = [line.partition(":")[2] for line in lines if line.lower().startswith(("flags", "features"))]
+    return set(flags[0].split()) if flags else set()
 
 
 def keep_memory() -> None:

@@ -113,31 +113,16 @@ def check_torch() -> Finding:
     """Where torch computes, with which precision and how many threads."""
     import torch
 
+    from lerenet.device import has_bf16, pick_device
+
+    kind = pick_device().type
+    if kind == "cuda":
+        where = f"CUDA: {torch.cuda.get_device_name(0)}"
+    else:
+        where = f"no CUDA, CPU {torch.backends.cpu.get_cpu_capability()}"
     threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
-    if torch.cuda.is_available():
-        name, bf16 = torch.cuda.get_device_name(0), torch.cuda.is_bf16_supported()
-        return Finding("torch", "ok", f"{torch.__version__}, CUDA: {name}, bf16 {_yes(bf16)}, {threads}")
-    capability, bf16 = torch.backends.cpu.get_cpu_capability(), bool(_cpu_flags() & BF16_FLAGS)
-    found = f"{torch.__version__}, no CUDA, CPU {capability}, bf16 in hardware: {_yes(bf16)}, {threads}"
-    if bf16:
-        return Finding("torch", "ok", found)
-    return Finding("torch", "warning", found, "set train.precision: fp32 in params.yaml; bf16 is slow here")
-
-
-BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    flags = [line.partition(":")[2] for line in lines if line.lower().startswith(("flags", "features"))]
-    return set(flags[0].split()) if flags else set()
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+    bf16 = "bf16 in hardware: yes" if has_bf16(kind) else "bf16 in hardware: no, all is computed in fp32"
+    return Finding("torch", "ok", f"{torch.__version__}, {where}, {bf16}, {threads}")
 
 
 def check_tools() -> Finding:

@@ -3,7 +3,7 @@
 A *unit* is one class under one backbone: its images (view 0), or their augmented views 1..V. Its
 folder is named by a digest of everything that would make it stale: backbone weights, image size,
 turns, view settings, seed, and the bytes of every image and mask. Each level is one array
-(images, views, c, h, w) of float16 beside the masks (images, views, H, W), so a new level, class or
+(images, views, c, h, w) of float16 beside the masks (images, views, H, W) and pictures, so a new level, class or
 head computes only what is missing.
 """
 
@@ -105,11 +105,12 @@ class FeatureStore:
     ) -> None:
         """Compute what is missing for ``classes``: view 0, and views 1..V when ``augmented``.
 
-        With ``masked`` also the features of the images with all but the defect blacked out.
+        View 0 comes with its pictures, the others only with ``pictures``. With ``masked`` also the features
+        of the images with all but the defect blacked out.
         """
         for cls in classes:
             for views in (False, True) if augmented and self.params.views.count else (False,):
-                self._ensure_unit(cls, views, pictures, masked=False)
+                self._ensure_unit(cls, views, pictures or not views, masked=False)
                 if masked:
                     self._ensure_unit(cls, views, pictures=False, masked=True)
 
@@ -256,3 +257,8 @@ class LiveSource:
     def masks(self, shots: Sequence[Shot]) -> Tensor:
         """(n, H, W) in {0, 1}."""
         return self._masks[[self._at[name] for name, _ in shots]]
+
+    def pictures(self, shots: Sequence[Shot]) -> Tensor:
+        """(n, 3, H, W) in [0, 1]."""
+        stacked = np.stack([self._pictures[self._at[name]] for name, _ in shots])
+        return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255

@@ -82,7 +82,7 @@ class TrainSettings(Settings):
     clean_share: Share = 0.1  # of the queries, clean images
     pool: Annotated[int, Field(ge=0)] = 0  # different episodes of each query image; 0: new ones each time
     elect: Literal["surely_better", "best"] = "surely_better"  # against weights that work untrained
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["bf16", "fp32"] = "bf16"  # bf16: where the device has it
     max_bad_steps: Positive = 3  # consecutive non-finite losses before the run stops
 
 

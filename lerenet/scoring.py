@@ -15,6 +15,7 @@ from lerenet.device import autocast
 from lerenet.errors import TrainingError
 from lerenet.metrics import confusion
 from lerenet.models.base import Extra, Segmenter, State, without_defect
+from lerenet.models.guided import follow_edges
 
 KEPT = ["split", "protocol", "kind", "shots", "episode", "cls", "query", "query_group"]
 
@@ -33,6 +34,9 @@ class Source(Protocol):
 
     def masks(self, shots: Sequence[Shot]) -> Tensor:
         """(n, H, W) in {0, 1}."""
+
+    def pictures(self, shots: Sequence[Shot]) -> Tensor:
+        """(n, 3, H, W) in [0, 1]."""
 
 
 def gather(
@@ -87,13 +91,17 @@ def predict_batch(
     """Logits (B, H, W) of episodes with the same number of shots."""
     supports = [[(str(name), 0) for name in support] for support in rows["support"]]
     queries = [(str(name), 0) for name in rows["query"]]
+    logits: Tensor
     if relations is not None:
         known = relations(supports, queries)
         with autocast(device, precision):
-            return head.answer(known).float()
-    support, masks, query, extra = gather(source, supports, queries, head.levels, device, head.extras)
-    with autocast(device, precision):
-        logits: Tensor = head(support, masks, query, extra)
+            logits = head.answer(known)
+    else:
+        support, masks, query, extra = gather(source, supports, queries, head.levels, device, head.extras)
+        with autocast(device, precision):
+            logits = head(support, masks, query, extra)
+    if head.outlined:
+        return follow_edges(logits.float(), source.pictures(queries).to(device))
     return logits.float()
 
 

@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_sound_project_has_no_problem(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    started = time.monotonic()
     doctor.doctor_command()
-    assert time.monotonic() - started < 10
     assert "0 problems" in capsys.readouterr().out
 
 

@@ -42,6 +42,9 @@ class Pictures:
     def masks(self, shots: Sequence[Shot]) -> Tensor:
         return torch.stack([(self._draw(shot, 0, 40, 40) > 0.8).float() for shot in shots])
 
+    def pictures(self, shots: Sequence[Shot]) -> Tensor:
+        return torch.stack([self._draw(shot, 9, 3, 40, 40).sigmoid() for shot in shots])
+
     @staticmethod
     def _draw(shot: Shot, key: int, *shape: int) -> Tensor:
         seed = 100 * "abc".index(shot[0]) + 10 * shot[1] + key

@@ -12,6 +12,7 @@ from rich.table import Table
 from lerenet.cost.flops import measure_cost
 from lerenet.cost.latency import measure_latency, peak_megabytes
 from lerenet.cost.table5 import SIZE, paper_count
+from lerenet.device import has_bf16
 from lerenet.errors import ParamsError
 from lerenet.params import ModelConfig, Params
 from lerenet.progress import progress
@@ -79,11 +80,11 @@ def print_breakdown(config: ModelConfig, backbone: str, shots: int, image_size: 
 
 
 def print_latency(config: ModelConfig, backbone: str, shots: int, image_size: int, repeats: int) -> None:
-    """Print medians of repeated runs in both precisions, and the peak memory of the process."""
+    """Print medians of repeated runs in each precision that the CPU has, and the peak memory of the process."""
     threads = torch.get_num_threads()
     title = f"{_title(config, backbone, shots, image_size)}: median (range) of {repeats}, {threads} threads"
     table = _table(title, 1, "precision", "episode", "query, class enrolled")
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "bf16") if has_bf16("cpu") else ("fp32",):
         times = measure_latency(config, backbone, shots, image_size, precision, repeats)
         table.add_row(precision, *map(str, times))
     Console().print(table)

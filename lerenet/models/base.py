@@ -33,6 +33,7 @@ class Segmenter(nn.Module):
     extras: tuple[str, ...] = ()  # what it reads of an episode beside features and masks (see `encode`)
     works_untrained = False  # True: the initial weights segment, and training has to beat them
     relational = False  # True: `decode` is `relate`, free of weights, and then `answer`
+    outlined = False  # True: a prediction follows the edges of the query's picture (`lerenet.models.guided`)
 
     def __init__(self, channels: Mapping[int, int], levels: Sequence[int], image_size: int) -> None:
         super().__init__()
