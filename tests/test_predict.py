@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -405,12 +404,10 @@ def test_help_needs_no_torch() -> None:
         "import sys; from lerenet.predict_cli import predict_command; "
         "print({'torch', 'mlflow', 'numpy'} & set(sys.modules))"
     )
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ}
     )
     assert done.stdout.strip() == "set()"
-    assert time.monotonic() - started < 5
 
 
 def test_the_matcher_of_predict_is_the_floor_on_the_defaults_features() -> None:
