@@ -30,7 +30,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 def has_bf16(kind: str) -> bool:
     """Whether ``cuda`` or ``cpu`` multiplies in bfloat16 itself; emulated on a CPU it takes seven times fp32's time."""
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(_cpu_flags() & BF16_FLAGS)
 
 
