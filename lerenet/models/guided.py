@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-RADIUS = 4  # pixels; a window is 9 x 9
+RADIUS = 6  # pixels; a window is 13 x 13
 EPSILON = 1e-4  # variance of grey (0 to 1) below which a window counts as flat
 
 
 def follow_edges(logits: Tensor, pictures: Tensor) -> Tensor:
     """Logits (B, H, W) smoothed along the edges of their pictures (B, 3, H, W) in [0, 1] -> (B, H, W)."""
-    guide, values = pictures.mean(1, keepdim=True), logits[:, None]  # (B, 1, H, W)
-    products = torch.cat([guide, values, guide * guide, guide * values], dim=1)
-    grey, mean, square, both = _window_means(products).chunk(4, dim=1)
-    slope = (both - grey * mean) / (square - grey * grey + EPSILON)
-    slope, offset = _window_means(torch.cat([slope, mean - slope * grey], dim=1)).chunk(2, dim=1)
-    return (slope * guide + offset)[:, 0]
+    with torch.autocast(logits.device.type, enabled=False):  # variances need single precision
+        guide, values = pictures.mean(1, keepdim=True), logits[:, None]  # (B, 1, H, W)
+        products = torch.cat([guide, values, guide * guide, guide * values], dim=1)
+        grey, mean, square, both = _window_means(products).chunk(4, dim=1)
+        slope = (both - grey * mean) / (square - grey * grey + EPSILON)
+        slope, offset = _window_means(torch.cat([slope, mean - slope * grey], dim=1)).chunk(2, dim=1)
+        return (slope * guide + offset)[:, 0]
 
 
 def _window_means(maps: Tensor) -> Tensor:
-    """(B, c, H, W) -> the mean of each pixel's window, of the part inside the picture: rows, then columns."""
-    for size in ((2 * RADIUS + 1, 1), (1, 2 * RADIUS + 1)):
-        padding = (size[0] // 2, size[1] // 2)
-        maps = F.avg_pool2d(maps, size, stride=1, padding=padding, count_include_pad=False)
-    return maps
+    """(B, c, H, W) -> the mean of each pixel's window, of the part inside the picture."""
+    rows, columns = (_averaging(side, maps) for side in maps.shape[2:])
+    return rows @ maps @ columns.T
+
+
+def _averaging(side: int, like: Tensor) -> Tensor:
+    """The matrix (side, side) that takes the mean of each window of a line; of the device and type of ``like``."""
+    place = torch.arange(side, device=like.device)
+    near = ((place[:, None] - place).abs() <= RADIUS).to(like.dtype)
+    return near / near.sum(1, keepdim=True)
