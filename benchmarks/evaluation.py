@@ -44,7 +44,7 @@ def measure(project: Project, rounds: int, count: int) -> Section:
     """Score ``count`` 1-shot test episodes each way, ``rounds`` times."""
     backbone = project.new_backbone(project.model)
     head = project.new_head(project.model, backbone).eval()
-    store = project.store(backbone, project.split["novel"], views=False, pictures=True)
+    store = project.store(backbone, project.split["novel"], views=False)
     known = project.chosen("test", min(project.params.episodes.shots))
     episodes = known.iloc[:: max(1, len(known) // count)].head(count)
     network = Network(backbone.cut(head.levels), head).eval()

@@ -89,8 +89,10 @@ class Project:
             per_epoch, self.settings.pool,
         )  # fmt: skip
 
-    def store(self, backbone: Backbone, classes: list[str], views: bool, pictures: bool) -> FeatureStore:
-        """Features, masks and (for the plain loops) pictures of ``classes``; what is missing is computed."""
+    def store(
+        self, backbone: Backbone, classes: list[str], views: bool, pictures: bool = False
+    ) -> FeatureStore:
+        """Features, masks and pictures (of augmented views only if asked for); what is missing is computed."""
         store = FeatureStore(backbone, self.catalog, self.params, layout.DATA)
         with progress("features", store.size(classes, augmented=views)) as store.tick:
             store.ensure(classes, augmented=views, pictures=pictures)

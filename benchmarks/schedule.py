@@ -38,7 +38,7 @@ def measure(project: Project, epochs: int, bound: int) -> Section:
 def _filled(project: Project, trained: bool) -> FeatureStore:
     backbone = project.new_backbone(project.model)
     project.store(backbone, project.split["base"], views=True, pictures=trained)
-    return project.store(backbone, project.split["validation"], views=False, pictures=False)
+    return project.store(backbone, project.split["validation"], views=False)
 
 
 def _trainer(

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}  # of /proc/cpuinfo
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of /proc/cpuinfo
 LARGEST, KEPT = 32 * 2**20, 256 * 2**20  # bytes; glibc before 2.35 takes no larger LARGEST
 
 
@@ -22,8 +22,12 @@ def pick_device() -> torch.device:
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Mixed precision in bfloat16 where the device has it; ``fp32`` turns it off."""
-    wanted = precision == "bf16" and has_bf16(device.type)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bf16(device, precision))
+
+
+def in_bf16(device: torch.device, precision: str) -> bool:
+    """Whether what asks for ``precision`` is computed in bfloat16 on this device."""
+    return precision == "bf16" and has_bf16(device.type)
 
 
 @cache

@@ -2,7 +2,7 @@
 
 A *unit* is one class under one backbone: its images (view 0), or their augmented views 1..V. Its
 folder is named by a digest of everything that would make it stale: backbone weights, image size,
-turns, view settings, seed, and the bytes of every image and mask. Each level is one array
+turns, view settings, seed, precision, and the bytes of every image and mask. Each level is one array
 (images, views, c, h, w) of float16 beside the masks (images, views, H, W) and pictures, so a new level, class or
 head computes only what is missing.
 """
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lerenet.data.episodes import Shot
 from lerenet.data.views import Mask, Pixels, load_plain, load_views
-from lerenet.device import autocast
+from lerenet.device import autocast, in_bf16
 from lerenet.errors import TrainingError
 from lerenet.files import atomic_path, require_space
 from lerenet.layout import CACHE
@@ -150,6 +150,7 @@ class FeatureStore:
             "views": {**settings.views.model_dump(), "seed": settings.seed} if augmented else None,
         }
         key |= {"masked": True} if masked else {}
+        key |= {"precision": "bf16"} if in_bf16(self.backbone.mean.device, settings.train.precision) else {}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         self._folders[cls, augmented, masked] = self.cache / digest[:24]
         return self._folders[cls, augmented, masked]
@@ -260,5 +261,4 @@ class LiveSource:
 
     def pictures(self, shots: Sequence[Shot]) -> Tensor:
         """(n, 3, H, W) in [0, 1]."""
-        stacked = np.stack([self._pictures[self._at[name]] for name, _ in shots])
-        return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
+        return to_batch([self._pictures[self._at[name]] for name, _ in shots], torch.device("cpu"))

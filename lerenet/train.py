@@ -26,7 +26,7 @@ from lerenet import checkpoint
 from lerenet.base_learner import train_base
 from lerenet.bootstrap import COUNTS, surely_better
 from lerenet.data.episodes import Episode, EpisodeSampler
-from lerenet.device import autocast, seed_step
+from lerenet.device import autocast, in_bf16, seed_step
 from lerenet.errors import TrainingError
 from lerenet.features import FeatureStore, LiveSource
 from lerenet.files import require_space
@@ -271,6 +271,8 @@ class Trainer:
             "stop": self.stop_epoch,
             "seed": self.seed,
             "election": "each held-out class",
+            "outlined": self.head.outlined,
+            "bf16": in_bf16(self.device, self.settings.precision),
             "head": {name: list(value.shape) for name, value in self.head.state_dict().items()},
             "episodes": [] if self.validation is None else self.validation["episode"].tolist(),
             "torch": torch.__version__,

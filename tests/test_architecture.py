@@ -126,7 +126,8 @@ def test_every_code_dependency_exists(name: str) -> None:
 
 
 ENTRY = {"validate_folds": "validate", "ship": "train", "floors": "evaluate"}
-# Modules every stage passes through that hold no result: command line, errors, paths, tracking, progress.
+# Modules every stage passes through that hold no result: command line, errors, paths, tracking, progress; and device,
+# whose answers are the machine's.
 PLUMBING = (
     "cli",
     "errors",

@@ -92,7 +92,8 @@ def test_times_are_of_the_runs_after_the_warm_up() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_latency_is_measured_and_memory_known(precision: str) -> None:
+def test_latency_is_measured_and_memory_known(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lerenet.device.has_bf16", lambda kind: True)
     config = ModelConfig(grid=8, width=8)
     times = measure_latency(config, "resnet18", 1, 64, precision, repeats=2)
     assert [len(found.milliseconds) for found in times] == [2, 2]

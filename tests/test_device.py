@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lerenet import device
+from lerenet.doctor import check_torch
 
 CPU = torch.device("cpu")
 
@@ -36,10 +37,19 @@ def test_a_cpu_computes_in_bfloat16_only_where_it_has_it(
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == kept
 
 
-def test_cuda_is_asked_for_bfloat16_that_it_does_not_emulate(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
+@pytest.mark.parametrize("native", [True, False])
+def test_cuda_is_asked_for_bfloat16_that_it_does_not_emulate(
+    monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
     monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(including_emulation)
+        torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation
     )
-    device.has_bf16("cuda")
-    assert asked == [False]
+    assert device.has_bf16("cuda") is native
+
+
+@pytest.mark.parametrize(("has", "said"), [(True, "yes"), (False, "no, all is computed in fp32")])
+def test_the_doctor_says_in_which_precision_is_computed(
+    monkeypatch: pytest.MonkeyPatch, has: bool, said: str
+) -> None:
+    monkeypatch.setattr(device, "has_bf16", lambda kind: has)
+    assert f"bf16 in hardware: {said}, " in check_torch().found

@@ -71,7 +71,8 @@ def test_reasoning_over_kept_relations_is_the_whole_head(changes: dict[str, obje
     assert all(value.grad is not None for name, value in model.named_parameters() if "ifm" in name)
 
 
-def test_a_pair_is_compared_once_and_batches_change_no_bit() -> None:
+def test_a_pair_is_compared_once_and_batches_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lerenet.device.has_bf16", lambda kind: True)
     model, source = head(), Pictures()
     cache = RelationCache(model, source, CPU, "bf16")
     first = cache(SUPPORTS, QUERIES)

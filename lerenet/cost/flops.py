@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lerenet.models import create_model
 from lerenet.models.backbones import AUTHORS, Backbone, create_backbone, turns_of
 from lerenet.models.base import Extra, Segmenter, parameters_of
+from lerenet.models.guided import follow_edges
 from lerenet.params import ModelConfig
 
 LEVELS = (1, 2, 3, 4)
@@ -116,9 +117,14 @@ def _head_parts(head: Segmenter, shapes: list[torch.Size], shots: int, image_siz
     with torch.no_grad(), _counted(head) as encoding:
         state = head.encode(support, example_masks(shots, image_size), extra)
     with torch.no_grad(), _counted(head) as decoding:
-        head.decode(state, query)
+        logits = head.decode(state, query)
     names = [name for name in encoding if encoding[name] or decoding[name]]
-    return [Part(f"head, {name}", encoding[name] / 1e9, decoding[name] / 1e9) for name in names]
+    parts = [Part(f"head, {name}", encoding[name] / 1e9, decoding[name] / 1e9) for name in names]
+    if head.outlined:
+        with FlopCounterMode(display=False) as counter:
+            follow_edges(logits, torch.rand(1, 3, image_size, image_size))
+        parts.append(Part("the picture's edges", 0.0, counter.get_total_flops() / 1e9))
+    return parts
 
 
 @contextmanager

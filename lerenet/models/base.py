@@ -72,7 +72,8 @@ class Segmenter(nn.Module):
     def forward(
         self, support: list[Tensor], masks: Tensor, query: list[Tensor], extra: Extra | None = None
     ) -> Tensor:
-        """One-way episodes -> logits (B, image_size, image_size); foreground where they exceed 0."""
+        """One-way episodes -> logits (B, image_size, image_size); foreground where they, or with
+        ``outlined`` what `follow_edges` makes of them, exceed 0."""
         return self.decode(self.encode(support, masks, extra), query)
 
     def learn(
