@@ -225,6 +225,44 @@ def test_the_cache_is_not_made_twice_and_sees_a_changed_mask(
     assert other.unit(cls, False) != store.unit(cls, False)
 
 
+def test_what_is_cached_in_bfloat16_is_apart(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lerenet.features import FeatureStore
+    from lerenet.recipes import cell_backbone
+    from lerenet.stages.common import Inputs
+
+    monkeypatch.chdir(ran)
+    inputs = Inputs.load()
+    backbone, cls = cell_backbone(inputs.params, layout.Cell.parse(CELL)), inputs.split("fold0")["base"][0]
+    units = {}
+    for precision, has in (("fp32", False), ("bf16", False), ("bf16", True)):
+        monkeypatch.setattr("lerenet.device.has_bf16", lambda kind, has=has: has)
+        train = inputs.params.train.model_copy(update={"precision": precision})
+        params = inputs.params.model_copy(update={"train": train})
+        units[precision, has] = FeatureStore(backbone, inputs.catalog, params, layout.DATA).unit(cls, False)
+    assert units["fp32", False] == units["bf16", False] != units["bf16", True]
+
+
+def test_a_backbone_in_training_is_validated_on_the_pictures_of_the_cache(
+    ran: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lerenet.features import FeatureStore, LiveSource
+    from lerenet.recipes import cell_backbone
+    from lerenet.stages.common import Inputs
+
+    monkeypatch.chdir(ran)
+    inputs = Inputs.load()
+    cls = inputs.split("fold0")["novel"][0]
+    rows = inputs.catalog[inputs.catalog["cls"] == cls]
+    store = FeatureStore(
+        cell_backbone(inputs.params, layout.Cell.parse(CELL)), inputs.catalog, inputs.params, layout.DATA
+    )
+    store.ensure([cls])
+    live = LiveSource(layout.DATA, rows, inputs.params)
+    shots = [(str(name), 0) for name in rows["image"]][::-1]
+    assert torch.equal(live.pictures(shots), store.pictures(shots))
+    assert torch.equal(live.masks(shots), store.masks(shots))
+
+
 def test_filling_the_cache_leaves_the_file_of_a_living_writer(
     ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
