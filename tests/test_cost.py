@@ -14,7 +14,6 @@ from lerenet.cli import app
 from lerenet.cost.flops import build, example_masks, measure_cost
 from lerenet.cost.latency import Times, measure_latency, peak_megabytes, repeat
 from lerenet.cost.table5 import module_count, paper_count
-from lerenet.device import has_bf16
 from lerenet.errors import ParamsError
 from lerenet.models.backbones import create_backbone
 from lerenet.models.network import Network
@@ -114,12 +113,14 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_the_command_prints_cost_parts_and_times() -> None:
+@pytest.mark.parametrize("has", [True, False])
+def test_the_command_prints_cost_parts_and_times(has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lerenet.cost.show.has_bf16", lambda kind: has)
     words = ("--backbone", "resnet18", "--levels", "1,2", "--breakdown", "--latency", "--repeats", "1")
     shown = run(*words)
     for text in ("one episode", "class enrolled", "to level 2", "relations to the support", "fp32", "MiB"):
         assert text in shown
-    assert ("bf16" in shown) == has_bf16("cpu")
+    assert ("bf16" in shown) == has
     assert "to level 3" not in shown
 
 
