@@ -38,8 +38,8 @@ $(TABLES): data
 test: setup ## Set up and run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-slow: setup ## The slow tests: whole pipelines, kill and resume
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+test-slow: setup ## The slow tests: whole pipelines, kill and resume (ARGS: some of their files)
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ARGS)
 
 check: setup ## Lint, format and type checks, audit
 	$(BIN)/ruff check .

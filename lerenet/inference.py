@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 from lerenet.data.images import read_image, read_mask, resize_image, resize_mask
 from lerenet.device import keep_memory, pick_device
 from lerenet.errors import DataError
+from lerenet.features import to_batch
 from lerenet.fold_norm import fold_norm
 
 if TYPE_CHECKING:
@@ -66,10 +67,9 @@ def prepare(loaded: LoadedNetwork) -> LoadedNetwork:
 
 def enrol(loaded: LoadedNetwork, supports: Sequence[Support]) -> State:
     """Run backbone and head once for the K supports; the state serves any number of queries."""
-    size, device = loaded.image_size, _device(loaded)
-    images = _batch([image for image, _ in supports], size).to(device)  # (K, 3, S, S)
-    masks = np.stack([resize_mask(mask, size) for _, mask in supports])
-    truth = torch.from_numpy(masks).float().to(device)  # (K, S, S)
+    images = _batch(loaded, [image for image, _ in supports])  # (K, 3, S, S)
+    masks = np.stack([resize_mask(mask, loaded.image_size) for _, mask in supports])
+    truth = torch.from_numpy(masks).float().to(images.device)  # (K, S, S)
     with torch.inference_mode():
         return loaded.network.enroll(images[None], truth[None])
 
@@ -79,8 +79,7 @@ def segment(
 ) -> list[tuple[NDArray[np.bool_], NDArray[np.float32]]]:
     """Mask and probability of foreground for each query (H, W, 3), both in its own size (H, W)."""
     with torch.inference_mode():
-        pictures = _batch(queries, loaded.image_size).to(_device(loaded))  # (N, 3, S, S)
-        chances = loaded.network.segment(state, pictures).float().sigmoid().cpu()  # (N, S, S)
+        chances = loaded.network.segment(state, _batch(loaded, queries)).float().sigmoid().cpu()  # (N, S, S)
     sized = [_own_size(chance, query) for chance, query in zip(chances, queries, strict=True)]
     return [(probability > loaded.threshold, probability) for probability in sized]
 
@@ -91,9 +90,9 @@ def _own_size(chance: Tensor, query: Pixels) -> NDArray[np.float32]:
     return found
 
 
-def _batch(images: Sequence[Pixels], size: int) -> Tensor:
-    stacked = np.stack([resize_image(image, size) for image in images])  # (N, S, S, 3)
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 255
+def _batch(loaded: LoadedNetwork, images: Sequence[Pixels]) -> Tensor:
+    """Pictures of any size -> (N, 3, S, S), S the network's own size, on its device."""
+    return to_batch([resize_image(image, loaded.image_size) for image in images], _device(loaded))
 
 
 def _device(loaded: LoadedNetwork) -> torch.device:

@@ -18,21 +18,17 @@ def follow_edges(logits: Tensor, pictures: Tensor) -> Tensor:
     """Logits (B, H, W) smoothed along the edges of their pictures (B, 3, H, W) in [0, 1] -> (B, H, W)."""
     with torch.autocast(logits.device.type, enabled=False):  # variances need single precision
         guide, values = pictures.mean(1, keepdim=True), logits[:, None]  # (B, 1, H, W)
+        rows, columns = (_averaging(side, guide) for side in logits.shape[1:])
         products = torch.cat([guide, values, guide * guide, guide * values], dim=1)
-        grey, mean, square, both = _window_means(products).chunk(4, dim=1)
+        grey, mean, square, both = (rows @ products @ columns.T).chunk(4, dim=1)  # window means
         slope = (both - grey * mean) / (square - grey * grey + EPSILON)
-        slope, offset = _window_means(torch.cat([slope, mean - slope * grey], dim=1)).chunk(2, dim=1)
+        lines = torch.cat([slope, mean - slope * grey], dim=1)
+        slope, offset = (rows @ lines @ columns.T).chunk(2, dim=1)
         return (slope * guide + offset)[:, 0]
 
 
-def _window_means(maps: Tensor) -> Tensor:
-    """(B, c, H, W) -> the mean of each pixel's window, of the part inside the picture."""
-    rows, columns = (_averaging(side, maps) for side in maps.shape[2:])
-    return rows @ maps @ columns.T
-
-
 def _averaging(side: int, like: Tensor) -> Tensor:
-    """The matrix (side, side) that takes the mean of each window of a line; of the device and type of ``like``."""
+    """The matrix (side, side) that takes the mean of each window of a line, of the part inside the picture."""
     place = torch.arange(side, device=like.device)
     near = ((place[:, None] - place).abs() <= RADIUS).to(like.dtype)
     return near / near.sum(1, keepdim=True)
