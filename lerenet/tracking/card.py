@@ -1,4 +1,4 @@
-"""The model card of a registered version."""
+"""The model card of a registered version. Pages show each line of it as one: a paragraph is one line."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from lerenet.tracking.candidate import Candidate
 USE = """\
 ## Intended use
 
-Finds surface defects of a class that it was never trained on, from one to five example images with
-masks of that defect. It answers for the kind of picture it was trained on: one metal or tile
-surface filling the frame, scaled to a square. It supports an inspector's decision; it does not
-replace one. It is not meant for measuring defects, for other kinds of scene, or for a safety
+Finds surface defects of a class that it was never trained on, from one to five example images with \
+masks of that defect. It answers for the kind of picture it was trained on: one metal or tile \
+surface filling the frame, scaled to a square. It supports an inspector's decision; it does not \
+replace one. It is not meant for measuring defects, for other kinds of scene, or for a safety \
 decision without a person.
 """
 
 LIMITS = """\
 ## Limits
 
-- The scores above are those of the recipe, cross-validated on classes held out of each fold. The
-  weights here were trained on every class, so no held-out score of these very weights exists.
+- The scores above are those of the recipe, cross-validated on classes held out of each fold. The \
+weights here were trained on every class, so no held-out score of these very weights exists.
 - The answer depends on the support: another example image can change the mask a great deal.
 - Thin scratches and breaks of a few pixels at the working size are often missed.
 - On a clean picture a defect support can still mark pixels; see the clean-query rates in the report.
