@@ -100,13 +100,13 @@ def _retrain(
     if not folds:
         require_ship(params)
     mirror(["folds", "profile"], jobs, runner=runner)  # the validation gate: bad data end the flow here
+    if not folds and not force and step(nothing_changed, name="what changed")(params):
+        step(push, name="push data")()  # if the last one did not get so far
+        return Completed(message="Nothing changed since the last decision")
     step(report_drift, name="drift report")(params, accept_drift)
     if folds:
         done = mirror([], jobs, folds=folds, runner=runner)
         return Completed(message=f"{len(done)} stages of {', '.join(folds)}; nothing registered")
-    if not force and step(nothing_changed, name="what changed")(params):
-        step(push, name="push data")()  # if the last one did not get so far
-        return Completed(message="Nothing changed since the last decision")
     mirror([], jobs, runner=runner)
     step(require_unchanged, name="unchanged meanwhile")()
     version = step(register, name="register")(params)

@@ -45,6 +45,7 @@ GPU_LIMIT = "gpu"
 PULLING = layout.CHECKPOINTS / "pulling"  # while the data are fetched, and after a fetch that was killed
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by", "Lock is held by")
 TORN = ("'./dvc.lock' validation failed", "'./dvc.lock' is invalid")
+WRITING_SECONDS = 5.0  # DVC needs one at most to write dvc.lock
 RETRY_SECONDS: list[float] = [1, 2, 4, 8, 15, 30]
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 
@@ -171,8 +172,10 @@ def without_log_in(line: str) -> str:
 def run_dvc(*words: str, folder: Path | None = None) -> str:
     """Run ``dvc WORDS`` in ``folder`` (the current one), its lines to the log, and return its output.
 
-    DVC writes ``dvc.lock`` in place, so one that was killed meanwhile leaves a torn one, with which no command of
-    its works. It is taken away, and the command run again: DVC's run cache knows what ran, and gives it back.
+    It waits for another command's lock of the project: a stage that ended without it would not be recorded, and run
+    again. DVC writes ``dvc.lock`` in place, so one that was killed meanwhile leaves a torn one, with which no command
+    of its works. It is taken away, and the command run again: DVC's run cache knows what ran, and gives it back.
+    One that was written in the last seconds may be under way, and is read once more.
 
     Raises:
         StageLocked: another DVC process holds a lock.
@@ -180,7 +183,7 @@ def run_dvc(*words: str, folder: Path | None = None) -> str:
         Cancelled: the flow was cancelled meanwhile.
     """
     log, lines = logger(), []
-    with CHILDREN.start([sys.executable, "-m", "dvc", *words], folder) as child:
+    with CHILDREN.start([sys.executable, "-m", "dvc", "--wait-for-lock", *words], folder) as child:
         assert child.stdout is not None
         for line in map(without_log_in, child.stdout):
             lines.append(line)
@@ -190,8 +193,12 @@ def run_dvc(*words: str, folder: Path | None = None) -> str:
     if CHILDREN.stopped:
         raise Cancelled(f"dvc {' '.join(words)}: ended, the flow was cancelled")
     if code and any(text in output for text in TORN):
-        log.warning("dvc.lock was torn by a kill; it is written anew, from DVC's run cache")
-        (folder or Path()).joinpath("dvc.lock").unlink(missing_ok=True)
+        torn = (folder or Path()) / "dvc.lock"
+        if torn.exists() and abs(time.time() - torn.stat().st_mtime) < WRITING_SECONDS:
+            time.sleep(1)
+        else:
+            log.warning("dvc.lock was torn by a kill; it is written anew, from DVC's run cache")
+            torn.unlink(missing_ok=True)
         return run_dvc(*words, folder=folder)
     if code:
         kind = StageLocked if any(text in output for text in LOCKED) else StageError

@@ -8,9 +8,7 @@ server has taken it, so a change made while the server is down is announced late
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import signal
 import sys
 import time
@@ -23,7 +21,7 @@ import typer
 from flows.stages import PULLING, StageError, StageLocked, add_data
 from lerenet import layout
 from lerenet.errors import LerenetError
-from lerenet.files import read_json, recover_dir, write_json
+from lerenet.files import read_json, recover_dir, signature, write_json
 from lerenet.tracking.candidate import locked_data_md5
 
 EVENT = "lerenet.data.changed"
@@ -40,23 +38,6 @@ class State:
     seen: str = ""
     recorded: str = ""
     announced: str = ""
-
-
-def signature(folder: Path) -> str:
-    """Digest of the names, sizes and modification times of all files in ``folder``; empty without one."""
-    if not folder.is_dir():
-        return ""
-    digest = hashlib.sha256()
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            path = Path(root, name)
-            try:
-                found = path.stat()
-            except FileNotFoundError:  # replaced while we look; the next look sees the new one
-                continue
-            digest.update(f"{path.relative_to(folder)}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 def look(state: State) -> State:

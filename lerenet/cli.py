@@ -15,6 +15,7 @@ import typer
 
 from lerenet.data.cli import app as data_app
 from lerenet.errors import LerenetError
+from lerenet.held_still import held_still
 from lerenet.list_command import ListCommand
 from lerenet.predict_cli import predict_command
 from lerenet.promotion import cli as promotion
@@ -183,7 +184,8 @@ def main() -> None:
     for noisy in ("alembic", "mlflow", "great_expectations", "httpx", "timm", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        app()
+        with held_still():
+            app()
     except LerenetError as error:
         from rich.console import Console
         from rich.markup import escape

@@ -145,6 +145,28 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def signature(folder: Path, ending: str = "") -> str:
+    """Digest of the names, sizes and modification times of a folder's files; empty without the folder.
+
+    Args:
+        folder: all below it counts.
+        ending: only files whose names end so.
+    """
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(name for name in files if name.endswith(ending)):
+            path = Path(root, name)
+            try:
+                found = path.stat()
+            except FileNotFoundError:  # replaced while we look; the next look sees the new one
+                continue
+            digest.update(f"{path.relative_to(folder)}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 def require_space(folder: Path, needed: int) -> None:
     """Raise when the file system of ``folder`` has fewer than ``needed`` bytes free."""
     folder = Path(folder)

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from filelock import FileLock
 
 from flows import retrain as retraining
 from flows import stages
@@ -302,9 +303,39 @@ def test_a_lock_file_that_a_kill_tore_is_written_anew_and_nothing_runs_again(
     stages.run_dvc("repro")
     ran, whole = order(pipeline), Path("dvc.lock").read_text()
     Path("dvc.lock").write_text(torn)
+    os.utime("dvc.lock", (0, 0))
     stages.run_dvc("repro")
     assert order(pipeline) == [*ran, "catalog"]  # which depends on nothing, so that no cache knows it
     assert Path("dvc.lock").read_text() == whole
+
+
+def test_a_lock_file_that_another_command_is_writing_stays(pipeline: Path) -> None:
+    stages.run_dvc("repro")
+    whole = Path("dvc.lock").read_text()
+    Path("dvc.lock").write_text(whole[:30])
+    writer = threading.Timer(2, Path("dvc.lock").write_text, [whole])
+    writer.start()
+    assert stages.is_clean()
+    writer.join()
+    assert Path("dvc.lock").read_text() == whole
+
+
+def test_a_stage_that_meets_a_lock_at_its_end_is_recorded_and_not_run_again(pipeline: Path) -> None:
+    (pipeline / "dvc.yaml").write_text(
+        "stages:\n  once: {cmd: date >> ran.txt && sleep 2 && date > out.txt, outs: [out.txt]}\n"
+    )
+
+    def hold() -> None:
+        while not Path("ran.txt").exists():
+            time.sleep(0.01)
+        with FileLock(pipeline / ".dvc" / "tmp" / "lock"):
+            time.sleep(7)  # DVC by itself gives up after three seconds
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    stages.run_dvc("repro")
+    thread.join()
+    assert len(Path("ran.txt").read_text().splitlines()) == 1
 
 
 @pytest.mark.usefixtures("server")
@@ -344,7 +375,7 @@ def test_gpu_stages_hold_a_strict_slot_only_with_cuda(monkeypatch: pytest.Monkey
 # -- the retraining -----------------------------------------------------------------------------
 
 DECIDING = ["mirror", "require_unchanged", "register", "decide", "push"]
-STEPS = ["pull_data", "mirror", "report_drift", "nothing_changed", *DECIDING]
+STEPS = ["pull_data", "mirror", "nothing_changed", "report_drift", *DECIDING]
 
 
 @pytest.fixture
@@ -386,7 +417,10 @@ def test_nothing_changed_ends_completed_unless_forced(
     state = retraining.retrain(pull=False, return_state=True)
     assert state.is_completed()
     assert "Nothing changed" in state.message
-    assert recorded == ["mirror", "report_drift", "push"]  # what an earlier one may not have sent
+    assert recorded == [
+        "mirror",
+        "push",
+    ]  # what an earlier one may not have sent; images that were judged are not again
     recorded.clear()
     retraining.retrain(pull=False, force=True)
     assert recorded == ["mirror", "report_drift", *DECIDING]

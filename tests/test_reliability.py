@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from lerenet import checkpoint
+from lerenet import checkpoint, cli
 from lerenet.data import catalog
+from lerenet.data.views import load_plain
 from lerenet.errors import DataError
 from lerenet.promotion import ledger
 from tests.factories import tiny_dataset
@@ -81,6 +82,52 @@ def test_a_file_that_changes_while_it_is_read_is_refused_with_its_name(
     with pytest.raises(DataError, match=rf"{victim.name}: changed while it was read"):
         catalog.build_catalog(data, tmp_path / "catalog.parquet")
     assert not (tmp_path / "catalog.parquet").exists()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project in which DVC runs a stage."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "catalog")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("changed", ["data/new.jpg", "params.yaml"])
+def test_what_changes_while_a_stage_runs_ends_it_so_that_nothing_is_recorded(
+    stage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], changed: str
+) -> None:
+    def app() -> None:
+        (stage / changed).write_text("seed: 1\n")
+        sys.exit(0)
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code == 2
+    assert f"{changed.split('new')[0]}: changed while stage catalog ran" in capsys.readouterr().err
+
+
+def test_what_stands_still_ends_as_the_stage_did(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "app", lambda: sys.exit(0))
+    cli.main()
+    monkeypatch.setattr(cli, "app", lambda: sys.exit(3))
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert done.value.code == 3
+
+
+@pytest.mark.parametrize("kind", ["Images", "GT"])
+def test_pixels_that_are_not_the_catalogued_ones_are_refused(tmp_path: Path, kind: str) -> None:
+    data = tiny_dataset(tmp_path / "data", classes=3, defect=2, clean=1)
+    rows = catalog.build_catalog(data, tmp_path / "catalog.parquet")
+    row = rows[rows["cls"] == "C01"].iloc[0]
+    assert load_plain(data, row, 64)[1].any()
+    victim = data / row["image" if kind == "Images" else "mask"]
+    victim.write_bytes(victim.read_bytes() + b"more")
+    with pytest.raises(DataError, match=rf"{victim.name}: changed since it was catalogued"):
+        load_plain(data, row, 64)
 
 
 @pytest.mark.parametrize(

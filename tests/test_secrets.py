@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
 
 from lerenet.errors import TrackingError
-from lerenet.tracking import runs, store
+from lerenet.tracking import registry, runs, store
 
 SECRET = "hunter2"
 NASTY = [
@@ -54,6 +55,25 @@ def test_a_refusal_holds_no_secret(uri: str, tmp_path: Path, monkeypatch: pytest
     except TrackingError as error:
         told = f"{error} {error.__cause__}"
     assert SECRET not in told
+
+
+def test_an_error_of_the_registry_is_told_without_the_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    uri = f"http://me:{SECRET}@127.0.0.1:9"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+    def fails() -> None:
+        raise MlflowException(f"API request to {uri}/api/2.0 failed")
+
+    monkeypatch.setattr(registry, "client", fails)
+    for call in (registry.versions, registry.champion, lambda: registry.set_champion("1")):
+        with pytest.raises(TrackingError, match="failed") as caught:
+            call()
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("uri", [f"http://me:{SECRET}@127.0.0.1:9", f"http://127.0.0.1:9/?token={SECRET}"])

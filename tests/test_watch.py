@@ -9,8 +9,9 @@ import pytest
 
 from flows import watch
 from flows.stages import StageLocked
-from flows.watch import State, look, signature
+from flows.watch import State, look
 from lerenet.errors import LerenetError
+from lerenet.files import signature
 
 
 @pytest.fixture

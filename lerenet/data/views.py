@@ -17,6 +17,8 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
 from lerenet.data.images import read_image, read_mask, resize_image, resize_mask
+from lerenet.errors import DataError
+from lerenet.files import sha256_file
 from lerenet.params import ViewSettings
 from lerenet.seeds import generator
 
@@ -52,11 +54,24 @@ def augment(
 
 
 def load_plain(data: Path, row: pd.Series, size: int) -> tuple[Pixels, Mask]:
-    """Image and mask of a catalogue row at ``size`` x ``size``; a clean image's mask is empty."""
-    image = resize_image(read_image(data / row["image"]), size)
+    """Image and mask of a catalogue row at ``size`` x ``size``; a clean image's mask is empty.
+
+    Raises:
+        DataError: a file can't be read, or is not the one that was catalogued.
+    """
+    image = resize_image(read_image(_catalogued(data / row["image"], row["sha256"])), size)
     if not row["mask"]:
         return image, np.zeros((size, size), dtype=bool)
-    return image, resize_mask(read_mask(data / row["mask"]), size)
+    return image, resize_mask(read_mask(_catalogued(data / row["mask"], row["mask_sha256"])), size)
+
+
+def _catalogued(path: Path, sha256: str) -> Path:
+    """``path``, if its bytes are those of the catalogue: what is computed from them is kept under their digest."""
+    if path.exists() and sha256_file(path) != sha256:
+        raise DataError(
+            f"{path}: changed since it was catalogued", "run `dvc repro` when nothing writes there"
+        )
+    return path
 
 
 def load_views(

@@ -62,6 +62,7 @@ def client() -> Any:
 # -- reading ------------------------------------------------------------------------------------
 
 
+@store.scrubbing()
 def versions(lock: str = "") -> list[Version]:
     """All versions, newest first; or those registered from a state of ``dvc.lock`` (see `lock_hash`)."""
     wanted = f"name='{NAME}'" + (f" and tags.lock='{lock}'" if lock else "")
@@ -116,7 +117,7 @@ def _one(call: str, which: str) -> Version | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         reason = store.scrubbed(str(error.message), store.tracking_uri())
-        raise TrackingError(f"{NAME} {which} can't be read: {reason}", store.REMEDY) from error
+        raise TrackingError(f"{NAME} {which} can't be read: {reason}", store.REMEDY) from None
 
 
 def find_by_lock(lock: str) -> Version | None:
@@ -192,6 +193,7 @@ def check_files(found: Version, folder: Path) -> Iterator[tuple[str, str, str | 
         yield name, digest, sha256_file(path) if path.is_file() else None
 
 
+@store.scrubbing()
 def local(found: Version) -> Path:
     """Folder of a version's files, downloaded where the store is a server's; `verified` checks them, too."""
     parts = urlsplit(found.source)
@@ -215,6 +217,7 @@ def _download(found: Version) -> Path:
 # -- writing ------------------------------------------------------------------------------------
 
 
+@store.scrubbing()
 def register(candidate: Candidate, params: Params) -> str:
     """Register ``candidate`` and return its version; the same ``dvc.lock`` gives the same version again.
 
@@ -286,6 +289,7 @@ def _create(model: Path, tags: Mapping[str, str], candidate: Candidate, params: 
     return str(made.version)
 
 
+@store.scrubbing()
 def set_tags(number: str, tags: Mapping[str, str]) -> None:
     """Set tags of a version; setting them again changes nothing."""
     service = client()
@@ -294,6 +298,7 @@ def set_tags(number: str, tags: Mapping[str, str]) -> None:
             service.set_model_version_tag(NAME, number, name, value)
 
 
+@store.scrubbing()
 def describe(number: str, verdict: str) -> None:
     """Show ``verdict`` above the model card in the version's description."""
     text = (local(get(number)) / PACKAGE / "README.md").read_text(encoding="utf-8")
@@ -301,6 +306,7 @@ def describe(number: str, verdict: str) -> None:
         client().update_model_version(NAME, number, description=f"**{verdict}**\n\n{text}"[:4900])
 
 
+@store.scrubbing()
 def set_champion(number: str) -> None:
     """Move the alias ``champion`` in one call: a reader sees the old version or the new one."""
     with store.store_lock(store.tracking_uri()):

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
-from lerenet.errors import TrackingError
+from lerenet.errors import LerenetError, TrackingError
 from lerenet.layout import CHECKPOINTS
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,25 @@ def scrubbed(text: str, uri: str) -> str:
         for part in (parts.netloc.rpartition("@")[0], parts.query, secret, unquote(secret)):
             text = text.replace(part, "(hidden)") if part else text
     return text
+
+
+@contextmanager
+def scrubbing() -> Iterator[None]:
+    """Tell an error of MLflow's without the store's password, which its text holds; also a decorator.
+
+    Raises:
+        TrackingError: in place of an `MlflowException`.
+    """
+    try:
+        yield
+    except LerenetError:
+        raise
+    except Exception as error:
+        from mlflow.exceptions import MlflowException
+
+        if not isinstance(error, MlflowException):
+            raise
+        raise TrackingError(f"MLflow: {scrubbed(str(error.message), tracking_uri())}", REMEDY) from None
 
 
 def check_uri(uri: str) -> None:
