@@ -48,7 +48,7 @@ class ModelConfig(Settings):
     ``preset`` names a reading of the paper (see docs/network.md): ``default`` (relations only),
     ``paper`` (the equations) or ``authors`` (what their early code does). The switches of Table 3
     are ``mpr``, ``mpe`` and ``edge`` (MPE* is MPE with the global edge information: D_cos, and with
-    ``default`` the edges of the query's picture, which its prediction follows).
+    ``default`` the edges and tones of the query's picture, which its prediction follows).
     """
 
     name: Annotated[str, AfterValidator(_known_model)] = "lerenet"

@@ -15,7 +15,7 @@ from lerenet.device import autocast
 from lerenet.errors import TrainingError
 from lerenet.metrics import confusion
 from lerenet.models.base import Extra, Segmenter, State, without_defect
-from lerenet.models.guided import follow_edges
+from lerenet.models.tones import refine
 
 KEPT = ["split", "protocol", "kind", "shots", "episode", "cls", "query", "query_group"]
 
@@ -101,7 +101,7 @@ def predict_batch(
         with autocast(device, precision):
             logits = head(support, masks, query, extra)
     if head.outlined:
-        return follow_edges(logits.float(), source.pictures(queries).to(device))
+        return refine(logits.float(), source.pictures(queries).to(device))
     return logits.float()
 
 

@@ -271,7 +271,7 @@ class Trainer:
             "stop": self.stop_epoch,
             "seed": self.seed,
             "election": "each held-out class",
-            "outlined": self.head.outlined,
+            "refined": "edges, tones" if self.head.outlined else "",
             "bf16": in_bf16(self.device, self.settings.precision),
             "head": {name: list(value.shape) for name, value in self.head.state_dict().items()},
             "episodes": [] if self.validation is None else self.validation["episode"].tolist(),

@@ -41,7 +41,9 @@ def load_network(folder: Path, sha256: str | None = None) -> LoadedNetwork:
     return LoadedNetwork(Threshold(level).eval(), 32)
 
 
-def make_project(root: Path, *, quality: float = 0.6, digest: str = "e" * 32, seed: int = 0) -> Params:
+def make_project(
+    root: Path, *, quality: float = 0.6, digest: str = "e" * 32, seed: int = 0, code: str = "c" * 32
+) -> Params:
     """Write what the stages would leave in ``root``; a better ``quality`` scores higher."""
     (root / "params.yaml").write_text("gate: {draws: 500}\n")
     params = load_params(root / "params.yaml")
@@ -58,6 +60,7 @@ def make_project(root: Path, *, quality: float = 0.6, digest: str = "e" * 32, se
         name = "ship" if split == "all" else f"evaluate@{cell.key}"
         stages[name] = {
             "cmd": "x",
+            "deps": [{"path": "lerenet/models", "md5": code}],
             "outs": [{"path": f"artifacts/{name}", "md5": f"{quality}-{seed}-{digest}"}],
         }
         if split != "all":

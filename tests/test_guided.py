@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
-import pytest
 import torch
 from numpy.typing import NDArray
 
-from lerenet.data.episodes import Shot
-from lerenet.models import create_model
-from lerenet.models.backbones import create_backbone
 from lerenet.models.guided import EPSILON, RADIUS, follow_edges
-from lerenet.models.network import Network
-from lerenet.params import ModelConfig
-from lerenet.relation_cache import RelationCache
-from lerenet.scoring import gather, predict_batch
-from tests.test_relation_cache import CPU, Pictures, head
 
 Map = NDArray[np.float64]
 
@@ -70,35 +60,3 @@ def test_a_flat_picture_has_no_edges_and_a_constant_stays() -> None:
     )
     logits = torch.randn(1, 24, 24, generator=torch.Generator().manual_seed(1))
     assert follow_edges(logits, flat).var() < logits.var() / 20
-
-
-@pytest.mark.parametrize("kept", [False, True])
-@pytest.mark.parametrize(
-    ("changes", "follows"), [({}, True), ({"edge": False}, False), ({"mpe": False}, False)]
-)
-def test_scoring_follows_the_edges_where_the_head_has_edge_information(
-    changes: dict[str, object], follows: bool, kept: bool
-) -> None:
-    source, model = Pictures(), head(**changes)
-    rows = pd.DataFrame({"support": [["a"], ["c"]], "query": ["b", "a"]})
-    queries: list[Shot] = [("b", 0), ("a", 0)]
-    support, masks, query, _ = gather(source, [[("a", 0)], [("c", 0)]], queries, model.levels, CPU)
-    plain = model(support, masks, query).detach()
-    expected = follow_edges(plain, source.pictures(queries)) if follows else plain
-    relations = RelationCache(model, source, CPU, "fp32") if kept else None
-    found = predict_batch(model, source, rows, CPU, "fp32", relations)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
-    assert follows == (not torch.allclose(found, plain, atol=0.1))
-
-
-def test_a_prediction_from_pictures_follows_them_too() -> None:
-    backbone = create_backbone("resnet18", "random", (1, 2))
-    config = ModelConfig(levels=(1, 2), grid=8)
-    network = Network(backbone, create_model(config, dict(zip((1, 2), backbone.channels, strict=True)), 64))
-    support, queries = torch.rand(1, 1, 3, 64, 64), torch.rand(2, 3, 64, 64)
-    with torch.no_grad():
-        state = network.eval().enroll(support, (torch.rand(1, 1, 64, 64) > 0.7).float())
-        found = network.segment(state, queries)
-        network.head.outlined = False
-        plain = network.segment(state, queries)
-    torch.testing.assert_close(found, follow_edges(plain, queries))

@@ -221,10 +221,13 @@ def test_a_ledger_of_another_store_settles_nothing(project: Path) -> None:
         assert not module.settled(registry.get(number))
 
 
-def test_other_episodes_score_the_champion_again_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changed", [{"digest": "f" * 32}, {"code": "d" * 32}])
+def test_other_episodes_or_code_score_the_champion_again_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]
+) -> None:
     first, params = offered(project, quality=0.5)
     promote(first, params)
-    better, _ = offered(project, quality=0.8, digest="f" * 32)
+    better, _ = offered(project, quality=0.8, **changed)
     calls = []
 
     def score_version(

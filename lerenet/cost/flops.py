@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lerenet.models import create_model
 from lerenet.models.backbones import AUTHORS, Backbone, create_backbone, turns_of
 from lerenet.models.base import Extra, Segmenter, parameters_of
-from lerenet.models.guided import follow_edges
+from lerenet.models.tones import refine
 from lerenet.params import ModelConfig
 
 LEVELS = (1, 2, 3, 4)
@@ -122,8 +122,8 @@ def _head_parts(head: Segmenter, shapes: list[torch.Size], shots: int, image_siz
     parts = [Part(f"head, {name}", encoding[name] / 1e9, decoding[name] / 1e9) for name in names]
     if head.outlined:
         with FlopCounterMode(display=False) as counter:
-            follow_edges(logits, torch.rand(1, 3, image_size, image_size))
-        parts.append(Part("the picture's edges", 0.0, counter.get_total_flops() / 1e9))
+            refine(logits, torch.rand(1, 3, image_size, image_size))
+        parts.append(Part("the picture's edges and tones", 0.0, counter.get_total_flops() / 1e9))
     return parts
 
 

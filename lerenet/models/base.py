@@ -33,7 +33,7 @@ class Segmenter(nn.Module):
     extras: tuple[str, ...] = ()  # what it reads of an episode beside features and masks (see `encode`)
     works_untrained = False  # True: the initial weights segment, and training has to beat them
     relational = False  # True: `decode` is `relate`, free of weights, and then `answer`
-    outlined = False  # True: a prediction follows the edges of the query's picture (`lerenet.models.guided`)
+    outlined = False  # True: a prediction is refined by the query's picture, edges and tones (`lerenet.models.tones`)
 
     def __init__(self, channels: Mapping[int, int], levels: Sequence[int], image_size: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Segmenter(nn.Module):
         self, support: list[Tensor], masks: Tensor, query: list[Tensor], extra: Extra | None = None
     ) -> Tensor:
         """One-way episodes -> logits (B, image_size, image_size); foreground where they, or with
-        ``outlined`` what `follow_edges` makes of them, exceed 0."""
+        ``outlined`` what `refine` makes of them, exceed 0."""
         return self.decode(self.encode(support, masks, extra), query)
 
     def learn(

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lerenet.models.backbones import Backbone
 from lerenet.models.base import Extra, Segmenter, State, without_defect
-from lerenet.models.guided import follow_edges
+from lerenet.models.tones import refine
 
 
 class Network(nn.Module):
@@ -39,7 +39,7 @@ class Network(nn.Module):
     def segment(self, state: State, queries: Tensor) -> Tensor:
         """Queries (B, 3, H, W) in [0, 1], H = W = image_size -> logits (B, image_size, image_size)."""
         logits = self.head.decode(state, self._features(queries))
-        return follow_edges(logits.float(), queries) if self.head.outlined else logits
+        return refine(logits.float(), queries) if self.head.outlined else logits
 
     def forward(self, support: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
         """One-way episodes -> logits (B, image_size, image_size)."""

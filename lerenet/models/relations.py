@@ -4,7 +4,7 @@ A small head that sees how alike support and query places are, and never what th
 memorise the base classes (docs/experiments.md gives what was measured). In the paper's terms:
 
 - MPE*: excitation by the prototype, how strongly a place stands out, and D_cos, on all levels joined; in a
-  prediction the edges of the query's picture, too (`lerenet.models.guided`);
+  prediction the edges and tones of the query's picture, too (`lerenet.models.tones`);
 - MPR: reasoning in graph space, nodes the query's local descriptors, edges their own similarity
   (eq. 1 to 3): places of which the match is sure become the query's own prototypes, and a place which
   looks like a matched place is matched too;
@@ -122,8 +122,9 @@ class RelationLERENet(Segmenter):
     """Relations only, with the switches of Table 3.
 
     The matcher's map always enters; this is the ablation's baseline. ``mpe`` adds the prototype's map
-    and the strength, ``edge`` (with ``mpe``: MPE*) the nearest-neighbour maps and the picture's edges, ``mpr`` the
-    query's own prototypes and the reasoned maps. No gradient reaches the backbone: its features are frozen.
+    and the strength, ``edge`` (with ``mpe``: MPE*) the nearest-neighbour maps and the picture's edges and
+    tones, ``mpr`` the query's own prototypes and the reasoned maps. No gradient reaches the backbone: its
+    features are frozen.
     """
 
     works_untrained = True  # it starts as the matcher with the query's own prototypes

@@ -145,14 +145,18 @@ def judge(
 def champion_counts(
     champion: Version, challenger: Version, counts: pd.DataFrame, params: Params
 ) -> pd.DataFrame:
-    """Counts of the champion on the challenger's episodes; scored again when its own are not those of ``counts``."""
+    """Counts of the champion on the challenger's episodes.
+
+    It is scored again when its own are of other episodes than ``counts``, or were made by other code.
+    """
     folder, digest = registry.resolve(champion.number), challenger.tags["episodes_digest"]
-    if champion.tags.get("episodes_digest") == digest:
+    code = challenger.tags.get("evaluation_code", "")
+    if (champion.tags.get("episodes_digest"), champion.tags.get("evaluation_code", "")) == (digest, code):
         own = pd.read_parquet(folder / "counts.parquet")
         if same_episodes(own, counts):
             return own
     weights = champion.tags["weights_sha256"][:12]  # numbers begin anew in another store
-    kept = layout.CACHE / "champion" / f"{champion.number}-{weights}-{digest}.parquet"
+    kept = layout.CACHE / "champion" / f"{champion.number}-{weights}-{digest}-{code[:12]}.parquet"
     if not kept.exists():
         now = episodes_digest()
         if now != digest:

@@ -173,6 +173,7 @@ def lineage(params: Params) -> dict[str, str]:
         "lock": lock_hash(params),
         "data_md5": locked_data_md5() or layout.data_md5(),
         "episodes_digest": episodes_digest(),
+        "evaluation_code": evaluation_code(params),
         "params_hash": settings_hash(params.model_dump(mode="json")),
         "training_run": _run_id(layout.TRAIN / ship.key),
         "pretraining_run": _run_id(layout.PRETRAIN / ship.base),
@@ -209,18 +210,37 @@ def lock_hash(params: Params, text: str | None = None) -> str:
     Raises:
         TrackingError: when ``dvc.lock`` is missing or lacks one of these stages.
     """
-    try:
-        text = LOCK.read_text(encoding="utf-8") if text is None else text
-        stages: dict[str, Any] = yaml.safe_load(text)["stages"]
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise TrackingError(f"{LOCK}: not found or unreadable", "run `dvc repro` first") from error
-    cells = layout.ship_cells(params)
-    wanted = ["ship", *(f"evaluate@{cell.key}" for name, cell in cells.items() if name != "all")]
+    stages = _locked(text)
+    wanted = ["ship", *_evaluations(params)]
     missing = [name for name in wanted if name not in stages]
     if missing:
         raise TrackingError(f"{LOCK}: no stage {', '.join(missing)}", "run `dvc repro` first")
     kept = {name: stages[name] for name in _upstream(stages, wanted)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def evaluation_code(params: Params) -> str:
+    """32 hex characters of the code that ``dvc.lock`` has for the evaluations of the shipping model's folds.
+
+    Counts that other code made are not of one kind: what a network's answer is made of may have changed.
+    """
+    stages = _locked()
+    deps = [dep for name in _evaluations(params) for dep in stages.get(name, {}).get("deps", [])]
+    code = sorted({(dep["path"], dep["md5"]) for dep in deps if _inside(dep["path"], "lerenet")})
+    return settings_hash({"code": code})
+
+
+def _evaluations(params: Params) -> list[str]:
+    return [f"evaluate@{cell.key}" for name, cell in layout.ship_cells(params).items() if name != "all"]
+
+
+def _locked(text: str | None = None) -> dict[str, Any]:
+    try:
+        text = LOCK.read_text(encoding="utf-8") if text is None else text
+        stages: dict[str, Any] = yaml.safe_load(text)["stages"]
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise TrackingError(f"{LOCK}: not found or unreadable", "run `dvc repro` first") from error
+    return stages
 
 
 def _upstream(stages: Mapping[str, Any], wanted: list[str]) -> set[str]:
