@@ -195,9 +195,9 @@ def _run_id(folder: Path) -> str:
 def locked_data_md5() -> str:
     """The hash of the data that the pipeline indexed last, as ``dvc.lock`` has it, or nothing."""
     try:
-        deps = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]["catalog"]["deps"]
+        deps = _locked()["catalog"]["deps"]
         return str(next(dep["md5"] for dep in deps if dep["path"] == layout.DATA.as_posix()))
-    except (OSError, KeyError, TypeError, StopIteration, yaml.YAMLError):
+    except (TrackingError, KeyError, TypeError, StopIteration):
         return ""
 
 
