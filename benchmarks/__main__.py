@@ -12,7 +12,7 @@ from lerenet.errors import run_app
 
 
 class What(StrEnum):
-    """What to measure; `all` leaves out `schedule`, as long as a training, and `untrained`, which is no timing."""
+    """What to measure; `all` leaves out `schedule`, as long as a training, `untrained`, no timing, and `batch`."""
 
     ALL = "all"
     TRAINING = "training"
@@ -20,6 +20,7 @@ class What(StrEnum):
     QUERY = "query"
     SCHEDULE = "schedule"
     UNTRAINED = "untrained"
+    BATCH = "batch"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -41,12 +42,15 @@ def run(
     steps: Annotated[
         int, typer.Option(min=0, help="Schedule: stop after so many, rounded up to epochs.")
     ] = 0,
+    beside: Annotated[
+        Path | None, typer.Option(help="Batch: another checkout of this project to compare with.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the JSON file.")] = Path("artifacts/benchmarks"),
 ) -> None:
     """Compare our training, evaluation and queries with the plain ways, on the data of this folder."""
     import torch
 
-    from benchmarks import evaluation, query, schedule, training, untrained
+    from benchmarks import batch, evaluation, query, schedule, training, untrained
     from benchmarks.project import Project
     from benchmarks.results import Report
 
@@ -65,6 +69,8 @@ def run(
     if what == What.UNTRAINED:
         folds = ("fold0",) if quick else ("fold0", "fold1", "fold2")
         report.add(untrained.measure([Project.load(name, recipe, backbone, init) for name in folds]))
+    if what == What.BATCH:
+        report.add(batch.measure(rounds, beside, threads, quick))
     report.write(out / f"{what}.json")
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from lerenet import layout
-from lerenet.data.catalog import build_catalog
+from lerenet.data.cataloguing import build_catalog
 from lerenet.data.episodes import EpisodeSampler
 from lerenet.data.folds import Split, make_episodes, make_splits
 from lerenet.errors import ParamsError

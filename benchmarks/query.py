@@ -10,18 +10,20 @@ from benchmarks.results import Row, Section
 from lerenet import layout
 from lerenet.cost.latency import repeat
 from lerenet.data.images import read_image
+from lerenet.data.pairs import read_pair
 from lerenet.device import autocast, has_bf16
-from lerenet.inference import Pixels, Support, enrol, prepare, read_support, segment
+from lerenet.inference import Pixels, Support, enrol, prepare, segment
 from lerenet.loading import LoadedNetwork
 from lerenet.models.backbones import create_backbone, turns_of
 from lerenet.models.network import Network
 from lerenet.progress import progress
 
 BACKBONES = {"efficientnet_lite0": 60.0, "resnet50": 250.0}  # targets of `lerenet predict`, ms
-WAYS = {  # as what -> whether folded, precision
-    "as `lerenet predict`": (True, "fp32"),
-    "in bf16": (True, "bf16"),
-    "normalisation not folded": (False, "fp32"),
+WAYS = {  # as what -> whether folded, whether fused, precision
+    "as `lerenet predict`": (True, True, "fp32"),
+    "folded, not fused": (True, False, "fp32"),
+    "folded, in bf16": (True, False, "bf16"),
+    "normalisation not folded": (False, False, "fp32"),
 }
 
 
@@ -29,13 +31,13 @@ def measure(project: Project, repeats: int) -> Section:
     """Every backbone and way, on one picture of the data."""
     defects = project.catalog[project.catalog["kind"] == "defect"]
     paths = [(layout.DATA / row["image"], layout.DATA / row["mask"]) for _, row in defects[:2].iterrows()]
-    support, picture = read_support(*paths[0]), read_image(paths[1][0])
+    support, picture = read_pair(paths[0][0], [paths[0][1]]), read_image(paths[1][0])
     rows = []
     with progress("query", len(BACKBONES) * repeats) as tick:
         for name, target in BACKBONES.items():
             calls = {
-                way: _query(_loaded(project, name, folded), precision, support, picture)
-                for way, (folded, precision) in WAYS.items()
+                way: _query(_loaded(project, name, folded, fused), precision, support, picture)
+                for way, (folded, fused, precision) in WAYS.items()
                 if precision == "fp32" or has_bf16(DEVICE.type)
             }
             spent: dict[str, list[float]] = {way: [] for way in calls}
@@ -44,7 +46,7 @@ def measure(project: Project, repeats: int) -> Section:
                     spent[way] += repeat(call, repeats=1, warm_up=1).milliseconds
                 tick(1, name)
             for way, times in spent.items():
-                note = f"target {target:g}" if WAYS[way] == (True, "fp32") else ""
+                note = f"target {target:g}" if WAYS[way] == (True, True, "fp32") else ""
                 rows.append(Row(f"{name}, {way}", "ms", tuple(times), note))
     high, wide = picture.shape[:2]
     title = f"Query of an enrolled class: {project.recipe}, 1 shot, a picture of {wide} x {high}"
@@ -52,11 +54,11 @@ def measure(project: Project, repeats: int) -> Section:
     return Section(title, rows, [note])
 
 
-def _loaded(project: Project, name: str, folded: bool) -> LoadedNetwork:
+def _loaded(project: Project, name: str, folded: bool, fused: bool) -> LoadedNetwork:
     whole = create_backbone(name, "random", project.params.levels, turns_of(project.model, name))
     head = project.new_head(project.model, whole)
     loaded = LoadedNetwork(Network(whole.cut(head.levels), head).eval(), project.params.image_size)
-    return prepare(loaded) if folded else loaded
+    return prepare(loaded, fused) if folded else loaded
 
 
 def _query(loaded: LoadedNetwork, precision: str, support: Support, picture: Pixels) -> Callable[[], Any]:

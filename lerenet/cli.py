@@ -19,6 +19,7 @@ from lerenet.held_still import held_still
 from lerenet.list_command import ListCommand
 from lerenet.predict_cli import predict_command
 from lerenet.promotion import cli as promotion
+from lerenet.terminal import any_letters
 
 app = typer.Typer(name="lerenet", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 STAGES, REGISTRY = "Stages (run by dvc repro)", "Registry"
@@ -180,6 +181,7 @@ def cost(
 
 def main() -> None:
     """Entry point: user errors end with their message and status 2, without a traceback."""
+    any_letters()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     for noisy in ("alembic", "mlflow", "great_expectations", "httpx", "timm", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

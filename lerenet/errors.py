@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class LerenetError(Exception):
@@ -42,6 +42,14 @@ class TrackingError(LerenetError):
 
 class PromotionError(LerenetError):
     """A promotion or rollback that is refused."""
+
+
+def refuse(problems: Sequence[str], remedy: str) -> None:
+    """Raise one DataError that lists the first 20 problems; none: return."""
+    if problems:
+        shown = "\n".join(f"  {problem}" for problem in problems[:20])
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise DataError(f"{len(problems)} files can't be used:\n{shown}{more}", remedy)
 
 
 def run_app(app: Callable[[], object]) -> None:

@@ -15,6 +15,23 @@ from typing import Any
 from lerenet.errors import LerenetError
 
 TEMPORARY = ".lerenet-tmp-"
+LONGEST = 255  # bytes of a file's name
+
+
+def shown(path: Path | str) -> str:
+    """A path as printable text: bytes that are no UTF-8 are written as ``\\xNN``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _temporary(path: Path, mark: str = "") -> Path:
+    """The temporary of this process beside ``path``; a name that would be too long is replaced by its digest."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{mark}{_short(path)}")
+
+
+def _short(path: Path) -> str:
+    name = os.fsencode(path.name)
+    room = LONGEST - len(f"{TEMPORARY}4194304-old-")
+    return path.name if len(name) <= room else hashlib.sha256(name).hexdigest()[:32] + path.suffix[-16:]
 
 
 @contextmanager
@@ -30,7 +47,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     for leftover in _abandoned(path):
         if leftover.is_file():
             leftover.unlink(missing_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     try:
         yield temporary
         with temporary.open("rb") as handle:
@@ -49,9 +66,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def _abandoned(path: Path) -> Iterator[Path]:
     """Temporaries of ``path`` and of its older self that no living process works on."""
-    for leftover in list(path.parent.glob(f"{TEMPORARY}*-{glob.escape(path.name)}")):
+    name = _short(path)
+    for leftover in list(path.parent.glob(f"{TEMPORARY}*-{glob.escape(name)}")):
         pid, _, rest = leftover.name.removeprefix(TEMPORARY).partition("-")
-        if rest not in (path.name, f"old-{path.name}"):
+        if rest not in (name, f"old-{name}"):
             continue
         if pid.isdigit() and Path(f"/proc/{pid}").exists() and int(pid) != os.getpid():
             continue  # another process is at work
@@ -60,11 +78,18 @@ def _abandoned(path: Path) -> Iterator[Path]:
 
 def recover_dir(path: Path) -> None:
     """Mend what a process killed inside `atomic_dir` left: the old folder comes back, the rest goes."""
+    path = _real(path)
     for leftover in _abandoned(path):
-        if leftover.name.endswith(f"-old-{path.name}") and not path.exists():
+        if leftover.name.endswith(f"-old-{_short(path)}") and not path.exists():
             os.replace(leftover, path)
         else:
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _real(path: Path) -> Path:
+    """Where a folder really is: what replaces it must not replace a link to another disk."""
+    path = Path(path)
+    return path.resolve() if path.is_symlink() else path
 
 
 @contextmanager
@@ -73,7 +98,7 @@ def scratch_dir(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_dir(path)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     temporary.mkdir()
     try:
         yield temporary
@@ -85,15 +110,16 @@ def scratch_dir(path: Path) -> Iterator[Path]:
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it becomes ``path`` when the block succeeds.
 
-    An older folder at ``path`` is replaced only then, with the new one on disk. On any error nothing is left behind.
+    An older folder at ``path`` is replaced only then, with the new one on disk; where ``path`` is a link, the folder
+    that it leads to. On any error nothing is left behind.
     """
-    path = Path(path)
+    path = _real(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_dir(path)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    old = path.with_name(f"{TEMPORARY}{os.getpid()}-old-{path.name}")
+    old = _temporary(path, "old-")
     try:
         yield temporary
         os.sync()  # all of its files, before the old folder goes

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lerenet.data.images import read_image, read_mask, resize_image, resize_mask
+from lerenet.data.images import MIN_SIDE, read_image
+from lerenet.data.scaling import resize_image, resize_mask
 from lerenet.device import keep_memory, pick_device
 from lerenet.errors import DataError
 from lerenet.features import to_batch
+from lerenet.files import shown
 from lerenet.fold_norm import fold_norm
+from lerenet.fused import fuse
 
 if TYPE_CHECKING:
     from lerenet.loading import LoadedNetwork
@@ -36,33 +39,32 @@ def check_shots(count: int) -> None:
         raise DataError(f"{count} supports given", f"give 1 to {MAX_SHOTS} pairs of image and mask")
 
 
-def read_support(image: Path, mask: Path) -> Support:
-    """Image (H, W, 3) and mask (H, W) of a support.
+def read_query(path: Path, bits: int = 0) -> Pixels:
+    """Image (H, W, 3) of a query; ``bits`` as `read_image` takes them.
 
     Raises:
-        DataError: unreadable, of different sizes, or the mask marks nothing.
+        DataError: unreadable, or under `MIN_SIDE` pixels on a side.
     """
-    pixels, marked = read_image(image), read_mask(mask)
-    if pixels.shape[:2] != marked.shape:
-        wide, high = (f"{a.shape[1]} x {a.shape[0]}" for a in (marked, pixels))
-        raise DataError(
-            f"{mask}: {wide} pixels, its image {image} has {high}", "export the mask at the image's size"
-        )
-    if not marked.any():
-        raise DataError(f"{mask}: marks no pixel", "mark the defect in white (255) on black (0)")
-    return pixels, marked
+    pixels = read_image(path, bits)
+    if min(pixels.shape[:2]) < MIN_SIDE:
+        high, wide = pixels.shape[:2]
+        raise DataError(f"{shown(path)}: {wide} x {high} pixels", f"give at least {MIN_SIDE} on each side")
+    return pixels
 
 
-def prepare(loaded: LoadedNetwork) -> LoadedNetwork:
+def prepare(loaded: LoadedNetwork, fused: bool = True) -> LoadedNetwork:
     """A copy of ``loaded``, as it comes from disk, that is ready to predict.
 
-    Its backbone is folded (`fold_norm`), and it is on the GPU where there is one. From now on this process keeps
-    memory that it frees (`keep_memory`).
+    It is on the GPU where there is one. Its backbone is folded (`fold_norm`) and, on a CPU and unless ``fused`` is
+    False, fused (`fuse`; that computes in fp32 whatever autocast says). From now on this process keeps memory that
+    it frees (`keep_memory`).
     """
     keep_memory()
-    network = copy.deepcopy(loaded.network)
+    device, network = pick_device(), copy.deepcopy(loaded.network)
     network.backbone = fold_norm(network.backbone, loaded.image_size)
-    return replace(loaded, network=network.to(pick_device()))
+    if fused and device.type == "cpu":
+        network.backbone = fuse(network.backbone, loaded.image_size)
+    return replace(loaded, network=network.to(device))
 
 
 def enrol(loaded: LoadedNetwork, supports: Sequence[Support]) -> State:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lerenet.errors import ParamsError
+from lerenet.yaml_file import parse_yaml
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Fold = Literal["fold0", "fold1", "fold2"]
@@ -255,7 +256,7 @@ def load_params(path: Path) -> Params:
             message names the key and what is allowed.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        raw = parse_yaml(Path(path).read_text(encoding="utf-8"), aliases=True) or {}
     except FileNotFoundError as error:
         raise ParamsError(f"{path}: not found", "run in the project's folder, beside params.yaml") from error
     except yaml.YAMLError as error:

@@ -11,39 +11,72 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lerenet.errors import DataError
+from lerenet.files import shown
 
 if TYPE_CHECKING:
     from lerenet.predict import Predictions
 
+INTERRUPTED = 130  # a shell's status of what Ctrl-C ended
+TOLD = 10  # failed queries named on standard error
+
 Support = Annotated[
     list[Path],
     typer.Option(
-        "--support", "-s", metavar="IMG MASK", help="Image and mask of a marked defect; 1 to 5 pairs.",
+        "--support", "-s", metavar="IMG MASK", help="Image and mask of a marked defect; 1 to 5 images.",
     ),
 ]  # fmt: skip
-Query = Annotated[list[Path], typer.Option("--query", "-q", metavar="IMG…", help="Images to segment.")]
+Query = Annotated[
+    list[Path], typer.Option("--query", "-q", metavar="IMG…", help="Images to segment, or their folder.")
+]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for masks and tables.")]
 Model = Annotated[
     str, typer.Option("--model", "-m", help="champion, a version number, matching, or a model folder.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+Label = Annotated[
+    str, typer.Option(help="The defect in a mask of several labels: a number, #rrggbb, or any.")
+]
+Ignore = Annotated[str, typer.Option(help="A label of the mask that is read as background.")]
+Inverted = Annotated[bool, typer.Option("--inverted", help="The defect is black in the mask.")]
+DrawnOn = Annotated[str, typer.Option(metavar="raw|upright", help="Pixels that masks of turned photos fit.")]
+Bits = Annotated[
+    int, typer.Option(help="Bits that the camera uses of 16-bit images, 8 to 16; 0: by the values.")
+]
 
 
 def predict_command(
-    support: Support, query: Query, out: Out, model: Model = "champion", as_json: Json = False
+    support: Support,
+    query: Query,
+    out: Out,
+    model: Model = "champion",
+    as_json: Json = False,
+    label: Label = "",
+    ignore: Ignore = "",
+    inverted: Inverted = False,
+    drawn_on: DrawnOn = "",
+    bits: Bits = 0,
 ) -> None:
     """Segment images by one to five marked examples of the defect.
 
     lerenet predict --support a.jpg a_mask.png --query parts/*.jpg --out found
+
+    Interrupted, the same command goes on. Status 1: some queries could not be read.
     """
     pairs = pair_up(support)
-    from lerenet.predict import predict
+    try:
+        from lerenet.data.reading import Reading
+        from lerenet.predict import predict
 
-    found = predict(pairs, query, out, model)
+        reading = Reading(bits, label, ignore, inverted, drawn_on)
+        found = predict(pairs, query, out, model, reading=reading, show=True)
+    except KeyboardInterrupt as stopped:
+        typer.echo(str(stopped) or "stopped before any work", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
     else:
         print_table(found, out)
+    _tell_failed(found, out)
 
 
 def pair_up(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -54,14 +87,14 @@ def pair_up(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     """
     if len(paths) % 2:
         raise DataError(
-            f"--support: {len(paths)} files, the last one, {paths[-1]}, has no mask",
+            f"--support: {len(paths)} files, the last one, {shown(paths[-1])}, has no mask",
             "write --support IMAGE MASK, for each support",
         )
     return list(zip(paths[::2], paths[1::2], strict=True))
 
 
 def print_table(found: Predictions, out: Path) -> None:
-    """Print one line a query, and the warnings."""
+    """Print one line a query."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -74,6 +107,18 @@ def print_table(found: Predictions, out: Path) -> None:
         table.add_column(name, justify="right")
     for row in found.predictions:
         numbers = (f"{row.foreground:.2%}", f"{row.confidence:.2f}", f"{row.milliseconds:.0f}")
-        table.add_row(escape(Path(row.query).name), escape(row.mask), *numbers)
+        cells = (row.mask, *numbers) if not row.error else ("none, see below", "", "", "")
+        table.add_row(escape(Path(row.query).name), *map(escape, cells))
     console.print(table)
-    console.print(f"written to {escape(str(out))}", soft_wrap=True)
+    console.print(f"written to {escape(shown(out))}", soft_wrap=True)
+
+
+def _tell_failed(found: Predictions, out: Path) -> None:
+    """Name the queries without a mask on standard error, and end with status 1; none: return."""
+    if not (failed := found.failed):
+        return
+    for row in failed[:TOLD]:
+        typer.echo(row.error, err=True)
+    count = f"{len(failed)} of {len(found.predictions)} queries have no mask"
+    typer.echo(f"{count}; each reason is in {shown(out / 'predictions.csv')}", err=True)
+    raise typer.Exit(1)

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lerenet.data.catalog import build_catalog
+from lerenet.data.cataloguing import build_catalog
 from lerenet.data.drift import load_profiled
-from lerenet.data.images import Pixels, read_image, resize_image
+from lerenet.data.images import Pixels, read_image
+from lerenet.data.scaling import resize_image
 from lerenet.progress import progress
 
 BACKBONE, LEVEL = (

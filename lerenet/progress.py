@@ -19,6 +19,12 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
         yield from _lines(title, total)
 
 
+@contextmanager
+def silent(title: str, total: int) -> Iterator[Callable[..., None]]:
+    """As `progress`, and shows nothing."""
+    yield lambda done=1, note="": None
+
+
 def _bar(title: str, total: int) -> Iterator[Callable[..., None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

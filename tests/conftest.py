@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from lerenet.loading import LoadedNetwork
 
 # Before torch is loaded, and for every child: test processes run side by side, one thread each. With a pool of
 # threads in each they wait for one another, and the suite takes four times as long on two cores.
@@ -33,6 +37,32 @@ def project(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPat
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
     shutil.copyfile(mlflow_template, tmp_path / "mlflow.db")
+    (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lerenet.loading.load_network", registry_fixture.load_network)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def loaded() -> LoadedNetwork:
+    """The training-free matcher on a random backbone."""
+    from tests.predict_fixture import network
+
+    return network()
+
+
+@pytest.fixture
+def support(tmp_path: Path) -> tuple[Path, Path]:
+    """A picture with a bright blob, and its mask."""
+    from tests.predict_fixture import picture, truth
+
+    path = picture(tmp_path / "in" / "support.png", seed=1)
+    return path, truth(path)
+
+
+@pytest.fixture
+def query(tmp_path: Path) -> Path:
+    """Another picture with a bright blob."""
+    from tests.predict_fixture import picture
+
+    return picture(tmp_path / "in" / "query.jpg", seed=2)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +32,50 @@ SMALL: dict[str, Any] = {
 }
 
 
-def make_project(folder: Path, **changes: Any) -> Path:
-    """A folder with params.yaml and a tiny data set: 12 classes, 6 defect and 2 clean images each."""
+FEW = {"classes": 9, "defect": 4, "clean": 1}  # enough for three folds, two classes held out and two shots
+
+
+def make_project(folder: Path, dataset: Mapping[str, int] = FEW, **changes: Any) -> Path:
+    """A folder with params.yaml and a tiny data set, ``dataset`` saying how many of what."""
     folder.mkdir(parents=True, exist_ok=True)
-    tiny_dataset(folder / "data")
+    tiny_dataset(folder / "data", **dataset)
+    write_params(folder, **changes)
+    return folder
+
+
+def write_params(folder: Path, **changes: Any) -> None:
+    """params.yaml of a small project, with changes at its top level."""
     whole = Params.model_validate({**SMALL, **changes}).model_dump(mode="json")  # dvc.yaml reads every key
     (folder / "params.yaml").write_text(yaml.safe_dump(whole))
+
+
+def drawn_project(folder: Path, store: Path, **changes: Any) -> Path:
+    """A small project after the stages ``catalog`` and ``folds``.
+
+    Those two run once in a test process, so the changes must leave alone what they read. ``store`` is the fixture
+    ``mlflow_template``.
+    """
+    shutil.copytree(_drawn(store), folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("ml*"))
+    shutil.copyfile(store, folder / "mlflow.db")
+    write_params(folder, **changes)
+    return folder
+
+
+@cache
+def _drawn(store: Path) -> Path:
+    from lerenet.stages import catalog, folds
+
+    folder = make_project(store.parent / "drawn")
+    shutil.copyfile(store, folder / "mlflow.db")
+    with contextlib.chdir(folder):
+        catalog.run()
+        folds.run()
     return folder
 
 
 def make_dvc_project(folder: Path, **changes: Any) -> Path:
-    """`make_project` as a git and DVC project with this project's dvc.yaml and code."""
-    make_project(folder, **changes)
+    """`make_project` with 12 classes as a git and DVC project with this project's dvc.yaml and code."""
+    make_project(folder, dataset={}, **changes)
     shutil.copytree(SOURCE / "lerenet", folder / "lerenet", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copyfile(SOURCE / name, folder / name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lerenet.data.archive import Limits, extract, is_archive
+from lerenet.data.archive import Limits, class_of, extract, is_archive
 from lerenet.errors import DataError
 
 
@@ -53,7 +53,18 @@ def test_plain_members_are_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil.txt", "a/../../evil.txt", "/evil.txt", "C:\\evil.txt", "..\\evil.txt"]
+    "name",
+    [
+        "../evil.txt",
+        "a/../../evil.txt",
+        "/evil.txt",
+        "C:\\evil.txt",
+        "..\\evil.txt",
+        "\\evil.txt",
+        "\\\\host\\evil.txt",
+        "a\\..\\..\\evil.txt",
+        "a\\../../evil.txt",
+    ],
 )
 def test_paths_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
     refused(make_zip(tmp_path / "z.zip", (name, b"x", 0)), tmp_path, "evil")
@@ -102,3 +113,34 @@ def test_a_disk_that_fills_up_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     archive = make_zip(tmp_path / "w.zip", ("a", b"x", 0))
     monkeypatch.setattr("lerenet.data.archive.shutil.copyfileobj", full)
     refused(archive, tmp_path, r"w\.zip.*No space left")
+
+
+def test_a_backslash_parts_folders_in_a_zip_and_is_refused_in_a_tar(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "w.zip", ("C\\GT\\", b"", 0), ("C\\GT\\x.png", b"2", 0))
+    (tmp_path / "into").mkdir()
+    assert extract(archive, tmp_path / "into") == 1
+    assert (tmp_path / "into" / "C" / "GT" / "x.png").read_bytes() == b"2"
+    twice = make_zip(tmp_path / "t.zip", ("C\\x.png", b"1", 0), ("C/x.png", b"2", 0))
+    refused(twice, tmp_path, "'C/x.png' is there twice")
+    refused(make_tar(tmp_path / "t.tar.gz", "C\\x"), tmp_path, "leaves its folder")
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [
+        ("Rust.zip", "Rust"),
+        ("rust.tar.gz", "rust"),
+        ("Rust.TXZ", "Rust"),
+        ("v1.2.tbz2", "v1.2"),
+        ("a.zip.zip", "a"),
+    ],
+)
+def test_an_archive_s_name_without_its_endings(name: str, cls: str) -> None:
+    assert class_of(Path(name)) == cls
+
+
+def test_a_member_s_name_that_is_too_long_is_no_lack_of_space(tmp_path: Path) -> None:
+    long = make_zip(tmp_path / "l.zip", (f"C/{'n' * 300}.png", b"1", 0))
+    with pytest.raises(DataError, match=r"File name too long: .*nnn") as caught:
+        extract(long, tmp_path)
+    assert "disk space" not in str(caught.value)

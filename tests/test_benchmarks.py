@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import query, training, untrained
+from benchmarks import batch, query, training, untrained
 from benchmarks.__main__ import app
 from benchmarks.results import Row, ratio
 from lerenet.errors import ParamsError
@@ -30,8 +31,14 @@ WORDS = ["--init", "random", "--backbone", "resnet18", "--threads", "1", "--quic
 @pytest.fixture(autouse=True)
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A small project as the current folder, small networks."""
-    make_project(tmp_path, levels=[1, 2], views={"count": 0}, recipes=RECIPES)
-    monkeypatch.chdir(tmp_path)
+    with small_project(tmp_path, monkeypatch):
+        yield
+
+
+@contextmanager
+def small_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    make_project(folder, levels=[1, 2], views={"count": 0}, recipes=RECIPES)
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(query, "BACKBONES", {"resnet18": 60.0})
     monkeypatch.setattr(training, "TRAINED", {"trained": ModelConfig.model_validate(SMALL)})
     threads = torch.get_num_threads()
@@ -52,8 +59,23 @@ def names(section: dict[str, Any]) -> list[str]:
     return [row["name"] for row in section["rows"]]
 
 
-def test_training_is_compared_with_both_plain_ways() -> None:
-    (section,) = run("training")["sections"]
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, set[int]]]:
+    """What `training` found, and how often a backbone, frozen or in training, turned the images that it saw."""
+    seen: dict[str, set[int]] = {}
+    forward = Backbone.forward
+
+    def counted(self: Backbone, images: torch.Tensor) -> list[torch.Tensor]:
+        seen.setdefault("trained" if self.training else "frozen", set()).add(self.turns)
+        return forward(self, images)
+
+    with pytest.MonkeyPatch.context() as patch, small_project(tmp_path_factory.mktemp("trained"), patch):
+        patch.setattr(Backbone, "forward", counted)
+        return run("training"), seen
+
+
+def test_training_is_compared_with_both_plain_ways(trained: tuple[dict[str, Any], Any]) -> None:
+    (section,) = trained[0]["sections"]
     speeds = names(section)[:4]
     mine, others = speeds[:2], speeds[2:]
     assert mine == [training.FIRST, training.KEPT]
@@ -64,18 +86,9 @@ def test_training_is_compared_with_both_plain_ways() -> None:
 
 
 def test_a_trained_backbone_sees_an_image_as_often_as_its_own_head_asks(
-    monkeypatch: pytest.MonkeyPatch,
+    trained: tuple[Any, dict[str, set[int]]],
 ) -> None:
-    seen: dict[str, set[int]] = {}
-    forward = Backbone.forward
-
-    def counted(self: Backbone, images: torch.Tensor) -> list[torch.Tensor]:
-        seen.setdefault("trained" if self.training else "frozen", set()).add(self.turns)
-        return forward(self, images)
-
-    monkeypatch.setattr(Backbone, "forward", counted)
-    run("training")
-    assert seen == {"frozen": {4}, "trained": {1}}
+    assert trained[1] == {"frozen": {4}, "trained": {1}}
 
 
 def test_evaluation_is_compared_with_one_by_one() -> None:
@@ -99,6 +112,15 @@ def test_a_bounded_schedule_stops_at_a_whole_epoch(recipe: str) -> None:
     assert rows["wall time"]["note"].endswith("of 200 epochs")
 
 
+def test_a_batch_is_compared_with_another_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "SIZES", {40: 3})
+    (section,) = run("batch", "--beside", str(batch.HERE))["sections"]
+    rows = {row["name"]: row for row in section["rows"]}
+    assert rows["40 x 40, pixels that differ"]["values"] == [0]
+    speeds = [rows[f"40 x 40, {name}"]["median"] for name in ("this one", "the other")]
+    assert rows["40 x 40, this one over the other"]["median"] == pytest.approx(speeds[0] / speeds[1])
+
+
 @pytest.mark.parametrize("words", [["--fold", "fold9"], ["--recipe", "nothing"]])
 def test_a_wrong_name_is_told(words: list[str]) -> None:
     done = CliRunner().invoke(app, ["training", *words])
@@ -112,8 +134,14 @@ def test_a_row_shows_median_and_range() -> None:
     assert ratio("b", [6.0, 8.0], [2.0, 4.0]).values == (3.0, 2.0)
 
 
-def test_untrained_scores_every_variant_on_the_base_classes() -> None:
-    (section,) = run("untrained")["sections"]
-    assert [row["name"] for row in section["rows"]] == list(untrained.readable((1, 2)))
+def test_untrained_scores_every_variant_on_the_base_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "matching, level 3 alone" not in untrained.readable((1, 2))
+    kept = (
+        "matching, level 2 alone",
+        "matching, levels 2 to 4, 4 turns, grid 13",
+        "LERENet's default, untrained",
+    )
+    monkeypatch.setattr(untrained, "VARIANTS", {name: untrained.VARIANTS[name] for name in kept})
+    (section,) = run("untrained")["sections"]
+    assert [row["name"] for row in section["rows"]] == list(kept)
     assert all(0 <= value <= 100 for row in section["rows"] for value in row["values"])

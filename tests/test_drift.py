@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from lerenet.data.catalog import build_catalog, load_catalog
+from lerenet.data.catalog import load_catalog
+from lerenet.data.cataloguing import build_catalog
 from lerenet.data.cli import app
 from lerenet.data.drift import drift_summary, load_profiled
 from lerenet.data.drift_markdown import drift_markdown, shifted

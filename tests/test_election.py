@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from lerenet import layout
 from lerenet.bootstrap import COUNTS, paired_bootstrap, surely_better
 from lerenet.files import read_json, write_json
-from tests.pipeline import make_project
+from tests.pipeline import SMALL, drawn_project
 
 WORSE_IN_ONE = {"A": 0.9, "B": 0.48}
 
@@ -47,34 +48,53 @@ def test_a_gain_that_the_choice_of_queries_may_have_made_is_not_enough() -> None
     assert not surely_better(before, after)
 
 
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Path:
+    """A project with a recipe for each way to choose, whose backbones keep their initial weights."""
+    from lerenet.stages import pretrain
+
+    recipes = {
+        f"{name}_{elect}": {"model": {"name": name, "grid": 8, "width": 8}, "train": {"elect": elect}}
+        for name, elect in (("lerenet", "surely_better"), ("lerenet", "best"), ("baseline", "surely_better"))
+    }
+    folder = drawn_project(
+        tmp_path_factory.mktemp("untrained"), mlflow_template, recipes=SMALL["recipes"] | recipes,
+        pretrain={"epochs": 0},
+    )  # fmt: skip
+    with contextlib.chdir(folder):
+        for split in ("fold0", "all"):
+            pretrain.run(f"{split}-efficientnet_lite0")
+    return folder
+
+
 @pytest.mark.parametrize(
-    ("name", "after", "elect", "kept"),
+    ("recipe", "after", "kept"),
     [
-        ("lerenet", WORSE_IN_ONE, "surely_better", 0),
-        ("lerenet", WORSE_IN_ONE, "best", 2),
-        ("lerenet", {"A": 0.6, "B": 0.6}, "surely_better", 2),
-        ("baseline", WORSE_IN_ONE, "surely_better", 2),
+        ("lerenet_surely_better", WORSE_IN_ONE, 0),
+        ("lerenet_best", WORSE_IN_ONE, 2),
+        ("lerenet_surely_better", {"A": 0.6, "B": 0.6}, 2),
+        ("baseline_surely_better", WORSE_IN_ONE, 2),
     ],
 )
 def test_what_segments_untrained_is_replaced_only_by_what_is_surely_better(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, after: dict[str, float], elect: str, kept: int
+    untrained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: str,
+    after: dict[str, float],
+    kept: int,
 ) -> None:
-    from lerenet.stages import catalog, folds, pretrain, train
+    from lerenet.stages import train
     from lerenet.stages.common import Inputs
 
-    recipes = {"lerenet": {"model": {"name": name, "grid": 8, "width": 8}, "train": {"elect": elect}}}
-    project = make_project(tmp_path, recipes=recipes, pretrain={"epochs": 0})
-    monkeypatch.chdir(project)
-    catalog.run()
-    folds.run()
-    pretrain.run("fold0-efficientnet_lite0")
+    monkeypatch.chdir(untrained)
     scripted = iter([counts({"A": 0.5, "B": 0.5}), counts({"A": 0.4, "B": 0.4}), counts(after)])
 
     def scored(*_: Any, **__: Any) -> pd.DataFrame:
         return next(scripted)
 
     monkeypatch.setattr("lerenet.train.score", scored)
-    inputs, cell = Inputs.load(), layout.Cell.parse("fold0-efficientnet_lite0-lerenet-1-0")
+    inputs, cell = Inputs.load(), layout.Cell.parse(f"fold0-efficientnet_lite0-{recipe}-1-0")
     base = inputs.split("fold0")["base"]
     trainer = train._trainer(inputs, cell, base, True, None, tmp_path / "checkpoints")
     trainer.run()
@@ -83,14 +103,11 @@ def test_what_segments_untrained_is_replaced_only_by_what_is_surely_better(
 
 @pytest.mark.parametrize(("init", "kept"), [("imagenet", 0), ("random", 1)])
 def test_a_pretraining_that_harms_a_class_is_refused_unless_it_began_at_random(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str, kept: int
+    tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch, init: str, kept: int
 ) -> None:
-    from lerenet.stages import catalog, folds, pretrain
+    from lerenet.stages import pretrain
 
-    project = make_project(tmp_path, pretrain={"epochs": 1}, init=init)
-    monkeypatch.chdir(project)
-    catalog.run()
-    folds.run()
+    monkeypatch.chdir(drawn_project(tmp_path, mlflow_template, init=init))
     scripted = iter([counts({"A": 0.5, "B": 0.5}), counts(WORSE_IN_ONE)])
     monkeypatch.setattr("lerenet.pretrain.score", lambda *_: next(scripted))
     pretrain.run("fold0-efficientnet_lite0")
@@ -99,16 +116,12 @@ def test_a_pretraining_that_harms_a_class_is_refused_unless_it_began_at_random(
 
 
 def test_where_every_fold_kept_its_initial_weights_the_shipped_cell_does_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    untrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lerenet.loading import load_network
-    from lerenet.stages import catalog, folds, pretrain, train
+    from lerenet.stages import train
 
-    project = make_project(tmp_path, pretrain={"epochs": 0})
-    monkeypatch.chdir(project)
-    catalog.run()
-    folds.run()
-    pretrain.run("all-efficientnet_lite0")
+    monkeypatch.chdir(untrained)
     for fold in ("fold0", "fold1", "fold2"):
         write_json(
             layout.TRAIN / f"{fold}-efficientnet_lite0-lerenet-1-0" / "metrics.json", {"best_epoch": 0}

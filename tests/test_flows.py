@@ -54,24 +54,55 @@ stages:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """One Prefect server for all tests; the value is its address."""
-    from prefect.settings import PREFECT_API_URL
+    """One Prefect server for all tests; the value is its address. Runs do not send it their logs: it takes a second."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield str(PREFECT_API_URL.value())
+    with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):
+        with prefect_test_harness(server_startup_timeout=120):
+            yield str(PREFECT_API_URL.value())
+
+
+def dvc(*words: str, folder: Path | None = None) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *words, "-q"], cwd=folder, check=True)
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git and DVC project of trivial stages."""
+    folder = tmp_path_factory.mktemp("fresh")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    dvc("init", folder=folder)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    return folder
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def pipeline(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git and DVC project of trivial stages as the current folder."""
-    monkeypatch.chdir(tmp_path)
+    return moved_into(fresh, tmp_path, monkeypatch)
+
+
+def moved_into(template: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``folder``, a copy of ``template``, as the current one."""
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    monkeypatch.chdir(folder)
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
-    (tmp_path / "dvc.yaml").write_text(PIPELINE)
     stages.CHILDREN.reset()
-    return tmp_path
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(fresh, tmp_path_factory.mktemp("done"), dirs_exist_ok=True)
+    dvc("repro", folder=folder)
+    return folder
+
+
+@pytest.fixture
+def done(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`pipeline` after all of its stages."""
+    return moved_into(whole, tmp_path, monkeypatch)
 
 
 def order(folder: Path) -> list[str]:
@@ -89,22 +120,24 @@ stages:
 """
 
 
-@pytest.fixture
-def stored(pipeline: Path) -> Path:
-    """A project whose data are in a remote and were read by a stage."""
-
-    def dvc(*words: str) -> None:
-        subprocess.run([sys.executable, "-m", "dvc", *words, "-q"], check=True)
-
-    (pipeline / "dvc.yaml").write_text(READER)
-    (pipeline / "data").mkdir()
+@pytest.fixture(scope="module")
+def sent(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(fresh, tmp_path_factory.mktemp("sent"), dirs_exist_ok=True)
+    (folder / "dvc.yaml").write_text(READER)
+    (folder / ".dvc" / "config").write_text("[core]\nremote = store\n['remote \"store\"']\nurl = ../store\n")
+    (folder / "data").mkdir()
     for name in "ab":
-        (pipeline / "data" / name).write_text(name)
-    dvc("remote", "add", "-d", "store", str(pipeline / "store"))
-    dvc("add", "data")
-    dvc("push")
-    dvc("repro")
-    return pipeline
+        (folder / "data" / name).write_text(name)
+    dvc("add", "data", folder=folder)
+    dvc("push", folder=folder)
+    dvc("repro", folder=folder)
+    return folder
+
+
+@pytest.fixture
+def stored(sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose data are in a remote and were read by a stage."""
+    return moved_into(sent, tmp_path, monkeypatch)
 
 
 def test_images_that_were_removed_here_do_not_come_back(stored: Path) -> None:
@@ -117,11 +150,11 @@ def test_images_that_were_removed_here_do_not_come_back(stored: Path) -> None:
 def test_data_that_git_brought_are_fetched_and_a_killed_fetch_is_finished(stored: Path) -> None:
     old = (stored / "data.dvc").read_text()
     (stored / "data" / "c").write_text("c")
-    for words in (["add", "data"], ["push"]):
-        subprocess.run([sys.executable, "-m", "dvc", *words, "-q"], check=True)
+    dvc("add", "data")
+    dvc("push")
     new = (stored / "data.dvc").read_text()
     (stored / "data.dvc").write_text(old)
-    subprocess.run([sys.executable, "-m", "dvc", "checkout", "-q", "--force", "data.dvc"], check=True)
+    dvc("checkout", "--force", "data.dvc")
     (stored / "data.dvc").write_text(new)  # as `git pull` would
     stages.pull_data()
     assert sorted(path.name for path in (stored / "data").iterdir()) == ["a", "b", "c"]
@@ -272,11 +305,10 @@ def test_the_mirror_runs_in_order_and_then_skips_everything(pipeline: Path) -> N
 
 
 @pytest.mark.usefixtures("server")
-def test_force_runs_the_groups_own_stages_again(pipeline: Path) -> None:
-    stages.mirror(["folds"])
-    ran = order(pipeline)
+def test_force_runs_the_groups_own_stages_again(done: Path) -> None:
+    ran = order(done)
     stages.mirror(["folds"], force=True)
-    assert order(pipeline) == [*ran, "catalog", "folds"]
+    assert order(done) == [*ran, "catalog", "folds"]
 
 
 @pytest.mark.usefixtures("server")
@@ -297,39 +329,43 @@ def test_a_lock_of_dvc_is_told_from_a_failure(pipeline: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("torn", ["", "schem", "schema: '2.0'\nstages:\n  cat", "schema: '2.0'\n"])
-def test_a_lock_file_that_a_kill_tore_is_written_anew_and_nothing_runs_again(
-    pipeline: Path, torn: str
-) -> None:
-    stages.run_dvc("repro")
-    ran, whole = order(pipeline), Path("dvc.lock").read_text()
+def test_a_lock_file_that_a_kill_tore_is_written_anew_and_nothing_runs_again(done: Path, torn: str) -> None:
+    ran, lock = order(done), Path("dvc.lock").read_text()
     Path("dvc.lock").write_text(torn)
     os.utime("dvc.lock", (0, 0))
     stages.run_dvc("repro")
-    assert order(pipeline) == [*ran, "catalog"]  # which depends on nothing, so that no cache knows it
-    assert Path("dvc.lock").read_text() == whole
+    assert order(done) == [*ran, "catalog"]  # which depends on nothing, so that no cache knows it
+    assert Path("dvc.lock").read_text() == lock
 
 
-def test_a_lock_file_that_another_command_is_writing_stays(pipeline: Path) -> None:
-    stages.run_dvc("repro")
-    whole = Path("dvc.lock").read_text()
-    Path("dvc.lock").write_text(whole[:30])
-    writer = threading.Timer(2, Path("dvc.lock").write_text, [whole])
-    writer.start()
+def test_a_lock_file_that_another_command_is_writing_stays(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, waits = Path("dvc.lock").read_text(), list[float]()
+    Path("dvc.lock").write_text(lock[:30])
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        Path("dvc.lock").write_text(lock)  # the other command ends meanwhile
+
+    monkeypatch.setattr(stages, "time", SimpleNamespace(time=time.time, sleep=sleep))
     assert stages.is_clean()
-    writer.join()
-    assert Path("dvc.lock").read_text() == whole
+    assert waits == [1]
+    assert Path("dvc.lock").read_text() == lock
 
 
 def test_a_stage_that_meets_a_lock_at_its_end_is_recorded_and_not_run_again(pipeline: Path) -> None:
     (pipeline / "dvc.yaml").write_text(
-        "stages:\n  once: {cmd: date >> ran.txt && sleep 2 && date > out.txt, outs: [out.txt]}\n"
+        "stages:\n  once:\n    outs: [out.txt]\n"
+        "    cmd: date >> ran.txt && until [ -e held ]; do sleep 0.05; done && date > out.txt\n"
     )
 
     def hold() -> None:
         while not Path("ran.txt").exists():
             time.sleep(0.01)
         with FileLock(pipeline / ".dvc" / "tmp" / "lock"):
-            time.sleep(7)  # DVC by itself gives up after three seconds
+            Path("held").touch()
+            time.sleep(4.5)  # DVC by itself gives up after three seconds
 
     thread = threading.Thread(target=hold)
     thread.start()
@@ -464,7 +500,7 @@ def test_one_retraining_at_a_time(recorded: list[str]) -> None:
 def hold_the_lock(started: threading.Event, recorded: list[str]) -> None:
     with retraining.one_at_a_time(wait=False):
         started.set()
-        time.sleep(1)
+        time.sleep(0.3)
         recorded.append("other")
 
 
@@ -477,16 +513,15 @@ def test_what_changed_meanwhile_is_not_registered(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("server")
-def test_dry_says_what_would_run_and_changes_nothing(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_says_what_would_run_and_changes_nothing(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (pipeline / "params.yaml").write_text("{}")
-    stages.repro("report")
-    (pipeline / "catalog.txt").write_text("changed by hand")
-    before = {path: path.stat().st_mtime_ns for path in pipeline.iterdir()}
+    (done / "params.yaml").write_text("{}")
+    (done / "catalog.txt").write_text("changed by hand")
+    before = {path: path.stat().st_mtime_ns for path in done.iterdir()}
     said = retraining.retrain(dry=True, return_state=True).message
     assert "at most 5 of 5 stages: catalog, folds, train@fold0-lite_0" in said
     assert "as the first champion" in said
-    assert {path: path.stat().st_mtime_ns for path in pipeline.iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in done.iterdir()} == before
 
 
 def test_dry_with_folds_names_their_stages_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,9 +149,9 @@ def test_a_gain_that_chance_gives_too_often_is_not_promoted(monkeypatch: pytest.
 
 def test_without_a_difference_next_to_nothing_is_promoted_and_a_large_gain_is() -> None:
     settings = GateSettings(draws=300)
-    assert simulation.promoted(40, 0.0, settings, seed=1) <= 4  # at 2.5 %, five of 40 come once in 500 times
-    assert simulation.promoted(10, 3 * simulation.GAIN, settings, seed=1) == 10
-    assert simulation.promoted(10, 3 * simulation.GAIN, settings, seed=1, collapsed=1) == 0
+    assert simulation.promoted(20, 0.0, settings, seed=1) <= 3  # at 2.5 %, four of 20 come once in 700 times
+    assert simulation.promoted(5, 3 * simulation.GAIN, settings, seed=1) == 5
+    assert simulation.promoted(5, 3 * simulation.GAIN, settings, seed=1, collapsed=1) == 0
 
 
 @pytest.mark.slow

@@ -11,34 +11,20 @@ import sys
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
-from lerenet.data.catalog import build_catalog
-from lerenet.data.images import read_mask
+from lerenet.data.cataloguing import build_catalog
 from lerenet.data.importer import import_dataset
+from lerenet.data.masks import read_mask
 from lerenet.errors import DataError, LerenetError
 from tests.factories import tiny_dataset
+from tests.import_sources import mask, picture
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return tiny_dataset(tmp_path / "source", classes=3, defect=3, clean=1, size=32, groups=2)
-
-
-def picture(path: Path, seed: int = 0, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (size[1], size[0], 3)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, shape, np.uint8)).convert(mode).save(path)
-
-
-def mask(path: Path, defect: bool = True, size: tuple[int, int] = (40, 30), invert: bool = False) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = np.zeros((size[1], size[0]), np.uint8)
-    values[5:12, 5:20] = 255 * defect
-    Image.fromarray(255 - values if invert else values).save(path)
 
 
 def test_a_canonical_folder_and_its_archive_come_in_byte_for_byte(source: Path, tmp_path: Path) -> None:
@@ -112,7 +98,7 @@ def test_a_full_disk_leaves_the_old_data_as_they_were(
         (lambda f: next((f / "C00" / "Images").glob("*")).unlink(), "a mask without an image"),
         (
             lambda f: mask(next((f / "C00" / "GT").glob("*")), defect=False, size=(32, 32)),
-            "empty; a clean image",
+            "marks no pixel",
         ),
         (
             lambda f: mask(next((f / "C00" / "GT").glob("*")), size=(40, 32)),

@@ -36,7 +36,7 @@ def git(*words: str) -> str:
 @pytest.fixture
 def version(project: Path) -> registry.Version:
     """A registered version of which everything is at hand: git, DVC's cache, catalogue, episodes."""
-    from lerenet.data.catalog import build_catalog
+    from lerenet.data.cataloguing import build_catalog
 
     tiny_dataset(project / "data")
     catalog = build_catalog(project / "data", layout.CATALOG)

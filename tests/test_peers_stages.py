@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 from lerenet import layout
 from lerenet.files import read_json
 from lerenet.models import PEERS
-from tests.pipeline import make_project
+from tests.pipeline import SMALL, drawn_project
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -22,21 +23,18 @@ TRAIN = {"epochs": 1, "batch": 4, "loss": "bce", "lr": 0.001}
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Path:
     """A project with a recipe for each peer, up to the start of training."""
-    from lerenet.stages import catalog, folds, pretrain
+    from lerenet.stages import pretrain
 
     recipes = {
         name: {"model": {"name": name, "width": 8, "grid": 8}, "train": TRAIN} for name in sorted(PEERS)
     }
-    recipes["lerenet"] = {"model": {"name": "lerenet", "grid": 8, "width": 8}}
-    folder = make_project(
-        tmp_path_factory.mktemp("peers"), recipes=recipes, levels=[1, 2, 3, 4], pretrain={"epochs": 0}
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        catalog.run()
-        folds.run()
+    folder = drawn_project(
+        tmp_path_factory.mktemp("peers"), mlflow_template, recipes=SMALL["recipes"] | recipes,
+        levels=[1, 2, 3, 4], pretrain={"epochs": 0},
+    )  # fmt: skip
+    with contextlib.chdir(folder):
         pretrain.run(BASE)
     return folder
 

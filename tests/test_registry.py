@@ -115,7 +115,9 @@ def test_the_champion_is_served_by_mlflow_with_the_masks_of_predict(project: Pat
         ({"support_masks": []}, "1 support images and 0"),
         ({"support_images": [], "support_masks": []}, "0 supports"),
         ({"query": "?"}, "not base64"),
-        ({"support_masks": [encoded(np.zeros((8, 8), np.uint8))]}, "marks no pixel"),
+        ({"query": encoded(np.full((32, 8, 3), 90, np.uint8))}, "8 x 32 pixels"),
+        ({"support_masks": [encoded(np.zeros((32, 32), np.uint8))]}, "marks no pixel"),
+        ({"support_masks": [encoded(np.full((32, 32), 255, np.uint8))]}, "100% of it is defect"),
         ({"support_masks": [encoded(np.full((9, 8), 255, np.uint8))]}, "8 x 9 pixels"),
     ],
 )
@@ -123,8 +125,8 @@ def test_the_served_model_refuses_what_predict_refuses(
     project: Path, change: dict[str, Any], word: str
 ) -> None:
     model = served_model(project)
-    image = encoded(np.full((8, 8, 3), 90, np.uint8))
-    mask = encoded(np.full((8, 8), 255, np.uint8))
+    image = encoded(np.full((32, 32, 3), 90, np.uint8))
+    mask = encoded(np.pad(np.full((8, 8), 255, np.uint8), 12))
     row = {"support_images": [image], "support_masks": [mask], "query": image, **change}
     with pytest.raises(DataError, match=word):
         model.predict(pd.DataFrame([row]))

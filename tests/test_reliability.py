@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lerenet import checkpoint, cli
-from lerenet.data import catalog
+from lerenet.data import cataloguing
 from lerenet.data.views import load_plain
 from lerenet.errors import DataError
 from lerenet.promotion import ledger
@@ -71,16 +71,16 @@ def test_a_file_that_changes_while_it_is_read_is_refused_with_its_name(
 ) -> None:
     data = tiny_dataset(tmp_path / "data", classes=3, defect=2, clean=0)
     victim = sorted((data / "C01" / kind).iterdir())[0]
-    real = catalog.sha256_file
+    real = cataloguing.sha256_file
 
     def changed_first(path: Path) -> str:
         if path == victim:
             path.write_bytes(path.read_bytes() + b"more")
         return real(path)
 
-    monkeypatch.setattr(catalog, "sha256_file", changed_first)
+    monkeypatch.setattr(cataloguing, "sha256_file", changed_first)
     with pytest.raises(DataError, match=rf"{victim.name}: changed while it was read"):
-        catalog.build_catalog(data, tmp_path / "catalog.parquet")
+        cataloguing.build_catalog(data, tmp_path / "catalog.parquet")
     assert not (tmp_path / "catalog.parquet").exists()
 
 
@@ -121,7 +121,7 @@ def test_what_stands_still_ends_as_the_stage_did(stage: Path, monkeypatch: pytes
 @pytest.mark.parametrize("kind", ["Images", "GT"])
 def test_pixels_that_are_not_the_catalogued_ones_are_refused(tmp_path: Path, kind: str) -> None:
     data = tiny_dataset(tmp_path / "data", classes=3, defect=2, clean=1)
-    rows = catalog.build_catalog(data, tmp_path / "catalog.parquet")
+    rows = cataloguing.build_catalog(data, tmp_path / "catalog.parquet")
     row = rows[rows["cls"] == "C01"].iloc[0]
     assert load_plain(data, row, 64)[1].any()
     victim = data / row["image" if kind == "Images" else "mask"]

@@ -22,7 +22,7 @@ from lerenet.report.costs import cost_rows
 from lerenet.report.figures import SHOWN, figures
 from lerenet.report.findings import findings
 from lerenet.report.intervals import bounds, draws_of
-from lerenet.report.load import load
+from lerenet.report.load import Loaded, load
 from lerenet.report.markdown import results
 from lerenet.report.paper import printed, printed_cost
 from lerenet.report.tables import main_rows, summary
@@ -142,7 +142,7 @@ def test_provenance_is_on_the_page(page: Page) -> None:
     ("lift", "said"), [(0.8, "above matching"), (-0.8, "below matching"), (0.0, "be told apart")]
 )
 def test_the_finding_is_honest(tmp_path: Path, lift: float, said: str) -> None:
-    root = make_artifacts(tmp_path / "artifacts", lift=lift)
+    root = make_artifacts(tmp_path / "artifacts", lift=lift, queries=4)
     found = findings(load(root, PARAMS), PARAMS)
     assert [said in finding.sentence for finding in found] == [True, True]
 
@@ -211,7 +211,8 @@ def literal(counts: list[pd.DataFrame], draws: list[dict[tuple[str, str], np.nda
 
 
 def test_seeds_become_one_row_with_their_mean_spread_and_joint_interval(tmp_path: Path) -> None:
-    params = Params.model_validate({"gate": {"draws": 12}})
+    draws = 6
+    params = Params.model_validate({"gate": {"draws": draws}})
     root = make_artifacts(tmp_path / "artifacts", seeds=(0, 1, 2), queries=3)
     (row,) = [row for row in main_rows(load(root, params), 1, params) if not row.model.floor]
     folder = root / "evaluate"
@@ -225,9 +226,9 @@ def test_seeds_become_one_row_with_their_mean_spread_and_joint_interval(tmp_path
     for fold in sorted(CLASSES):
         for cls in sorted(CLASSES[fold]):
             total = read[fold, 0].query("cls == @cls")["query"].nunique()
-            drawn[fold, cls] = rng.multinomial(total, np.full(total, 1 / total), size=12)
-    values = literal(tables, [{key: draws[i] for key, draws in drawn.items()} for i in range(12)])
-    ones = {key: np.ones(draws.shape[1]) for key, draws in drawn.items()}
+            drawn[fold, cls] = rng.multinomial(total, np.full(total, 1 / total), size=draws)
+    values = literal(tables, [{key: times[i] for key, times in drawn.items()} for i in range(draws)])
+    ones = {key: np.ones(times.shape[1]) for key, times in drawn.items()}
     single = [float(literal([table], [ones])[0]) for table in tables]
     assert row.model.seeds == (0, 1, 2)
     assert row.mean.value == pytest.approx(np.mean(single))
@@ -282,6 +283,7 @@ TABLES = {
         "table7": {"recipes": ["loss_bce", "lerenet"]},
     },
     "gate": {"draws": 50},
+    "image_size": 64,  # of the networks whose operations are counted
 }
 WITH_TABLES = Params.model_validate(TABLES)
 
@@ -339,11 +341,15 @@ def test_table_4_has_its_backbone_to_itself(tmp_path: Path) -> None:
     assert [row.method for row in section.rows[1]] == ["All foreground", "Prototype", "Matching", "LERENet"]
 
 
-def test_a_table_holds_its_rows_differences_clean_queries_and_the_printed_numbers(tmp_path: Path) -> None:
-    root = make_artifacts(
-        tmp_path / "artifacts", recipes=("baseline", "mpr", "lerenet"), shots=(1, 5), queries=4
-    )
-    loaded = load(root, WITH_TABLES)
+@pytest.fixture(scope="module")
+def ablated(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """Three recipes trained on 1 and on 5 shots."""
+    root, recipes = tmp_path_factory.mktemp("ablated") / "artifacts", ("baseline", "mpr", "lerenet")
+    return load(make_artifacts(root, recipes=recipes, shots=(1, 5), queries=3), WITH_TABLES)
+
+
+def test_a_table_holds_its_rows_differences_clean_queries_and_the_printed_numbers(ablated: Loaded) -> None:
+    loaded = ablated
     (section,) = [section for section in sections(loaded, WITH_TABLES) if section.number == 3]
     assert list(section.rows) == [1, 5]
     rows = section.rows[5]
@@ -358,7 +364,7 @@ def test_a_table_holds_its_rows_differences_clean_queries_and_the_printed_number
     assert same_features is None  # not evaluated in these artifacts
     assert floor.gain == pytest.approx(mpr.main.mean.value - rows[2].main.mean.value)
     assert reference.over_reference is None
-    assert mpr.clean.episodes == 3 * 4 * 4
+    assert mpr.clean.episodes == 3 * 4 * 3
     assert mpr.schedule.epochs_text == "8"
     assert mpr.schedule.kept_text == "4, 4, 4"
     assert [row.method for row in section.printed[5]] == [
@@ -371,11 +377,8 @@ def test_a_table_holds_its_rows_differences_clean_queries_and_the_printed_number
     ]
 
 
-def test_the_main_table_leaves_ablations_to_their_tables(tmp_path: Path) -> None:
-    root = make_artifacts(
-        tmp_path / "artifacts", recipes=("baseline", "mpr", "lerenet"), shots=(1, 5), queries=3
-    )
-    rows = summary(main_rows(load(root, WITH_TABLES), 5, WITH_TABLES), WITH_TABLES, 5)
+def test_the_main_table_leaves_ablations_to_their_tables(ablated: Loaded) -> None:
+    rows = summary(main_rows(ablated, 5, WITH_TABLES), WITH_TABLES, 5)
     assert [row.model.id for row in rows if not row.model.floor] == ["lerenet-5shot", "baseline-5shot"]
 
 
@@ -461,35 +464,38 @@ def test_the_papers_numbers_are_as_printed() -> None:
     assert [(row.method, row.gflops) for row in printed_cost()] == [("TGRNet", "83.69"), ("LERENet", "69.85")]
 
 
-def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(tmp_path: Path) -> None:
-    root = make_artifacts(tmp_path / "artifacts", recipes=("lerenet", "baseline", "pfenet"))
+def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(tmp_path: Path, page: Page) -> None:
+    root = make_artifacts(tmp_path / "artifacts", recipes=("lerenet", "baseline", "pfenet"), queries=3)
     given = {
         "lerenet": {},
         "baseline": {"model": {"name": "baseline"}},
         "pfenet": {"model": {"name": "pfenet"}},
     }
+    small = {"gate": {"draws": 50}, "image_size": 64}
     params = Params.model_validate(
         {
+            **small,
             "recipes": given,
             "tables": {"table2": {"recipes": list(given)}, "summary": {"recipes": ["lerenet"]}},
         }
     )
     loaded = load(root, params)
-    costs = {cost.method: cost for cost in cost_rows(sections(loaded, params), loaded, params)}
+    rows = cost_rows(sections(loaded, params), loaded, params)
+    costs = {cost.method: cost for cost in rows}
     assert {"LERENet", "Baseline", "PFENet"} < set(costs)
-    direct = measure_cost(params.recipes["pfenet"].model, "efficientnet_lite0")
+    direct = measure_cost(params.recipes["pfenet"].model, "efficientnet_lite0", image_size=64)
     assert costs["PFENet"].enrolled == pytest.approx(direct.enrolled_gflops)
     assert costs["PFENet"].episode == pytest.approx(direct.episode_gflops)
     assert all("of 3 folds" not in cost.note for cost in costs.values())
+    assert [cost.enrolled for cost in rows] == sorted(cost.enrolled for cost in rows)
+    build_report(root, params, tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert 'id="cost"' in text
+    assert "mIoU against the operations of a query" in text
     (root / "evaluate" / f"fold1-{BACKBONE}-pfenet-1-0").rename(tmp_path / "away")
     fewer = load(root, params)
     noted = {cost.method: cost.note for cost in cost_rows(sections(fewer, params), fewer, params)}
     assert noted["PFENet"].endswith("2 of 3 folds")
-    order = [cost.enrolled for cost in cost_rows(sections(loaded, params), loaded, params)]
-    assert order == sorted(order)
-    build_report(root, params, tmp_path / "out")
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert 'id="cost"' in page
-    assert "mIoU against the operations of a query" in page
-    build_report(root, Params(), tmp_path / "plain")
-    assert 'id="cost"' not in (tmp_path / "plain" / "report.html").read_text()
+    plain = Params.model_validate(small)  # which asks for no tables
+    assert cost_rows(sections(load(root, plain), plain), load(root, plain), plain) == []
+    assert "cost" not in page.values("id")

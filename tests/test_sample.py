@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from lerenet.data import sample
-from lerenet.data.catalog import build_catalog, perceptual_hash
-from lerenet.data.images import read_image, read_mask
+from lerenet.data.cataloguing import build_catalog, perceptual_hash
+from lerenet.data.images import read_image
+from lerenet.data.masks import read_mask
 from lerenet.data.sample import make_sample
 from lerenet.data.sample.classes import KINDS
 

@@ -156,22 +156,35 @@ def test_our_processes_read_no_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
-CHILD = """
-import sys
+CHILDREN = """
+import os
 from pathlib import Path
 from lerenet.params import Params
-from lerenet.tracking import stage_run
-with stage_run("train", sys.argv[1], Path("out") / sys.argv[1], Params(), settings={}) as run:
-    run.log_metrics({"loss": 1.0})
+from lerenet.tracking import stage_run, store
+store.load()
+import mlflow.store.tracking.sqlalchemy_store  # seconds, once and not four times
+
+def work(key):
+    with stage_run("train", key, Path("out") / key, Params(), settings={}) as run:
+        run.log_metrics({"loss": 1.0})
+
+def child(key):
+    status = 1
+    try:
+        work(key)
+        status = 0
+    finally:
+        os._exit(status)
+
+children = [os.fork() or child(str(n)) for n in range(4)]
+statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+assert statuses == [0, 0, 0, 0], statuses
 """
 
 
 def test_four_processes_share_a_fresh_store(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
-    children = [
-        subprocess.Popen([sys.executable, "-c", CHILD, str(n)], cwd=tmp_path, env=environment)
-        for n in range(4)
-    ]
-    assert [child.wait(60) for child in children] == [0, 0, 0, 0]
+    done = subprocess.run([sys.executable, "-c", CHILDREN], cwd=tmp_path, env=environment, timeout=120)
+    assert done.returncode == 0
     assert all(run_json(tmp_path / "out" / str(n))["tracked"] for n in range(4))

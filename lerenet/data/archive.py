@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
+import re
 import shutil
 import stat
 import tarfile
@@ -16,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from lerenet.errors import DataError
-from lerenet.files import require_space
+from lerenet.files import require_space, shown
 
 BY_HAND = "unpack it by hand, look at what is inside, and import the folder"
 
@@ -33,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class _Member:
-    name: str
+    name: str  # with slashes
     size: int  # bytes
     refusal: str  # why it is no plain file or folder, or ""
     folder: bool
@@ -43,6 +45,11 @@ class _Member:
 def is_archive(path: Path) -> bool:
     """Whether ``path`` is a zip or tar file (plain, gz, bz2 or xz), by its content."""
     return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+
+
+def class_of(path: Path) -> str:
+    """An archive's name without its endings: the name of the class in it, when it holds one alone."""
+    return re.sub(r"(?i)(\.(zip|tar|tgz|tbz2?|txz|gz|bz2|xz))+$", "", path.name)
 
 
 def extract(archive: Path, into: Path, limits: Limits | None = None) -> int:
@@ -65,7 +72,7 @@ def extract(archive: Path, into: Path, limits: Limits | None = None) -> int:
                 total += member.size
                 _within(archive, member, limits, len(seen) + 1, total)
                 if target in seen and not member.folder:
-                    raise DataError(f"{archive}: {member.name}: is there twice", BY_HAND)
+                    raise DataError(f"{shown(archive)}: {member.name!r} is there twice", BY_HAND)
                 seen.add(target)
                 _place(member, into / target)
     except (
@@ -79,13 +86,12 @@ def extract(archive: Path, into: Path, limits: Limits | None = None) -> int:
         NotADirectoryError,
     ) as error:
         raise DataError(
-            f"{archive}: damaged or encrypted: {error}", "fetch it again, or unpack it by hand"
+            f"{shown(archive)}: damaged or encrypted: {error}", "fetch it again, or unpack it by hand"
         ) from error
     except OSError as error:
-        reason = error.strerror or error
-        raise DataError(
-            f"{archive}: can't be unpacked: {reason}", "free disk space, then repeat it"
-        ) from error
+        remedy = "free disk space, then repeat it" if error.errno in (errno.ENOSPC, errno.EDQUOT) else BY_HAND
+        reason = f"{error.strerror or error}: {shown(error.filename)}" if error.filename else error.strerror
+        raise DataError(f"{shown(archive)}: can't be unpacked: {reason or error}", remedy) from error
     return sum(1 for path in into.rglob("*") if path.is_file())
 
 
@@ -99,7 +105,8 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Member]:
     for info in archive.infolist():
         kind = stat.S_IFMT(info.external_attr >> 16)
         refusal = "" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else _KINDS.get(kind, "a special file")
-        yield _Member(info.filename, info.file_size, refusal, info.is_dir(), partial(archive.open, info))
+        name = info.filename.replace("\\", "/")  # some tools of Windows write paths so
+        yield _Member(name, info.file_size, refusal, name.endswith("/"), partial(archive.open, info))
 
 
 _KINDS = {stat.S_IFLNK: "a link", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -122,7 +129,7 @@ def _checked(archive: Path, member: _Member) -> PurePosixPath:
     elif ".." in path.parts or "\\" in name or "\0" in name or not name.strip():
         reason = "a path that leaves its folder"
     if reason:
-        raise DataError(f"{archive}: {name!r} is {reason}; nothing was unpacked", BY_HAND)
+        raise DataError(f"{shown(archive)}: {name!r} is {reason}; nothing was unpacked", BY_HAND)
     return path
 
 
@@ -130,7 +137,7 @@ def _within(archive: Path, member: _Member, limits: Limits, files: int, total: i
     flood = total > limits.small and total > limits.ratio * archive.stat().st_size
     if files > limits.files or total > limits.total or flood:
         raise DataError(
-            f"{archive}: {member.name!r}: {files} files and {total / 1e6:.0f} MB so far, "
+            f"{shown(archive)}: {member.name!r}: {files} files and {total / 1e6:.0f} MB so far, "
             f"from {archive.stat().st_size / 1e6:.1f} MB: looks like a bomb; nothing was unpacked",
             BY_HAND,
         )
@@ -144,6 +151,6 @@ def _place(member: _Member, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     source = member.open()
     if source is None:
-        raise DataError(f"{member.name}: can't be read from the archive", BY_HAND)
+        raise DataError(f"{member.name!r}: can't be read from the archive", BY_HAND)
     with source, target.open("xb") as handle:
         shutil.copyfileobj(source, handle)

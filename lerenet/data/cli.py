@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lerenet.files import recover_dir
+from lerenet.files import recover_dir, shown
 
 app = typer.Typer(no_args_is_help=True)
 Data = Annotated[Path, typer.Option(help="The data folder.")]
@@ -27,12 +27,14 @@ def sample(
     """Make the sample data set: 12 procedurally made classes, the same bytes every time."""
     recover_dir(data)  # what an import that was killed between its last two steps left
     if if_missing and data.exists():
-        typer.echo(f"{data}: there already, left as it is")
+        typer.echo(f"{shown(data)}: there already, left as it is")
         return
+    from lerenet.data.replacing import check_replaceable
     from lerenet.data.sample import make_sample
 
+    check_replaceable(data, "move the folder away, or give another with --data")
     make_sample(data, seed)
-    typer.echo(f"{data}: the sample data set, 12 classes (seed {seed})")
+    typer.echo(f"{shown(data)}: the sample data set, 12 classes (seed {seed})")
 
 
 @app.command(name="import")
@@ -45,16 +47,30 @@ def import_command(
     folds: Annotated[Path | None, typer.Option(help="YAML file with three lists of class names.")] = None,
     name: Annotated[str, typer.Option(help="Name of the data set.")] = "",
     add: Annotated[bool, typer.Option("--add", help="Keep the classes that are there.")] = False,
+    label: Annotated[
+        str, typer.Option(help="The defect in masks of several labels: a number, a colour #rrggbb, or any.")
+    ] = "",
+    ignore: Annotated[
+        str, typer.Option(help="A label that is neither defect nor background: a number or a colour.")
+    ] = "",
+    inverted: Annotated[bool, typer.Option("--inverted", help="The defect is black in the masks.")] = False,
+    drawn_on: Annotated[
+        str, typer.Option(help="raw or upright: the pixels masks were drawn on where EXIF turns the image.")
+    ] = "",
+    bits: Annotated[int, typer.Option(help="Bits that a 16-bit camera uses, 8 to 16.")] = 0,
     data: Data = Path("data"),
 ) -> None:
     """Import images: all of them, or none when a file can't be used."""
     from rich.console import Console
 
     from lerenet.data.importer import import_dataset
+    from lerenet.data.reading import Reading
 
-    with Console(stderr=True).status(f"importing {path}"):
-        done = import_dataset(path, data, kind or None, spec, folds, name, add)
+    reading = Reading(bits, label, ignore, inverted, drawn_on)
+    with Console(stderr=True).status(f"importing {shown(path)}"):
+        done = import_dataset(path, data, kind or None, spec, folds, name, add, reading)
     _show(done.source, data, done.folds, done.defect, done.clean)
+    _show_unused(done.source, done.unused)
     if done.dealt:
         typer.echo(f"dealt to folds by rule (give --folds to choose): {', '.join(done.dealt)}")
     typer.echo("next: `dvc add data` (or `dvc commit -f data.dvc`), then `dvc repro`")
@@ -92,10 +108,20 @@ def _show(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{data} ({source})")
+    table = Table(title=f"{shown(data)} ({source})")
     for heading in ("fold", "class", "defect", "clean"):
         table.add_column(heading, justify="left" if heading == "class" else "right")
     for number, names in enumerate(folds):
         for cls in names:
             table.add_row(str(number), cls, str(defect.get(cls, 0)), str(clean.get(cls, 0)))
     Console().print(table)
+
+
+def _show_unused(source: str, unused: Sequence[str], most: int = 20) -> None:
+    if unused:
+        names = "".join(f"\n  {name}" for name in unused[:most])
+        more = f"\n  and {len(unused) - most} more" if len(unused) > most else ""
+        typer.echo(
+            f"warning: left out, as {source} has no rule for them: {len(unused)} image files{names}{more}",
+            err=True,
+        )

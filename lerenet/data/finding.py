@@ -2,164 +2,130 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from lerenet.data.images import SUFFIXES
-from lerenet.data.sources import CANONICAL, PIECE, REGISTRY, Rule, Source
+from lerenet.data.found import Found
+from lerenet.data.grouping import named, sequenced, shared
+from lerenet.data.known_layouts import CANONICAL, REGISTRY
+from lerenet.data.listing import image_like
+from lerenet.data.names import safe_stem
+from lerenet.data.patterns import fill, fixed_letters, path_pattern
+from lerenet.data.sources import Rule, Source
+from lerenet.data.tree import Tree
 from lerenet.errors import DataError
+from lerenet.files import shown
 
 LAYOUT = "<Class>/Images/*.jpg, <Class>/GT/*.png of the same names, <Class>/Nd/*.jpg for clean ones"
 
 
 @dataclass(frozen=True)
-class Found:
-    """One image of a source; ``mask`` is None for a clean one."""
+class _Match:
+    """A file that a rule's ``images`` matches; ``out``: the rule leaves it to others."""
 
     rule: Rule
-    image: Path
-    mask: Path | None
+    name: str
     cls: str
-    stem: str
-    group: str
-    path: str  # posix, below the source's folder
-    pieces: dict[str, str] = field(repr=False)
-
-    @property
-    def kind(self) -> str:
-        """``defect`` or ``clean``, as far as known without looking into the mask."""
-        return "defect" if self.rule.mask else "clean"
+    wanted: str
+    masks: list[str]
+    pieces: dict[str, str]
+    out: bool
 
 
-def list_files(folder: Path) -> list[str]:
-    """Posix paths of the files below ``folder``, sorted, without hidden ones.
+def guess_source(tree: Tree, where: Path) -> Source:
+    """The entry of the registry that explains most files; the canonical layout goes first.
 
-    A folder that is itself one class (it holds Images) is listed with its own name in front.
-    """
-    front = f"{folder.resolve().name}/" if (folder / "Images").is_dir() else ""
-    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    seen = [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in name.parts)]
-    return sorted(front + name.as_posix() for name in seen)
-
-
-def guess_source(files: Sequence[str], where: Path) -> Source:
-    """The entry of the registry that matches most files; the canonical layout goes first.
+    An image with a mask counts only when its mask is there.
 
     Raises:
-        DataError: no entry matches.
+        DataError: no entry explains any.
     """
-    counts = {
-        source.name: sum(any(rule.pattern().fullmatch(name) for rule in source.rules) for name in files)
-        for source in REGISTRY
-    }
-    best = CANONICAL if counts[CANONICAL.name] else max(REGISTRY, key=lambda source: counts[source.name])
+    if any(_matches(tree, CANONICAL)):
+        return CANONICAL
+    counts = {source.name: _explained(tree, source) for source in REGISTRY}
+    best = max(REGISTRY, key=lambda source: counts[source.name])
     if not counts[best.name]:
         known = ", ".join(source.name for source in REGISTRY)
         raise DataError(
-            f"{where}: no data set of a known layout ({known}) is there",
+            f"{shown(where)}: no data set of a known layout ({known}) is there",
             f"arrange it as {LAYOUT}; or describe it in a YAML file and give --spec FILE",
         )
     return best
 
 
-def find(folder: Path, files: Sequence[str], source: Source) -> list[Found]:
-    """Every image that a rule of ``source`` matches, in the order of the paths.
+def _explained(tree: Tree, source: Source) -> int:
+    images, _ = _images(tree, source)
+    return sum(1 + len(match.masks) for match in images if match.masks or not match.rule.mask)
+
+
+def find(tree: Tree, source: Source) -> tuple[list[Found], list[str]]:
+    """Every image that a rule of ``source`` matches, by class and path; and the image files left over.
+
+    Left over are those that no rule uses, leaves out (`Rule.exclude`, `Rule.rename`) or ignores (`Source.ignore`).
 
     Raises:
-        DataError: none matches.
+        DataError: no image.
     """
-    base = folder.resolve().parent if (folder / "Images").is_dir() else folder
-    present = {re.sub(r"\.[^./]*$", "", name): name for name in files if name.lower().endswith(SUFFIXES)}
-    found = [item for rule in source.rules for item in _by_rule(base, files, present, rule)]
+    images, left_out = _images(tree, source)
+    found = named(shared(sequenced([_found(tree, match) for match in images])))
     if not found:
         raise DataError(
-            f"{folder}: holds nothing of {source.name} ({source.rules[0].images})",
+            f"{shown(tree.folder)}: holds no images of {source.name} ({source.rules[0].images})",
             "check the path, or leave --kind out to have it guessed",
         )
-    return sorted(_shared(_sequenced(found)), key=lambda item: (item.cls, item.path))
-
-
-def _by_rule(base: Path, files: Sequence[str], present: dict[str, str], rule: Rule) -> Iterator[Found]:
-    pattern = rule.pattern()
-    for name in files:
-        match = pattern.fullmatch(name)
-        if not match or any(match[piece] in values for piece, values in rule.exclude.items()):
-            continue
-        if any(match[piece] not in names for piece, names in rule.rename.items()):
-            continue
-        pieces = {key: value for key, value in match.groupdict().items() if key != "root"}
-        renamed = {key: rule.rename.get(key, {}).get(value, value) for key, value in pieces.items()}
-        cls = fill(rule.cls, renamed)
-        pieces = {**pieces, "cls": cls} if "cls" not in pieces else pieces
-        mask = _mask(base, match["root"] + fill(rule.mask, pieces), present) if rule.mask else None
-        stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", fill(rule.stem, pieces))
-        yield Found(rule, base / name, mask, cls, stem, fill(rule.group, pieces), name, pieces)
-
-
-def fill(template: str, pieces: dict[str, str]) -> str:
-    """``template`` with each ``{piece}`` replaced."""
-    return PIECE.sub(lambda match: pieces[match[1]], template)
-
-
-def _mask(base: Path, name: str, present: dict[str, str]) -> Path:
-    if name.endswith(".*"):
-        return base / present.get(name.removesuffix(".*"), name.removesuffix(".*") + ".png")
-    return base / name
-
-
-def _sequenced(found: list[Found]) -> list[Found]:
-    """Specimens of rules with a ``sequence``: s0, s1, ... in the order of their frames."""
-    plain = [item for item in found if item.rule.sequence is None]
-    frames = []
-    for item in found:
-        if item.rule.sequence is not None:
-            exposure, frame = (item.pieces[piece] for piece in item.rule.sequence)
-            if not (exposure.isdecimal() and frame.isdecimal()):
-                raise DataError(f"{item.image}: {exposure!r} and {frame!r} are no numbers", "rename the file")
-            frames.append((int(frame), int(exposure), item))
-    specimen, before, last = -1, 0, 0
-    for frame_number, exposure_number, item in sorted(frames, key=lambda row: (row[0], row[1], row[2].path)):
-        if specimen < 0 or exposure_number <= before or frame_number - last > item.rule.max_step:
-            specimen += 1
-        before, last = exposure_number, frame_number
-        plain.append(replace(item, group=f"s{specimen}"))
-    return plain
-
-
-def _shared(found: list[Found]) -> list[Found]:
-    """Deal the images of rules with ``share_among`` out among the classes, group by group."""
-    kept = [item for item in found if not item.rule.share_among]
-    for rule in {id(item.rule): item.rule for item in found if item.rule.share_among}.values():
-        classes = sorted({item.cls for item in kept if re.fullmatch(rule.share_among, item.cls)})
-        mine = [item for item in found if item.rule is rule]
-        groups = list(dict.fromkeys(item.group or item.path for item in mine))
-        turn = {group: number for number, group in enumerate(groups)}
-        for item in mine if classes else ():
-            name = classes[turn[item.group or item.path] % len(classes)]
-            kept.append(replace(item, cls=name))
-    return kept
-
-
-def orphans(files: Sequence[str], found: Sequence[Found], base: Path) -> list[str]:
-    """Masks and unknown files in the canonical folders that belong to no image."""
-    used = {item.image for item in found} | {item.mask for item in found}
-    folders = re.compile(r"(?:.*/)?[^/]+/(Images|GT|Nd)/[^/]+")
-    left = [base / name for name in files if folders.fullmatch(name) and base / name not in used]
-    return [
-        f"{path}: {'a mask without an image' if path.parent.name == 'GT' else 'unknown file type'}"
-        for path in left
-        if path.name not in ("Thumbs.db", "desktop.ini")
+    masks = {match.name: match.masks for match in images}
+    explained = left_out.union(*((item.path, *masks[item.path]) for item in found))
+    unused = [
+        name
+        for name, plain in tree.plain
+        if image_like(name) and name not in explained and not source.ignores(plain)
     ]
+    return sorted(found, key=lambda item: (item.cls, item.path)), unused
 
 
-def twice(found: Sequence[Found]) -> list[str]:
-    """Images that would get the same name in the same class."""
-    counts = Counter((item.cls, item.stem) for item in found)
-    return [
-        f"{item.image}: {counts[item.cls, item.stem]} images would be named {item.cls}/{item.stem}"
-        for item in found
-        if counts[item.cls, item.stem] > 1
-    ]
+def _images(tree: Tree, source: Source) -> tuple[list[_Match], set[str]]:
+    """What the rules match and what they leave out; the mask of one image is never an image itself."""
+    matches = list(_matches(tree, source))
+    masks = {mask for match in matches for mask in match.masks}
+    out = set().union(*((match.name, *match.masks) for match in matches if match.out))
+    return [match for match in matches if not match.out and match.name not in masks], out
+
+
+def _matches(tree: Tree, source: Source) -> Iterator[_Match]:
+    masks = [(fixed_letters(rule.mask), path_pattern(rule.mask)) for rule in source.rules if rule.mask]
+    for rule in source.rules:
+        pattern, letters = path_pattern(rule.images), fixed_letters(rule.images)
+        nearer = [mask for fixed, mask in masks if fixed > letters]  # masks that look like these images
+        for name, plain in tree.plain:
+            match = pattern.fullmatch(plain)
+            if match and not source.ignores(plain) and not any(mask.fullmatch(plain) for mask in nearer):
+                yield _match(tree, rule, name, match.groupdict())
+
+
+def _match(tree: Tree, rule: Rule, name: str, groups: dict[str, str]) -> _Match:
+    root = groups.pop("root")
+    out = rule.leaves_out(groups)
+    renamed = {key: rule.rename.get(key, {}).get(value, value) for key, value in groups.items()}
+    cls = fill(rule.cls, renamed)
+    pieces = {"cls": cls, **groups}
+    masks = tree.masks(rule.mask, root, pieces, name) if rule.mask else []
+    wanted = root + fill(rule.mask, pieces) if rule.mask else ""
+    return _Match(rule, name, cls, wanted, masks, pieces, out)
+
+
+def _found(tree: Tree, match: _Match) -> Found:
+    rule, pieces = match.rule, match.pieces
+    text = fill(rule.stem, pieces)
+    return Found(
+        rule=rule,
+        image=tree.path(match.name),
+        masks=tuple(map(tree.path, match.masks)),
+        wanted=match.wanted,
+        cls=match.cls,
+        text=text,
+        stem=safe_stem(text),
+        group=fill(rule.group, pieces),
+        path=match.name,
+        pieces=pieces,
+    )

@@ -1,40 +1,37 @@
-"""Which class is in which of the three folds, as dataset.yaml holds it."""
+"""Which class goes to which of the three folds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from lerenet.data.sources import FOLDS
+from lerenet.data.known_layouts import FOLDS
+from lerenet.data.tables import Folds, read_dataset, read_folds
 from lerenet.errors import DataError
+from lerenet.files import shown
 
-Folds = list[list[str]]  # three lists of class names
 
-
-def read_folds(path: Path) -> Folds:
-    """Read three lists of class names, bare or under the key ``folds`` (as in dataset.yaml).
+def given_folds(asked: Path | None, folders: Iterable[Path], classes: Collection[str]) -> Folds:
+    """The folds in the file ``asked``; without one, those that the ``folders`` have, the first goes before.
 
     Raises:
-        DataError: missing, no YAML, not three lists of names, or a name twice.
+        DataError: no folds of three lists; or ``asked`` names a class that is none of ``classes``.
     """
-    remedy = "write three lists of class names, e.g. [[A, B], [C, D], [E, F]]"
-    try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: not found", remedy) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid YAML: {error}", remedy) from error
-    folds = raw.get("folds") if isinstance(raw, dict) else raw
-    if not isinstance(folds, list) or len(folds) != 3 or not all(isinstance(names, list) for names in folds):
-        raise DataError(f"{path}: folds are not three lists", remedy)
-    names = [name for fold in folds for name in fold]
-    wrong = [name for name in names if not isinstance(name, str) or names.count(name) > 1]
-    if wrong:
-        raise DataError(f"{path}: {wrong[0]!r} is listed twice or is no text", remedy)
-    return folds
+    if asked is not None:
+        folds = read_folds(asked)
+        unknown = sorted({cls for fold in folds for cls in fold} - set(classes))
+        if unknown:
+            raise DataError(
+                f"{shown(asked)}: no class {unknown[0]!r} among {', '.join(sorted(classes))}",
+                "correct the name",
+            )
+        return folds
+    merged: Folds = [[], [], []]
+    for dataset in filter(None, map(read_dataset, folders)):
+        seen = {cls for fold in merged for cls in fold}
+        for fold, names in zip(merged, dataset.folds, strict=True):
+            fold += [cls for cls in names if cls not in seen]
+    return merged
 
 
 def assign_folds(classes: Iterable[str], given: Sequence[Sequence[str]] | None) -> tuple[Folds, list[str]]:

@@ -1,38 +1,56 @@
 """The only module that decodes images: every odd file is read right, or refused by name.
 
-Images come out as 8-bit RGB, upright as their EXIF orientation says. Masks come out as booleans,
-True on the defect. What is read how is said at `read_image` and `read_mask`.
+Images come out as 8-bit RGB, upright as their EXIF orientation says. What is read how is said at `read_image`;
+masks are read by `lerenet.data.masks`.
 """
 
 from __future__ import annotations
 
-import io
-import struct
 import warnings
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from lerenet.data.tones import eight_bit, is_deep, odd_tiff
 from lerenet.errors import DataError
-from lerenet.files import atomic_path
+from lerenet.files import shown
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
-Mask = NDArray[np.bool_]  # (H, W)
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 64_000_000
-DEEP = ("I;16", "I;16B", "I;16L", "I;16N")  # Pillow's names of 16-bit grey
+MIN_SIDE = 16  # pixels; less is no picture of a part
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-LOW, HIGH = 64, 192  # a grey value below is background, from here on foreground, between unclear
+TURNS = {  # EXIF orientation -> what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+FOREIGN = (  # how files begin that people name .jpg or .png
+    (4, b"ftyphei", "HEIC"), (4, b"ftyphevc", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftypmsf1", "HEIC"),
+    (4, b"ftypavi", "AVIF"), (4, b"ftypcrx", "CR3 raw"), (0, b"GIF8", "GIF"), (0, b"%PDF", "PDF"),
+    (0, b"8BPS", "Photoshop"), (4, b"jP  ", "JPEG 2000"), (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (4, b"JXL ", "JPEG XL"), (0, b"\xff\x0a", "JPEG XL"), (0, b"v/1\x01", "OpenEXR"), (0, b"\x93NUMPY", "NumPy"),
+    (0, b"P5", "PGM"), (0, b"P6", "PPM"), (0, b"<svg", "SVG"), (0, b"<?xml", "XML"),
+    (0, b"<!DOCTYPE", "a web page"), (0, b"<html", "a web page"), (0, b"PK\x03\x04", "a zip archive"),
+)  # fmt: skip
+LFS = b"version https://git-lfs"
 
+TiffImagePlugin.READ_LIBTIFF = (
+    True  # Pillow's own reader mistakes 16-bit planes for 8-bit ones, without a word
+)
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged tags that hold no pixels
 
 
 @dataclass(frozen=True)
@@ -44,46 +62,115 @@ class ImageFacts:
     format: str  # one of FORMATS
     mode: str  # as Pillow names it
     orientation: int  # EXIF, 1 is upright
-
-
-@dataclass(frozen=True)
-class MaskFacts:
-    """A mask's size in pixels, whether it is clearly two-valued, and its defect's share (0..1)."""
-
-    width: int
-    height: int
-    binary: bool
-    foreground: float
-    canonical: bool  # a grey PNG that holds nothing but 0 and 255
+    deep: bool = False  # 16 bits a channel
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The file with its header read; whatever goes wrong inside becomes a DataError with its name."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
+def opened(path: Path) -> Iterator[tuple[Image.Image, ImageFacts]]:
+    """A file with its header read, not yet decoded: `decoded` does that.
+
+    Raises:
+        DataError: not an image, of a format that is not read, over `MAX_PIXELS`, or of several pages or frames.
+    """
+    path = Path(path)
+    with _named(path):
+        handle = path.open(
+            "rb"
+        )  # by handle: Pillow maps a grey TIFF given by name, and scrambles turned ones
+    with handle:
+        with _named(path):
+            image = Image.open(handle, formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height}")
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise DataError(f"{path}: holds several pages or frames", "save the one page as PNG")
-            yield image
+            deep, frames = is_deep(image), getattr(image, "n_frames", 1)
+            facts = _facts(image, deep)
+        if frames > 1 and image.format != "MPO":
+            raise DataError(f"{shown(path)}: holds several pages or frames", "save the one page as PNG")
+        if reason := odd_tiff(image):
+            raise DataError(f"{shown(path)}: {reason}", "save it as 8-bit grey or RGB")
+        yield image, facts
+
+
+def _facts(image: Image.Image, deep: bool) -> ImageFacts:
+    turn, (width, height) = orientation(image), image.size
+    if turn in TURNED and image.format != "TIFF":  # Pillow gives the upright size of a TIFF
+        width, height = height, width
+    name = "JPEG" if image.format == "MPO" else str(image.format)
+    return ImageFacts(width, height, name, image.mode, turn, deep)
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation of an image, 1 to 8; 1 is upright."""
+    value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return value if value in range(1, 9) else 1
+
+
+def decode(image: Image.Image, path: Path) -> Image.Image:
+    """Decode what `opened` gave.
+
+    Raises:
+        DataError: truncated or damaged.
+    """
+    with _named(path):
+        image.load()
+    return image
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever a decoder raises becomes a DataError with the file's name."""
+    name = shown(path)
+    try:
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(
-            f"{path}: over {MAX_PIXELS // 1_000_000} million pixels ({error})",
+            f"{name}: over {MAX_PIXELS // 1_000_000} million pixels ({error})",
             "crop or scale it down; so large an image is refused before it is decoded",
         ) from error
     except FileNotFoundError as error:
-        raise DataError(f"{path}: not found", "restore the file, or remove what refers to it") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        raise DataError(
-            f"{path}: can't be read as an image: {str(error).replace(str(path), 'the file')}",
-            f"replace it by a whole file ({', '.join(FORMATS)}) or delete it",
-        ) from error
+        raise DataError(f"{name}: not found", "restore the file, or remove what refers to it") from error
+    except MemoryError as error:
+        raise DataError(f"{name}: not enough memory to decode it", "scale it down") from error
+    except (
+        Exception
+    ) as error:  # decoders of damaged files raise anything: TypeError, struct.error, KeyError, ...
+        raise _unreadable(path, error) from error
 
 
-def _orientation(image: Image.Image) -> int:
-    value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return value if value in range(1, 9) else 1
+def _unreadable(path: Path, error: Exception) -> DataError:
+    name = shown(path)
+    kind = _foreign(path)
+    if path.exists() and not path.stat().st_size:
+        return DataError(f"{name}: is empty (0 bytes)", "replace it by a whole file or delete it")
+    if kind == "JSON":
+        return DataError(f"{name}: JSON is not read as a picture", "export the annotation as a mask in PNG")
+    if kind == "Git LFS":
+        return DataError(
+            f"{name}: a pointer of Git LFS, not the image", "fetch the images with `git lfs pull`"
+        )
+    if kind:
+        return DataError(f"{name}: {kind} is not read", "save it as PNG or JPEG")
+    reason = (
+        "of no format or variant that is read" if isinstance(error, UnidentifiedImageError) else str(error)
+    )
+    return DataError(
+        f"{name}: can't be read as an image: {reason or type(error).__name__}",
+        f"replace it by a whole file ({', '.join(FORMATS)}) or delete it",
+    )
+
+
+def _foreign(path: Path) -> str:
+    """The name of a format that is known but not read, by the file's first bytes; else empty."""
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(64)
+    except OSError:
+        return ""
+    if head.startswith(LFS):
+        return "Git LFS"
+    if head.lstrip()[:1] in (b"{", b"["):
+        return "JSON"
+    return next((kind for at, mark, kind in FOREIGN if head[at:].startswith(mark)), "")
 
 
 def image_facts(path: Path) -> ImageFacts:
@@ -92,12 +179,8 @@ def image_facts(path: Path) -> ImageFacts:
     Raises:
         DataError: not an image, of a format that is not read, or over `MAX_PIXELS`.
     """
-    with _opened(path) as image:
-        turn, (width, height) = _orientation(image), image.size
-        if turn in TURNED:
-            width, height = height, width
-        name = "JPEG" if image.format == "MPO" else str(image.format)
-        return ImageFacts(width, height, name, image.mode, turn)
+    with opened(path) as (_, facts):
+        return facts
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -110,218 +193,37 @@ def image_size(path: Path) -> tuple[int, int]:
     return facts.width, facts.height
 
 
-def read_image(path: Path) -> Pixels:
+def read_image(path: Path, bits: int = 0) -> Pixels:
     """Decode a file to upright 8-bit RGB, shape (H, W, 3).
 
-    Grey and palette images become RGB; CMYK is converted; transparent pixels show white. 16-bit
-    grey is scaled over its full range (65535 becomes 255); 16-bit colour keeps its upper byte.
+    Grey and palette images become RGB; CMYK is converted; transparent pixels show white. 16-bit values are
+    scaled over their full range (65535 becomes 255), or over ``bits`` where that is given.
 
     Raises:
-        DataError: not an image, truncated, over `MAX_PIXELS`, several frames, 32-bit values, or
-            16-bit values that never pass 4095 (12-bit data would come out black).
+        DataError: not an image, truncated, over `MAX_PIXELS`, several frames, 32-bit or signed values, or 16-bit
+            values that fill less than a quarter of the range while ``bits`` is 0 (they would come out dark).
     """
-    with _opened(path) as image:
-        image.load()
-        flat = _eight_bit(image, path)
-        upright = ImageOps.exif_transpose(flat) if _orientation(image) != 1 else flat
-        return np.asarray(_rgb(upright, "white"))
+    with opened(path) as (image, facts):
+        found = eight_bit(decode(image, path), path, facts.deep, bits)
+        return np.asarray(_named_rgb(upright(found, orientation(image)), path))
 
 
-def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
-    if image.mode in ("I", "F"):
-        raise DataError(f"{path}: 32-bit values (mode {image.mode})", "save it as 8-bit RGB or grey")
-    if image.mode not in DEEP:
-        return image
-    values = np.asarray(image).astype(np.uint16)
-    if values.max() < 4096:
-        raise DataError(
-            f"{path}: 16-bit, yet no value is over {values.max()} of 65535",
-            "scale it to 8 bits as your camera counts (e.g. 12 bits: divide by 16)",
-        )
-    scaled = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    scaled.info["exif"] = image.getexif().tobytes()
-    return scaled
+def upright(image: Image.Image, turn: int) -> Image.Image:
+    """``image`` turned as EXIF orientation ``turn`` says."""
+    return image if turn == 1 else image.transpose(TURNS[turn])
 
 
-def _rgb(image: Image.Image, ground: str) -> Image.Image:
+def _named_rgb(image: Image.Image, path: Path) -> Image.Image:
+    with _named(path):
+        return rgb(image, "white")
+
+
+def rgb(image: Image.Image, ground: str) -> Image.Image:
     """``image`` as RGB; what is transparent shows ``ground``."""
-    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         colours = image.convert("RGBA")
         backdrop = Image.new("RGBA", colours.size, ground)
         return Image.alpha_composite(backdrop, colours).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def read_mask(path: Path) -> Mask:
-    """Decode a mask to booleans, shape (H, W), upright, True on the defect.
-
-    Two-valued files (0 and 255, 0 and 1, two colours of a palette on black) are read as they are;
-    a colour counts by its brightest channel, a drawing on a transparent ground by its opacity.
-    Noise of JPEG and soft edges are cut at 128. An empty mask is read as empty.
-
-    Raises:
-        DataError: not an image, truncated, too large; or the values are not clearly two: more grey
-            (64 to 191) than white, or several labels.
-    """
-    found, _ = _mask_or_reason(path)
-    if isinstance(found, str):
-        raise DataError(f"{path}: {found}", "save the mask with 0 for background and 255 for the defect")
-    return found
-
-
-def measure_mask(path: Path) -> MaskFacts:
-    """Size, share of defect and whether the mask is two-valued; grey masks are told, not refused.
-
-    Raises:
-        DataError: not an image, truncated or too large.
-    """
-    found, canonical = _mask_or_reason(path)
-    with _opened(path) as image:
-        turned = _orientation(image) in TURNED
-        width, height = image.size[::-1] if turned else image.size
-    share = 0.0 if isinstance(found, str) else float(found.mean())
-    return MaskFacts(width, height, not isinstance(found, str), share, canonical)
-
-
-def _mask_or_reason(path: Path) -> tuple[Mask | str, bool]:
-    with _opened(path) as image:
-        image.load()
-        lossy = image.format in ("JPEG", "MPO", "WEBP")
-        values = _levels(image, path)
-        plain = image.format == "PNG" and image.mode == "L" and _orientation(image) == 1
-    return _two_values(values, lossy), plain and not ((values > 0) & (values < 255)).any()
-
-
-def _levels(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    """One grey value a pixel (H, W): the brightest channel, or the opacity of a plain drawing."""
-    turn = _orientation(image)
-    if image.mode in (*DEEP, "I"):
-        deep = np.asarray(image).astype(np.int64)
-        image = Image.fromarray(np.clip(deep // 257 if deep.max() > 255 else deep, 0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        raise DataError(f"{path}: a mask of real numbers", "save it as 8-bit grey, 0 and 255")
-    if turn != 1:
-        image = image.transpose(TURNS[turn])
-    if image.mode in ("1", "L") and "transparency" not in image.info:
-        return np.asarray(image.convert("L"))
-    if image.has_transparency_data:
-        colours = np.asarray(image.convert("RGBA"))
-        painted = colours[colours[..., 3] > 0][:, :3]
-        if len(painted) and not colours[..., 3].all() and (painted == painted[0]).all():
-            return np.ascontiguousarray(colours[..., 3])
-    brightest: NDArray[np.uint8] = np.asarray(_rgb(image, "black")).max(axis=2)
-    return brightest
-
-
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _two_values(values: NDArray[np.uint8], lossy: bool) -> Mask | str:
-    """The mask in ``values``, or why there is none."""
-    histogram = np.bincount(values.ravel(), minlength=256)
-    present = np.flatnonzero(histogram)
-    if not lossy and len(present) <= 2:
-        low, high = int(present[0]), int(present[-1])
-        if low == high:
-            return np.full(values.shape, low > 0)
-        return values == high if low < LOW else f"grey values {low} and {high}, no black"
-    grey, white = int(histogram[LOW:HIGH].sum()), int(histogram[HIGH:].sum())
-    if grey > white:
-        return f"{grey} pixels are grey (64 to 191), only {white} are white"
-    if not lossy and not white:
-        return f"{len(present)} labels up to {present[-1]}, no white"
-    mask: Mask = values >= 128
-    return mask
-
-
-def turn_mask(mask: Mask, orientation: int) -> Mask:
-    """Turn a mask drawn on the raw pixels of an image as the image's EXIF ``orientation`` says."""
-    if orientation == 1:
-        return mask
-    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).transpose(TURNS[orientation])) > 0
-
-
-def resize_image(image: Pixels, size: int | tuple[int, int]) -> Pixels:
-    """Scale (H, W, 3) to ``size`` (one side, or height and width), bilinear with antialiasing."""
-    height, width = (size, size) if isinstance(size, int) else size
-    if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def resize_mask(mask: Mask, size: int | tuple[int, int]) -> Mask:
-    """Scale (H, W) to ``size`` (one side, or height and width) so that no thin defect vanishes.
-
-    A pixel is foreground when the defect covers at least half of it. Where that leaves less area
-    than the defect had (thin ones), the most covered pixels are kept until the area is reached, so
-    a mask with any foreground keeps some.
-    """
-    height, width = (size, size) if isinstance(size, int) else size
-    if mask.shape == (height, width) or not mask.any():
-        return mask if mask.shape == (height, width) else np.zeros((height, width), dtype=bool)
-    source = Image.fromarray(mask.astype(np.float32))
-    cover = np.asarray(source.resize((width, height), Image.Resampling.BOX))
-    wanted = max(1, round(float(mask.mean()) * cover.size))
-    reached = float(np.partition(cover, cover.size - wanted, axis=None)[cover.size - wanted])
-    kept: Mask = cover >= max(min(0.5, reached), float(cover.max()) * 1e-3)
-    return kept
-
-
-def encode_jpeg(image: Pixels, quality: int = 95) -> bytes:
-    """RGB (H, W, 3) or grey (H, W) as the bytes of a JPEG file."""
-    return _encoded(Image.fromarray(image), "JPEG", quality=quality, optimize=True)
-
-
-def encode_png(image: Pixels) -> bytes:
-    """RGB (H, W, 3) or grey (H, W) as the bytes of a PNG file."""
-    return _encoded(Image.fromarray(image), "PNG")
-
-
-def encode_mask(mask: Mask) -> bytes:
-    """A mask (H, W) as the bytes of a grey PNG file with 0 and 255."""
-    return _encoded(Image.fromarray(mask.astype(np.uint8) * 255), "PNG", optimize=True)
-
-
-def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
-    encoded = io.BytesIO()
-    image.save(encoded, kind, **options)
-    return encoded.getvalue()
-
-
-def write_jpeg(path: Path, image: Pixels, quality: int = 95) -> None:
-    """Write `encode_jpeg`'s bytes, whole or not at all.
-
-    Raises:
-        LerenetError: the disk refuses; an older file stays.
-    """
-    _write(path, encode_jpeg(image, quality))
-
-
-def write_mask(path: Path, mask: Mask) -> None:
-    """Write `encode_mask`'s bytes, whole or not at all.
-
-    Raises:
-        LerenetError: the disk refuses; an older file stays.
-    """
-    _write(path, encode_mask(mask))
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def refuse(problems: Sequence[str], remedy: str) -> None:
-    """Raise one DataError that lists the first 20 problems; none: return."""
-    if problems:
-        shown = "\n".join(f"  {problem}" for problem in problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise DataError(f"{len(problems)} files can't be used:\n{shown}{more}", remedy)

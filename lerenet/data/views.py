@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
-from lerenet.data.images import read_image, read_mask, resize_image, resize_mask
+from lerenet.data.images import read_image
+from lerenet.data.masks import read_mask
+from lerenet.data.scaling import resize_image, resize_mask
 from lerenet.errors import DataError
 from lerenet.files import sha256_file
 from lerenet.params import ViewSettings

@@ -61,7 +61,9 @@ def rollback(
 def ledger() -> None:
     """Show every decision, promotion and rollback."""
     from lerenet.promotion.ledger import COLUMNS, read, table
+    from lerenet.tracking.store import require_project
 
+    require_project()
     _show(COLUMNS, table(read()), "the ledger is empty: nothing was decided yet")
 
 

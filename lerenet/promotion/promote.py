@@ -36,7 +36,9 @@ def promotion_lock() -> Iterator[None]:
 
     Raises:
         PromotionError: when another one holds it for ten minutes.
+        TrackingError: the current folder is no project's.
     """
+    store.require_project()
     layout.CHECKPOINTS.mkdir(exist_ok=True)
     lock = FileLock(layout.CHECKPOINTS / "promotion.lock", timeout=LOCK_SECONDS, is_singleton=True)
     try:

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import yaml
-
+from lerenet.errors import DataError
 from lerenet.params import Params
 from lerenet.report.load import Loaded
 from lerenet.tracking.runs import git_state
+from lerenet.yaml_file import read_yaml
 
 
 def facts(loaded: Loaded, params: Params) -> dict[str, str]:
@@ -43,8 +43,8 @@ def _numbers(values: tuple[int, ...]) -> str:
 
 def _yaml(path: Path) -> dict[str, object]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        found = read_yaml(path)
+    except (OSError, DataError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lerenet.data.images import Mask, Pixels, read_image, read_mask, resize_image, resize_mask
+from lerenet.data.images import Pixels, read_image
+from lerenet.data.masks import read_mask
+from lerenet.data.scaling import Mask, resize_image, resize_mask
 from lerenet.panels import choose_episodes, choose_extremes, draw_panel, read_masks
 from lerenet.report.load import Loaded, Model
 

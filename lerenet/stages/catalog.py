@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lerenet import layout, tracking
-from lerenet.data.catalog import build_catalog
+from lerenet.data.cataloguing import build_catalog
 from lerenet.params import load_params
 
 

@@ -19,6 +19,7 @@ from lerenet.errors import ParamsError, TrackingError
 from lerenet.files import read_json
 from lerenet.params import Fold, Params, Split
 from lerenet.tracking.runs import git_state
+from lerenet.yaml_file import read_yaml
 
 LOCK = Path("dvc.lock")
 
@@ -158,7 +159,7 @@ def _passed(folder: Path) -> bool:
 
 def _dataset() -> dict[str, str]:
     try:
-        found = yaml.safe_load((layout.DATA / "dataset.yaml").read_text(encoding="utf-8"))
+        found = read_yaml(layout.DATA / "dataset.yaml")
     except OSError:
         found = {}
     return {key: str(found.get(key, "unknown")) for key in ("name", "licence")}

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from lerenet.data.catalog import load_catalog
 from lerenet.data.folds import digest_of
 from lerenet.errors import TrackingError
-from lerenet.files import read_json, sha256_file
+from lerenet.files import read_json, sha256_file, shown
 from lerenet.params import Params
 from lerenet.tracking import registry
 from lerenet.tracking.candidate import lock_hash, settings_hash
@@ -65,7 +65,7 @@ def trace(version: Version) -> list[Link]:
 
 
 def of_mask(mask: Path) -> tuple[Version, list[Link]]:
-    """The version that made a mask of ``lerenet predict``, and whether mask and support images are the same still.
+    """The version that made a mask of ``lerenet predict``, and whether mask, query and supports are the same still.
 
     Raises:
         TrackingError: no ``predictions.json`` beside it names the mask, or no registered version made it.
@@ -73,26 +73,44 @@ def of_mask(mask: Path) -> tuple[Version, list[Link]]:
     table = mask.parent / "predictions.json"
     found = read_json(table) if table.is_file() else {}
     row = next((row for row in found.get("predictions", []) if row["mask"] == mask.name), None)
+    if mask.name in found.get("earlier", {}):
+        raise TrackingError(
+            f"{shown(mask)}: made by a call before the one that {shown(table)} tells of",
+            "give each call a folder of its own; for this mask, repeat its call",
+        )
     if row is None or not mask.is_file():
         raise TrackingError(
-            f"{mask}: no mask that {table} names",
+            f"{shown(mask)}: no mask that {shown(table)} names",
             "give a file of `lerenet predict`, beside its predictions.json",
         )
     if not found["version"]:
         raise TrackingError(
-            f"{mask}: made by {found['model']}, which is no version of a registry", "see `lerenet models`"
+            f"{shown(mask)}: made by {found['model']}, which is no version of a registry",
+            "see `lerenet models`",
         )
     version = registry.get(found["version"])
-    same = (
-        sha256_file(mask) == row["sha256"] and version.tags.get("weights_sha256") == found["weights_sha256"]
-    )
+    return version, [_mask(mask, row, version, found["weights_sha256"]), *_inputs(found, row)]
+
+
+def _mask(mask: Path, row: dict[str, Any], version: Version, weights: str) -> Link:
+    same = sha256_file(mask) == row["sha256"] and version.tags.get("weights_sha256") == weights
     note = f"of {row['query']}; the file and the model's weights"
-    links = [Link("mask", row["sha256"], "ok" if same else "differs", note)]
-    for name, (digest, _) in zip(found["supports"], found["support_sha256"], strict=True):
+    return Link("mask", row["sha256"], "ok" if same else "differs", note)
+
+
+def _inputs(found: dict[str, Any], row: dict[str, Any]) -> list[Link]:
+    """The query, where the table carries its digest, and the supports' images."""
+    named = [("query", row["query"], row["query_sha256"])] if row.get("query_sha256") else []
+    named += [
+        ("support", name, digests[0])
+        for name, digests in zip(found["supports"], found["support_sha256"], strict=True)
+    ]
+    links = []
+    for what, name, digest in named:
         there = sha256_file(Path(name)) if Path(name).is_file() else None
         state: State = "ok" if there == digest else "differs" if there else "not here"
-        links.append(Link("support", digest, state, name))
-    return version, links
+        links.append(Link(what, digest, state, name))
+    return links
 
 
 def _files(version: Version, folder: Path) -> list[Link]:

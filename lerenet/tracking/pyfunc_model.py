@@ -23,9 +23,10 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from lerenet.data.images import encode_mask, read_image
+from lerenet.data.encoding import encode_mask
+from lerenet.data.pairs import read_pair
 from lerenet.errors import DataError
-from lerenet.inference import check_shots, enrol, prepare, read_support, segment
+from lerenet.inference import check_shots, enrol, prepare, read_query, segment
 
 MAX_BYTES = 64 * 2**20  # of one encoded picture
 
@@ -54,13 +55,13 @@ class ServedModel(PythonModel):
         with tempfile.TemporaryDirectory(prefix="lerenet-") as scratch:
             folder = Path(scratch)
             supports = [
-                read_support(
+                read_pair(
                     _file(image, f"support_images[{number}]", folder),
-                    _file(mask, f"support_masks[{number}]", folder),
+                    [_file(mask, f"support_masks[{number}]", folder)],
                 )
                 for number, (image, mask) in enumerate(zip(images, masks, strict=True))
             ]
-            query = read_image(_file(row["query"], "query", folder))
+            query = read_query(_file(row["query"], "query", folder))
         found, _ = segment(self.loaded, enrol(self.loaded, supports), [query])[0]
         return {
             "mask": base64.b64encode(encode_mask(found)).decode("ascii"),

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lerenet.data.images import encode_png
+from lerenet.data.encoding import encode_png
 
 if TYPE_CHECKING:
     from lerenet.loading import LoadedNetwork

@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock
 
 from lerenet.errors import LerenetError, TrackingError
-from lerenet.layout import CHECKPOINTS
+from lerenet.files import shown
+from lerenet.layout import CHECKPOINTS, PARAMS
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,28 @@ def quiet() -> None:
 
 
 def tracking_uri() -> str:
-    """``MLFLOW_TRACKING_URI``, or the sqlite file ``mlflow.db`` in the project's (current) folder."""
-    return os.environ.get(VARIABLE, "").strip() or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    """``MLFLOW_TRACKING_URI``, or the sqlite file ``mlflow.db`` in the project's (current) folder.
+
+    Raises:
+        TrackingError: neither: the variable is not set, and the current folder is no project's.
+    """
+    if given := os.environ.get(VARIABLE, "").strip():
+        return given
+    require_project()
+    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def require_project() -> None:
+    """Refuse what reads a project's store or ledger outside of one, where it would begin an empty one.
+
+    Raises:
+        TrackingError: the current folder holds no params.yaml, and no store is named.
+    """
+    if not PARAMS.is_file() and not os.environ.get(VARIABLE, "").strip():
+        raise TrackingError(
+            f"{shown(Path.cwd())}: not a project's folder (no {PARAMS})",
+            f"cd to the project, or set {VARIABLE}",
+        )
 
 
 def redacted(uri: str) -> str:

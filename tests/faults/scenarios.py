@@ -145,7 +145,7 @@ class Training(Scenario):
     def prepare(self) -> None:
         from lerenet.stages import catalog, features, folds, pretrain
 
-        pipeline.make_project(Path.cwd())
+        pipeline.make_project(Path.cwd(), dataset={})
         catalog.run()
         folds.run()
         pretrain.run(CELL.partition("-lerenet")[0])
