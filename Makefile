@@ -20,9 +20,11 @@ help: ## List the targets
 setup: $(VENV)/.ready ## Make .venv with everything the lock names
 
 $(VENV)/.ready: pyproject.toml constraints.txt
+	@echo "set-up, once: $$(grep -c == constraints.txt) packages into $(VENV) (some minutes, about 6 GB)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	touch $@
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[dev]'
+	@touch $@
+	@echo "set-up done"
 
 data: setup ## Fill in the sample data set where no data are
 	$(BIN)/lerenet data sample --if-missing

@@ -23,8 +23,6 @@ HERE = Path(__file__).parent.parent
 RUN = """
 import json, sys, time
 from pathlib import Path
-import torch
-torch.set_num_threads(int(sys.argv[3]))
 from lerenet.predict import open_model, predict
 folder, loaded = Path(sys.argv[1]), open_model("matching")
 queries = sorted((folder / "parts").iterdir())
@@ -98,7 +96,7 @@ def _picture(rng: np.random.Generator, side: int) -> tuple[NDArray[np.uint8], ND
 
 def _run(tree: Path, folder: Path, out: Path, threads: int) -> tuple[float, float]:
     """Seconds, and seconds of the processor, of a call with the code in ``tree``."""
-    words = [sys.executable, "-c", RUN, str(folder), str(out), str(threads)]
+    words = [sys.executable, "-c", RUN, str(folder), str(out)]
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:

@@ -66,3 +66,12 @@ def query(tmp_path: Path) -> Path:
     from tests.predict_fixture import picture
 
     return picture(tmp_path / "in" / "query.jpg", seed=2)
+
+
+@pytest.fixture
+def prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`predict` prepares a network once and not in each call, which is most of a small call's time."""
+    from lerenet.predict import work
+    from tests.predict_fixture import prepared
+
+    monkeypatch.setattr(work, "prepare", prepared)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lerenet.inference import prepare
 from lerenet.loading import LoadedNetwork, matching_network
 from tests.factories import blob, texture
 
@@ -46,6 +47,16 @@ def network() -> LoadedNetwork:
     """The training-free matcher on a random backbone, the same in every process."""
     torch.manual_seed(0)
     return matching_network(SIZE, init="random")
+
+
+_PREPARED: dict[int, tuple[LoadedNetwork, LoadedNetwork]] = {}
+
+
+def prepared(loaded: LoadedNetwork) -> LoadedNetwork:
+    """`lerenet.inference.prepare`, once for each network."""
+    if id(loaded) not in _PREPARED:
+        _PREPARED[id(loaded)] = loaded, prepare(loaded)  # kept alive, so that no other gets its id
+    return _PREPARED[id(loaded)][1]
 
 
 def pixels(path: Path) -> np.ndarray:

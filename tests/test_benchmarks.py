@@ -112,11 +112,39 @@ def test_a_bounded_schedule_stops_at_a_whole_epoch(recipe: str) -> None:
     assert rows["wall time"]["note"].endswith("of 200 epochs")
 
 
-def test_a_batch_is_compared_with_another_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+OTHER = """
+from PIL import Image
+
+def open_model(name):
+    return name
+
+def predict(supports, queries, out, loaded):
+    out.mkdir()
+    for path in queries:
+        Image.new("L", Image.open(path).size).save(out / f"{path.stem}_mask.png")
+"""
+
+
+def test_a_batch_is_compared_with_another_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one finds nothing, at once: as many pixels differ as this one finds."""
+    other = tmp_path / "other"
+    (other / "lerenet").mkdir(parents=True)
+    (other / "lerenet" / "predict.py").write_text(OTHER)
+    (other / "torch.py").write_text("def set_num_threads(number): pass")
+    found, real = [], batch._run
+
+    def counted(tree: Path, folder: Path, out: Path, threads: int) -> tuple[float, float]:
+        times = real(tree, folder, out, threads)
+        if tree == batch.HERE:
+            found.append(sum(int((batch._mask(path) > 0).sum()) for path in out.glob("*_mask.png")))
+        return times
+
+    monkeypatch.setattr(batch, "_run", counted)
     monkeypatch.setattr(batch, "SIZES", {40: 3})
-    (section,) = run("batch", "--beside", str(batch.HERE))["sections"]
+    (section,) = run("batch", "--beside", str(other))["sections"]
     rows = {row["name"]: row for row in section["rows"]}
-    assert rows["40 x 40, pixels that differ"]["values"] == [0]
+    assert 0 < found[0] < 3 * 40 * 40
+    assert rows["40 x 40, pixels that differ"]["values"] == found
     speeds = [rows[f"40 x 40, {name}"]["median"] for name in ("this one", "the other")]
     assert rows["40 x 40, this one over the other"]["median"] == pytest.approx(speeds[0] / speeds[1])
 

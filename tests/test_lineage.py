@@ -119,7 +119,10 @@ def predicted(folder: Path, made: registry.Version, **changes: Any) -> Path:
     folder.mkdir(exist_ok=True)
     mask = folder / "a_mask.png"
     mask.write_bytes(b"mask")
-    row = {"query": "a.png", "mask": mask.name, "sha256": sha256_file(mask)}
+    query = folder / "a.png"
+    query.write_bytes(b"query")
+    row = {"query": f"{folder.name}/a.png", "mask": mask.name, "sha256": sha256_file(mask)}
+    row["query_sha256"] = sha256_file(query)
     weights = made.tags["weights_sha256"]
     support = folder / "support.png"
     support.write_bytes(b"support")
@@ -135,14 +138,19 @@ def test_from_a_mask_to_its_version(version: registry.Version, tmp_path: Path) -
     mask = predicted(tmp_path / "out", version)
     found, links = of_mask(mask)
     assert found.number == version.number
-    assert [link.state for link in links] == ["ok", "ok"]
+    assert [(link.what, link.state) for link in links] == [
+        ("mask", "ok"),
+        ("query", "ok"),
+        ("support", "ok"),
+    ]
     mask.write_bytes(b"painted over")
+    (mask.parent / "a.png").write_bytes(b"another")
     (mask.parent / "support.png").unlink()
-    assert [link.state for link in of_mask(mask)[1]] == ["differs", "not here"]
+    assert [link.state for link in of_mask(mask)[1]] == ["differs", "differs", "not here"]
     other = predicted(tmp_path / "other", version, weights_sha256="0" * 64)
     assert of_mask(other)[1][0].state == "differs"
     (other.parent / "support.png").write_bytes(b"another picture")
-    assert of_mask(other)[1][1].state == "differs"
+    assert of_mask(other)[1][2].state == "differs"
 
 
 def test_settings_that_this_code_no_longer_knows_stay_verified(version: registry.Version) -> None:
@@ -161,6 +169,8 @@ def test_a_mask_without_a_version_is_refused(version: registry.Version, tmp_path
         of_mask(predicted(tmp_path / "out", version, version=""))
     with pytest.raises(TrackingError, match=r"predictions\.json names"):
         of_mask(tmp_path / "out" / "b_mask.png")
+    with pytest.raises(TrackingError, match="made by a call before the one"):
+        of_mask(predicted(tmp_path / "out", version, predictions=[], earlier={"a_mask.png": ["0" * 64]}))
 
 
 def test_the_command_ends_with_status_1_when_a_link_differs(

@@ -139,7 +139,10 @@ def test_one_episode_can_be_learned_by_heart(name: str) -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert min(losses[-10:]) < losses[0] / 2, losses[::10]
+        if max(losses[-3:]) < losses[0] / 2:
+            break
+    else:
+        pytest.fail(f"{losses[::10]}")
 
 
 @every

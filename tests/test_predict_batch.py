@@ -26,6 +26,7 @@ from lerenet.predict.journal import Journal, opened
 from lerenet.predict.results import JOURNAL
 from tests.predict_fixture import SIZE, names, picture, pictures, truth
 
+pytestmark = pytest.mark.usefixtures("prepared_once")
 PROJECT = Path(__file__).parent.parent
 
 

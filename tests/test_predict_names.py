@@ -25,6 +25,8 @@ from lerenet.promotion.cli import COMMANDS
 from lerenet.tracking import store
 from tests.predict_fixture import draw, names, picture, pixels
 
+pytestmark = pytest.mark.usefixtures("prepared_once")
+
 # Folders
 
 

@@ -13,6 +13,8 @@ from lerenet.predict import Pair, predict
 from lerenet.predict.results import JOURNAL
 from tests.predict_fixture import names, picture, pictures, truth
 
+pytestmark = pytest.mark.usefixtures("prepared_once")
+
 
 def test_an_input_is_never_overwritten(
     support: Pair, query: Path, tmp_path: Path, loaded: LoadedNetwork

@@ -147,12 +147,31 @@ def test_the_finding_is_honest(tmp_path: Path, lift: float, said: str) -> None:
     assert [said in finding.sentence for finding in found] == [True, True]
 
 
-def test_missing_cells_are_tolerated_and_named(tmp_path: Path) -> None:
-    root = make_artifacts(tmp_path / "artifacts", folds=("fold0", "fold2"), queries=3)
+EVIL = "<script>alert(1)</script>&\"'"
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page of a project with a fold missing and a class of an evil name."""
+    root = make_artifacts(tmp_path_factory.mktemp("odd") / "artifacts", folds=("fold0", "fold1"), queries=3)
+    for path in root.glob("**/*.parquet"):
+        table = pd.read_parquet(path)
+        if "cls" in table:
+            table.assign(cls=table["cls"].replace("leather", EVIL)).to_parquet(path)
+    for path in [*root.glob("*/*/summary.json"), root / "folds" / "folds.json"]:
+        path.write_text(path.read_text().replace("leather", json.dumps(EVIL)[1:-1]))
     build_report(root, PARAMS, root / "report")
-    page = Page((root / "report" / "report.html").read_text(encoding="utf-8"))
-    assert any("1 of 3 folds not evaluated" in text for text in page.text)
-    assert any("2 of 3 folds" in text for text in page.text)
+    return Page((root / "report" / "report.html").read_text(encoding="utf-8"))
+
+
+def test_missing_cells_are_tolerated_and_named(odd: Page) -> None:
+    assert any("1 of 3 folds not evaluated" in text for text in odd.text)
+    assert any("2 of 3 folds" in text for text in odd.text)
+
+
+def test_special_characters_are_escaped(odd: Page) -> None:
+    assert not [tag for tag, _ in odd.tags if tag == "script"]
+    assert EVIL in odd.text
 
 
 def test_an_empty_project_still_gives_a_page(tmp_path: Path) -> None:
@@ -171,21 +190,6 @@ def test_a_broken_file_is_named_and_the_old_page_stays(tmp_path: Path) -> None:
     with pytest.raises(LerenetError, match=r"folds\.json"):
         build_report(root, PARAMS, tmp_path / "report")
     assert (tmp_path / "report" / "report.html").read_text() == "old"
-
-
-def test_special_characters_are_escaped(tmp_path: Path) -> None:
-    evil = "<script>alert(1)</script>&\"'"
-    root = make_artifacts(tmp_path / "artifacts", folds=("fold1",), queries=3)
-    for path in root.glob("**/*.parquet"):
-        table = pd.read_parquet(path)
-        if "cls" in table:
-            table.assign(cls=table["cls"].replace("leather", evil)).to_parquet(path)
-    for path in [*root.glob("*/*/summary.json"), root / "folds" / "folds.json"]:
-        path.write_text(path.read_text().replace("leather", json.dumps(evil)[1:-1]))
-    build_report(root, PARAMS, root / "report")
-    page = Page((root / "report" / "report.html").read_text(encoding="utf-8"))
-    assert not [tag for tag, _ in page.tags if tag == "script"]
-    assert evil in page.text
 
 
 def literal(counts: list[pd.DataFrame], draws: list[dict[tuple[str, str], np.ndarray]]) -> np.ndarray:
@@ -323,11 +327,20 @@ def test_what_ships_has_sentences_and_the_others_a_table(tmp_path: Path) -> None
         assert any(row.startswith(wanted) for row in rows)
 
 
-def test_the_page_has_the_tables_that_are_there(tmp_path: Path) -> None:
-    recipes = ("lerenet", "baseline", "mpr")
-    root = make_artifacts(tmp_path / "artifacts", folds=("fold1",), recipes=recipes, queries=3)
-    build_report(root, WITH_TABLES, root / "report")
-    page = Page((root / "report" / "report.html").read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def tabled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
+    """A project with the cells of Tables 2 and 3, and its settings."""
+    recipes = ("lerenet", "baseline", "mpr", "pfenet")
+    root = make_artifacts(tmp_path_factory.mktemp("tabled") / "artifacts", recipes=recipes, queries=3)
+    added = {"recipes": {"pfenet": {"model": {"name": "pfenet"}}}}
+    added["tables"] = {"table2": {"recipes": ["lerenet", "baseline", "pfenet"]}}
+    params = Params.model_validate({**TABLES, **{key: TABLES[key] | value for key, value in added.items()}})
+    build_report(root, params, root / "report")
+    return root, params
+
+
+def test_the_page_has_the_tables_that_are_there(tabled: tuple[Path, Params]) -> None:
+    page = Page((tabled[0] / "report" / "report.html").read_text(encoding="utf-8"))
     assert [name for name in page.values("id") if re.fullmatch(r"table\d", name)] == ["table2", "table3"]
     assert len(page.values("id")) == len(set(page.values("id")))
 
@@ -464,21 +477,10 @@ def test_the_papers_numbers_are_as_printed() -> None:
     assert [(row.method, row.gflops) for row in printed_cost()] == [("TGRNet", "83.69"), ("LERENet", "69.85")]
 
 
-def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(tmp_path: Path, page: Page) -> None:
-    root = make_artifacts(tmp_path / "artifacts", recipes=("lerenet", "baseline", "pfenet"), queries=3)
-    given = {
-        "lerenet": {},
-        "baseline": {"model": {"name": "baseline"}},
-        "pfenet": {"model": {"name": "pfenet"}},
-    }
-    small = {"gate": {"draws": 50}, "image_size": 64}
-    params = Params.model_validate(
-        {
-            **small,
-            "recipes": given,
-            "tables": {"table2": {"recipes": list(given)}, "summary": {"recipes": ["lerenet"]}},
-        }
-    )
+def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(
+    tabled: tuple[Path, Params], page: Page, tmp_path: Path
+) -> None:
+    root, params = tabled
     loaded = load(root, params)
     rows = cost_rows(sections(loaded, params), loaded, params)
     costs = {cost.method: cost for cost in rows}
@@ -488,14 +490,15 @@ def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(tmp_path: Pat
     assert costs["PFENet"].episode == pytest.approx(direct.episode_gflops)
     assert all("of 3 folds" not in cost.note for cost in costs.values())
     assert [cost.enrolled for cost in rows] == sorted(cost.enrolled for cost in rows)
-    build_report(root, params, tmp_path / "out")
-    text = (tmp_path / "out" / "report.html").read_text()
+    text = (root / "report" / "report.html").read_text()
     assert 'id="cost"' in text
     assert "mIoU against the operations of a query" in text
-    (root / "evaluate" / f"fold1-{BACKBONE}-pfenet-1-0").rename(tmp_path / "away")
+    cell = root / "evaluate" / f"fold1-{BACKBONE}-pfenet-1-0"
+    cell.rename(tmp_path / "away")
     fewer = load(root, params)
+    (tmp_path / "away").rename(cell)
     noted = {cost.method: cost.note for cost in cost_rows(sections(fewer, params), fewer, params)}
     assert noted["PFENet"].endswith("2 of 3 folds")
-    plain = Params.model_validate(small)  # which asks for no tables
-    assert cost_rows(sections(load(root, plain), plain), load(root, plain), plain) == []
+    plain = params.model_copy(update={"tables": {}})
+    assert cost_rows(sections(loaded, plain), loaded, plain) == []
     assert "cost" not in page.values("id")

@@ -15,9 +15,15 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import runners, stages
 from lerenet.files import read_json, sha256_file
 from tests.pipeline import make_dvc_project, run
-from tests.test_flows import order, pipeline, server
+from tests.test_flows import fresh, order, pipeline, prefect_server
 
-__all__ = ["pipeline", "server"]  # fixtures
+__all__ = ["fresh", "pipeline"]  # fixtures
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with prefect_server() as address:
+        yield address
 
 
 @pytest.mark.parametrize("where", ["cloud", "http://host:1", ""])

@@ -158,6 +158,7 @@ def test_our_processes_read_no_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 CHILDREN = """
 import os
+import traceback
 from pathlib import Path
 from lerenet.params import Params
 from lerenet.tracking import stage_run, store
@@ -169,12 +170,12 @@ def work(key):
         run.log_metrics({"loss": 1.0})
 
 def child(key):
-    status = 1
     try:
         work(key)
-        status = 0
-    finally:
-        os._exit(status)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 children = [os.fork() or child(str(n)) for n in range(4)]
 statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
@@ -185,6 +186,7 @@ assert statuses == [0, 0, 0, 0], statuses
 def test_four_processes_share_a_fresh_store(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    (tmp_path / "params.yaml").touch()
     done = subprocess.run([sys.executable, "-c", CHILDREN], cwd=tmp_path, env=environment, timeout=120)
     assert done.returncode == 0
     assert all(run_json(tmp_path / "out" / str(n))["tracked"] for n in range(4))

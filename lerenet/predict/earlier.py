@@ -60,7 +60,7 @@ class Earlier:
         if not isinstance(value, dict) or not value.get("mask"):
             return
         self.files[str(value["mask"])].add(str(value.get("sha256", ANY)))
-        self.files[str(value["overlay"])].add(ANY)
+        self.files[str(value.get("overlay", ""))].add(ANY)
         row = row_of(value)
         if row is not None:
             self.rows[digest][row.query] = row

@@ -69,7 +69,7 @@ def _walk(folder: Path, out: Path, seen: set[tuple[int, int]]) -> Iterator[Path]
     """Image files in and below ``folder``; a folder that was seen, by a link, is not seen again."""
     try:
         facts = folder.stat()
-        entries = [(entry, entry.is_dir()) for entry in folder.iterdir()]
+        entries = [(entry, entry.is_dir()) for entry in sorted(folder.iterdir())]
     except OSError as error:
         raise DataError(
             f"{shown(folder)}: can't be read: {error.strerror}", "mend its permissions"
