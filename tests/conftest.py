@@ -40,6 +40,7 @@ def project(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lerenet.loading.load_network", registry_fixture.load_network)
+    monkeypatch.setattr("lerenet.tracking.served.answer", registry_fixture.answer)
     return tmp_path
 
 

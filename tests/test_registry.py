@@ -20,7 +20,7 @@ from lerenet.errors import DataError, ParamsError, TrackingError
 from lerenet.loading import LoadedNetwork
 from lerenet.tracking import registry, served, store
 from lerenet.tracking.candidate import collect, lock_hash
-from tests.registry_fixture import make_project
+from tests.registry_fixture import load_model, make_project
 
 # MLflow compares a range with a column when it writes the input example.
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
@@ -70,7 +70,7 @@ def served_model(project: Path) -> Any:
     registry.set_champion(registry.register(collect(params), params))
     mlflow.set_tracking_uri(store.tracking_uri())
     try:
-        return served.pyfunc().load_model(f"models:/{registry.NAME}@{registry.CHAMPION}")
+        return load_model(f"models:/{registry.NAME}@{registry.CHAMPION}")
     finally:
         mlflow.set_tracking_uri(None)
 

@@ -16,7 +16,7 @@ from lerenet.errors import TrackingError
 from lerenet.files import atomic_dir, recover_dir, scratch_dir, sha256_file, write_json
 from lerenet.layout import CACHE, CATALOG, FOLDS, PROFILE, WEIGHTS
 from lerenet.params import Params
-from lerenet.tracking import card, served, store
+from lerenet.tracking import card, datasets, served, store
 from lerenet.tracking.candidate import Candidate
 
 log = logging.getLogger(__name__)
@@ -230,8 +230,9 @@ def register(candidate: Candidate, params: Params) -> str:
             return before.number
         with scratch_dir(CACHE / "register") as folder:
             tags, model = _tags(candidate), folder / "model"
-            served.save(model, _package(folder / "package", candidate, params, tags))
-            return _create(model, {**tags, **_digests(model)}, candidate, params)
+            logged = _logged_model(candidate, params, tags)
+            served.save(model, _package(folder / "package", candidate, params, tags), logged.model_id)
+            return _create(model, logged, {**tags, **_digests(model)}, candidate)
 
 
 def _package(folder: Path, candidate: Candidate, params: Params, tags: Mapping[str, str]) -> Path:
@@ -268,14 +269,42 @@ def _files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def _create(model: Path, tags: Mapping[str, str], candidate: Candidate, params: Params) -> str:
-    from mlflow.exceptions import MlflowException
-
+def _logged_model(candidate: Candidate, params: Params, tags: Mapping[str, str]) -> Any:
+    """MLflow's LoggedModel of the candidate, in a run of its own, not ready yet."""
     service, experiment = store.connect(params.experiment)
     name = f"register@{candidate.cell}"
     run = service.create_run(experiment, run_name=name, tags={"stage": "register", "key": candidate.cell})
-    service.log_artifacts(run.info.run_id, str(model), "model")
-    service.set_terminated(run.info.run_id)
+    settings = {"cell": candidate.cell, "image_size": str(params.image_size)}
+    return service.create_logged_model(
+        experiment, NAME, run.info.run_id, tags=dict(tags), params=settings, model_type="segmentation"
+    )
+
+
+def _send(model: Path, logged: Any, candidate: Candidate) -> None:
+    """The model's files and its scores, linked to the data that they were measured on."""
+    from mlflow.entities import DatasetInput, LoggedModelOutput
+
+    service, run_id = client(), logged.source_run_id
+    episodes = datasets.episodes(candidate.lineage["episodes_digest"])
+    service.log_model_artifacts(logged.model_id, str(model))
+    service.finalize_logged_model(logged.model_id, "READY")
+    service.log_inputs(
+        run_id, [DatasetInput(datasets.data(candidate.lineage["data_md5"])), DatasetInput(episodes)]
+    )
+    service.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
+    for name, value in candidate.scores.items():
+        service.log_metric(
+            run_id, name, value,
+            model_id=logged.model_id, dataset_name=episodes.name, dataset_digest=episodes.digest,
+        )  # fmt: skip
+    service.set_terminated(run_id)
+
+
+def _create(model: Path, logged: Any, tags: Mapping[str, str], candidate: Candidate) -> str:
+    from mlflow.exceptions import MlflowException
+
+    service = client()
+    _send(model, logged, candidate)
     try:
         service.create_registered_model(NAME, description="Few-shot segmentation of surface defects")
     except MlflowException as error:
@@ -283,7 +312,7 @@ def _create(model: Path, tags: Mapping[str, str], candidate: Candidate, params: 
             raise
     os.sync()  # files first: a version must not outlive them
     made = service.create_model_version(
-        NAME, f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=dict(tags),
+        NAME, logged.artifact_location, run_id=logged.source_run_id, tags=dict(tags), model_id=logged.model_id,
         description=f"{candidate.cell}: mIoU {candidate.scores['miou']:.1f}",
     )  # fmt: skip
     return str(made.version)

@@ -15,17 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lerenet.errors import TrackingError
 from lerenet.files import write_json
 from lerenet.layout import CHECKPOINTS
 from lerenet.params import Params
-from lerenet.tracking import store
+from lerenet.tracking import datasets, store
 
 log = logging.getLogger(__name__)
 
 PARENT = "LERENET_PARENT_RUN"  # environment variable: runs of stages become children of this run
 MAX_VALUE = 500  # characters of a parameter
-MAX_DIGEST = 36  # characters of a dataset digest
 UPLOAD_SECONDS = 30.0  # at least this long between two uploads of a running stage
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits for one call
 
@@ -119,13 +117,12 @@ class StageRun:
         self._artifacts.append(Path(path))
 
     def set_dataset(self, name: str, digest: str) -> None:
-        """Record a dataset that the stage read.
+        """Record a dataset that the stage read, one of `lerenet.tracking.datasets`.
 
         Raises:
             TrackingError: when ``digest`` is longer than MLflow's 36 characters.
         """
-        if len(digest) > MAX_DIGEST:
-            raise TrackingError(f"dataset {name}: digest {digest!r} has more than {MAX_DIGEST} characters")
+        datasets.check_digest(name, digest)
         self._datasets.append((name, digest))
 
     def set_tag(self, name: str, value: str) -> None:
@@ -282,12 +279,9 @@ class StageRun:
             self._client.log_artifact(self.run_id, str(path))
 
     def _send_inputs(self) -> None:
-        from mlflow.entities import Dataset, DatasetInput
+        from mlflow.entities import DatasetInput
 
-        inputs = [
-            DatasetInput(Dataset(name, digest, "code", json.dumps({"tags": {}})))
-            for name, digest in self._datasets
-        ]
+        inputs = [DatasetInput(datasets.MAKERS[name](digest)) for name, digest in self._datasets]
         if inputs:
             self._client.log_inputs(self.run_id, inputs)
 

