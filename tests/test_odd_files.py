@@ -128,7 +128,9 @@ def test_import_takes_the_readable_with_their_pixels_and_names_the_others(
     for name, pixels in right.items():
         found = read_image(tmp_path / "data" / "Rust" / "Images" / f"{Path(name).stem}.jpg").astype(float)
         assert found.shape == pixels.shape
-        coded = np.asarray(Image.open(io.BytesIO(encode_jpeg(np.round(pixels).astype(np.uint8))))).astype(float)
+        coded = np.asarray(Image.open(io.BytesIO(encode_jpeg(np.round(pixels).astype(np.uint8))))).astype(
+            float
+        )
         copied = name.endswith(".jpg") and np.abs(found - pixels).max() <= LOSSLESS
         assert copied or np.abs(found - coded).mean() < 2, name
 

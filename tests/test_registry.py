@@ -18,7 +18,7 @@ from PIL import Image
 
 from lerenet.errors import DataError, ParamsError, TrackingError
 from lerenet.loading import LoadedNetwork
-from lerenet.tracking import registry, served, store
+from lerenet.tracking import registry, store
 from lerenet.tracking.candidate import collect, lock_hash
 from tests.registry_fixture import load_model, make_project
 

@@ -187,7 +187,6 @@ def test_four_processes_share_a_fresh_store(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").touch()
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
-    (tmp_path / "params.yaml").touch()
     done = subprocess.run([sys.executable, "-c", CHILDREN], cwd=tmp_path, env=environment, timeout=120)
     assert done.returncode == 0
     assert all(run_json(tmp_path / "out" / str(n))["tracked"] for n in range(4))
