@@ -54,6 +54,9 @@ def refuse(problems: Sequence[str], remedy: str) -> None:
 
 def run_app(app: Callable[[], object]) -> None:
     """Call a command line: an error that a user can act on ends with its message and status 2."""
+    from lerenet.terminal import any_letters
+
+    any_letters()
     try:
         app()
     except LerenetError as error:

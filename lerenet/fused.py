@@ -58,10 +58,9 @@ def _convolutions(whole: nn.Module) -> Iterator[tuple[Place, nn.Conv2d, tuple[st
     """Where each convolution stands, itself, and name and module of what stands behind it."""
     for parent in list(whole.modules()):
         for (name, module), behind in pairwise([*parent.named_children(), ("", nn.Identity())]):
-            if isinstance(module, nn.Conv2d) and (module.padding_mode, type(module.padding)) == (
-                "zeros",
-                tuple,
-            ):
+            if not isinstance(module, nn.Conv2d) or isinstance(module.padding, str):
+                continue
+            if module.padding_mode == "zeros":
                 yield (parent, name), module, behind
 
 
