@@ -30,17 +30,12 @@ from prefect.logging import get_run_logger
 
 from flows.runners import LOCAL, everywhere, gpu_resource, make_runner, outcome
 from lerenet import layout
+from lerenet.stages.table import STAGES, groups
 
 Graph = dict[str, frozenset[str]]  # stage -> the stages it reads from
 
-GROUPS = {
-    "folds": ("catalog", "validate", "folds", "validate_folds"),
-    "profile": ("profile",),
-    "pretraining": ("pretrain",),
-    "training": ("features", "train", "ship"),
-    "evaluation": ("floors", "evaluate", "report"),
-}
-GPU_STAGES = ("profile", "pretrain", "features", "train", "ship", "floors", "evaluate")
+GROUPS = groups()
+GPU_STAGES = tuple(stage.name for stage in STAGES if stage.gpu)
 GPU_LIMIT = "gpu"
 PULLING = layout.CHECKPOINTS / "pulling"  # while the data are fetched, and after a fetch that was killed
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by", "Lock is held by")

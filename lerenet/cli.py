@@ -19,10 +19,11 @@ from lerenet.held_still import held_still
 from lerenet.list_command import ListCommand
 from lerenet.predict_cli import predict_command
 from lerenet.promotion import cli as promotion
+from lerenet.stages.table import STAGES, Stage
 from lerenet.terminal import any_letters
 
 app = typer.Typer(name="lerenet", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-STAGES, REGISTRY = "Stages (run by dvc repro)", "Registry"
+PANEL, REGISTRY = "Stages (run by dvc repro)", "Registry"
 Key = Annotated[str, typer.Argument(help="The stage's key, as dvc.yaml's matrix spells it.")]
 
 app.add_typer(
@@ -33,100 +34,22 @@ for command in promotion.COMMANDS:
     app.command(command.__name__.replace("_", "-"), rich_help_panel=REGISTRY)(command)
 
 
-@app.command(rich_help_panel=STAGES)
-def catalog() -> None:
-    """Index every image and mask: class, group, size, foreground share, digests."""
-    from lerenet.stages import catalog as stage
+def _add(stage: Stage) -> None:
+    """The command that runs ``stage``."""
 
-    stage.run()
+    def once() -> None:
+        stage()
 
+    def keyed(key: Key) -> None:
+        stage(key)
 
-@app.command(rich_help_panel=STAGES)
-def validate() -> None:
-    """Check the catalogue with Great Expectations."""
-    from lerenet.stages import validate as stage
-
-    stage.run()
+    command = keyed if stage.key else once
+    command.__doc__ = stage.about
+    app.command(stage.command, rich_help_panel=PANEL)(command)
 
 
-@app.command(rich_help_panel=STAGES)
-def profile() -> None:
-    """Measure brightness, contrast and embedding of the defect images, for the drift report."""
-    from lerenet.stages import profile as stage
-
-    stage.run()
-
-
-@app.command(rich_help_panel=STAGES)
-def folds() -> None:
-    """Make class-disjoint splits and freeze the evaluation episodes."""
-    from lerenet.stages import folds as stage
-
-    stage.run()
-
-
-@app.command(rich_help_panel=STAGES)
-def validate_folds() -> None:
-    """Check splits and episodes with Great Expectations."""
-    from lerenet.stages import validate as stage
-
-    stage.run_folds()
-
-
-@app.command(rich_help_panel=STAGES)
-def pretrain(key: Key) -> None:
-    """Pretrain a backbone on a split's base classes (KEY: SPLIT-BACKBONE)."""
-    from lerenet.stages import pretrain as stage
-
-    stage.run(key)
-
-
-@app.command(rich_help_panel=STAGES)
-def features(key: Key) -> None:
-    """Fill the cache of frozen features (KEY: SPLIT-BACKBONE)."""
-    from lerenet.stages import features as stage
-
-    stage.run(key)
-
-
-@app.command(rich_help_panel=STAGES)
-def train(key: Key) -> None:
-    """Train one cell episodically (KEY: SPLIT-BACKBONE-RECIPE-SHOTS-SEED)."""
-    from lerenet.stages import train as stage
-
-    stage.run(key)
-
-
-@app.command(rich_help_panel=STAGES)
-def ship() -> None:
-    """Train the shipping cell on every class, at the length its folds found."""
-    from lerenet.stages import train as stage
-
-    stage.run_ship()
-
-
-@app.command(rich_help_panel=STAGES)
-def floors(key: Key) -> None:
-    """Score what needs no training (KEY: FOLD-BACKBONE)."""
-    from lerenet.stages import evaluate as stage
-
-    stage.run_floors(key)
-
-
-@app.command(rich_help_panel=STAGES)
-def evaluate(key: Key) -> None:
-    """Score a trained cell on its fold's frozen test episodes."""
-    from lerenet.stages import evaluate as stage
-
-    stage.run(key)
-
-
-@app.command(rich_help_panel=STAGES)
-def report() -> None:
-    """Write the report page, DVC metrics and plots."""
-    from lerenet.stages import report as stage
-
-    stage.run()
+for entry in STAGES:
+    _add(entry)
 
 
 @app.command()

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lerenet.stages.table import STAGES as TABLE
+
 PROJECT = Path(__file__).parent.parent
 PACKAGE, FLOWS = PROJECT / "lerenet", PROJECT / "flows"
 
@@ -111,6 +113,25 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 
 
+def test_the_table_of_stages_is_that_of_dvc_in_an_order_that_runs() -> None:
+    assert {stage.name for stage in TABLE} == set(STAGES)
+    made: set[str] = set()
+    for stage in TABLE:
+        deps = [dep for dep in STAGES[stage.name]["deps"] if dep.startswith("artifacts/")]
+        others = [
+            (name, out if isinstance(out, str) else next(iter(out)))
+            for name, entry in STAGES.items()
+            if name != stage.name
+            for out in (*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", []))
+        ]
+        for dep in deps:
+            folder = dep.partition("$")[0].rstrip("/")
+            makers = {name for name, out in others if out.partition("$")[0].rstrip("/").startswith(folder) or
+                      folder.startswith(out.partition("$")[0].rstrip("/") + "/")}  # fmt: skip
+            assert not makers or makers & made, (stage.name, dep)
+        made.add(stage.name)
+
+
 def test_no_stage_calls_flows_prefect_or_dvc() -> None:
     for name, stage in STAGES.items():
         words = stage["cmd"].replace("/", " ").split()
@@ -125,7 +146,7 @@ def test_every_code_dependency_exists(name: str) -> None:
             assert (PROJECT / dep).exists(), dep
 
 
-ENTRY = {"validate_folds": "validate", "ship": "train", "floors": "evaluate"}
+ENTRY = {stage.name: stage.module for stage in TABLE}
 # Modules every stage passes through that hold no result: command line, errors, paths, tracking, progress; and device,
 # whose answers are the machine's.
 PLUMBING = (
@@ -138,6 +159,7 @@ PLUMBING = (
     "device",
     "stages/common",
     "stages/__init__",
+    "stages/table",
     "params",
     "__init__",
 )
@@ -161,7 +183,7 @@ def closure(path: Path, seen: set[str]) -> set[str]:
 @pytest.mark.parametrize("name", STAGES)
 def test_dvc_lists_the_code_that_a_stage_uses(name: str) -> None:
     """Code that a stage imports and dvc.yaml does not name would serve stale results after an edit."""
-    needed = closure(PACKAGE / "stages" / f"{ENTRY.get(name, name)}.py", set())
+    needed = closure(PACKAGE / "stages" / f"{ENTRY[name]}.py", set())
     listed = {
         dep.removeprefix("lerenet/").removesuffix(".py")
         for dep in STAGES[name]["deps"]

@@ -13,6 +13,7 @@ from lerenet.report.choose import of_its_shots
 from lerenet.report.findings import Finding
 from lerenet.report.intervals import Interval, bounds, draws_of
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
+from lerenet.stages.table import position
 
 
 @dataclass(frozen=True)
@@ -211,22 +212,10 @@ def _clean_row(loaded: Loaded, model: Model, shots: int) -> CleanRow | None:
 
 def stage_seconds(loaded: Loaded) -> list[tuple[str, int, float]]:
     """Stage, number of cells and wall time (seconds, summed over cells), in the pipeline's order."""
-    order = [
-        "catalog",
-        "validate",
-        "folds",
-        "validate-folds",
-        "pretrain",
-        "features",
-        "train",
-        "ship",
-        "floors",
-    ]
     table: dict[str, list[float]] = {}
     for run in loaded.runs:
         table.setdefault(str(run["stage"]), []).append(float(run["seconds"]))
-    rank = {name: place for place, name in enumerate([*order, "evaluate", "report"])}
-    names = sorted(table, key=lambda name: (rank.get(name.replace("_", "-"), len(rank)), name))
+    names = sorted(table, key=lambda name: (position(name), name))
     return [(name, len(table[name]), sum(table[name])) for name in names]
 
 
