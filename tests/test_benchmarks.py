@@ -125,6 +125,7 @@ def predict(supports, queries, out, loaded):
 """
 
 
+@pytest.mark.slow
 def test_a_batch_is_compared_with_another_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one finds nothing, at once: as many pixels differ as this one finds."""
     other = tmp_path / "other"

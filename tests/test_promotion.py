@@ -28,6 +28,16 @@ from tests.registry_fixture import make_project
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
 
 
+@pytest.fixture(autouse=True)
+def _little_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions carry one file of code and name one package, for this process answers for them: it is quicker."""
+    package = tmp_path / "code" / "lerenet"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.setattr(served, "PACKAGE", package)
+    monkeypatch.setattr(served, "REQUIREMENTS", ("mlflow",))
+
+
 def offered(root: Path, **options: Any) -> tuple[str, Params]:
     params = make_project(root, **options)
     return registry.register(collect(params), params), params
