@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +17,23 @@ if TYPE_CHECKING:
 # Before torch is loaded, and for every child: test processes run side by side, one thread each. With a pool of
 # threads in each they wait for one another, and the suite takes four times as long on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Tests kill processes, they do not cut the power: whether the disk has a commit yet is the system's affair."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def opened(connection: Any, _record: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", opened)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _number: None)
+        yield
+    event.remove(Engine, "connect", opened)
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +61,18 @@ def project(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("lerenet.loading.load_network", registry_fixture.load_network)
     monkeypatch.setattr("lerenet.tracking.served.answer", registry_fixture.answer)
     return tmp_path
+
+
+@pytest.fixture
+def little_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions carry one file of code and name one package, for this process answers for them: it is quicker."""
+    from lerenet.tracking import served
+
+    package = tmp_path / "code" / "lerenet"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.setattr(served, "PACKAGE", package)
+    monkeypatch.setattr(served, "REQUIREMENTS", ("mlflow",))
 
 
 @pytest.fixture(scope="session")

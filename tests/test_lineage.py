@@ -25,7 +25,10 @@ from lerenet.tracking.lineage import DVC_FILES, Link, of_mask, trace
 from tests.factories import tiny_dataset
 from tests.registry_fixture import make_project
 
-pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
+    pytest.mark.usefixtures("little_code"),
+]
 
 
 def git(*words: str) -> str:
@@ -38,7 +41,7 @@ def version(project: Path) -> registry.Version:
     """A registered version of which everything is at hand: git, DVC's cache, catalogue, episodes."""
     from lerenet.data.cataloguing import build_catalog
 
-    tiny_dataset(project / "data")
+    tiny_dataset(project / "data", classes=3, defect=2, clean=1)
     catalog = build_catalog(project / "data", layout.CATALOG)
     names = catalog["image"].tolist()
     episodes = pd.DataFrame(

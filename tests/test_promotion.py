@@ -25,17 +25,10 @@ from lerenet.tracking.candidate import collect
 from tests.registry_fixture import make_project
 
 # MLflow compares a range with a column when it writes the input example.
-pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
-
-
-@pytest.fixture(autouse=True)
-def _little_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions carry one file of code and name one package, for this process answers for them: it is quicker."""
-    package = tmp_path / "code" / "lerenet"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    monkeypatch.setattr(served, "PACKAGE", package)
-    monkeypatch.setattr(served, "REQUIREMENTS", ("mlflow",))
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
+    pytest.mark.usefixtures("little_code"),
+]
 
 
 def offered(root: Path, **options: Any) -> tuple[str, Params]:

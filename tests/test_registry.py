@@ -109,27 +109,25 @@ def test_the_champion_is_served_by_mlflow_with_the_masks_of_predict(project: Pat
     assert answer["foreground_share"][0] == pytest.approx((found > 0).mean())
 
 
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"support_masks": []}, "1 support images and 0"),
-        ({"support_images": [], "support_masks": []}, "0 supports"),
-        ({"query": "?"}, "not base64"),
-        ({"query": encoded(np.full((32, 8, 3), 90, np.uint8))}, "8 x 32 pixels"),
-        ({"support_masks": [encoded(np.zeros((32, 32), np.uint8))]}, "marks no pixel"),
-        ({"support_masks": [encoded(np.full((32, 32), 255, np.uint8))]}, "100% of it is defect"),
-        ({"support_masks": [encoded(np.full((9, 8), 255, np.uint8))]}, "8 x 9 pixels"),
-    ],
-)
-def test_the_served_model_refuses_what_predict_refuses(
-    project: Path, change: dict[str, Any], word: str
-) -> None:
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"support_masks": []}, "1 support images and 0"),
+    ({"support_images": [], "support_masks": []}, "0 supports"),
+    ({"query": "?"}, "not base64"),
+    ({"query": encoded(np.full((32, 8, 3), 90, np.uint8))}, "8 x 32 pixels"),
+    ({"support_masks": [encoded(np.zeros((32, 32), np.uint8))]}, "marks no pixel"),
+    ({"support_masks": [encoded(np.full((32, 32), 255, np.uint8))]}, "100% of it is defect"),
+    ({"support_masks": [encoded(np.full((9, 8), 255, np.uint8))]}, "8 x 9 pixels"),
+]
+
+
+def test_the_served_model_refuses_what_predict_refuses(project: Path) -> None:
     model = served_model(project)
     image = encoded(np.full((32, 32, 3), 90, np.uint8))
     mask = encoded(np.pad(np.full((8, 8), 255, np.uint8), 12))
-    row = {"support_images": [image], "support_masks": [mask], "query": image, **change}
-    with pytest.raises(DataError, match=word):
-        model.predict(pd.DataFrame([row]))
+    row = {"support_images": [image], "support_masks": [mask], "query": image}
+    for change, word in REFUSED:
+        with pytest.raises(DataError, match=word):
+            model.predict(pd.DataFrame([{**row, **change}]))
 
 
 @pytest.mark.parametrize("name", ["folds/fold1/weights.safetensors", "README.md", "../../pyfunc_model.py"])
