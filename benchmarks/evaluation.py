@@ -65,7 +65,7 @@ def measure(project: Project, rounds: int, count: int) -> Section:
 
 
 def _cached(subject: Subject) -> None:
-    score(subject.head, subject.store, subject.episodes, DEVICE, subject.project.settings.precision)
+    score(subject.head, subject.store, subject.episodes, DEVICE, subject.project.params.precision)
 
 
 def _fresh(subject: Subject) -> None:
@@ -75,7 +75,7 @@ def _fresh(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(subject.backbone, rows, project.params, layout.DATA, Path(folder))
         store.ensure(sorted(set(rows["cls"])))
-        score(subject.head, store, episodes, DEVICE, project.settings.precision)
+        score(subject.head, store, episodes, DEVICE, project.params.precision)
 
 
 @torch.inference_mode()

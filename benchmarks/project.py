@@ -16,9 +16,10 @@ from lerenet.data.folds import Split, make_episodes, make_splits
 from lerenet.errors import ParamsError
 from lerenet.features import FeatureStore
 from lerenet.models import create_model
-from lerenet.models.backbones import Backbone, create_backbone, turns_of
+from lerenet.models.backbones import Backbone, create_backbone
 from lerenet.models.base import Segmenter
-from lerenet.params import ModelConfig, Params, TrainSettings, load_params
+from lerenet.models.config import NetworkConfig, recipe_network
+from lerenet.params import Params, TrainSettings, load_params
 from lerenet.progress import progress
 
 DEVICE = torch.device("cpu")
@@ -60,9 +61,9 @@ class Project:
         return self.params.train_settings(self.recipe)
 
     @property
-    def model(self) -> ModelConfig:
+    def model(self) -> NetworkConfig:
         """The recipe's model."""
-        return self.params.recipes[self.recipe].model
+        return recipe_network(self.params, self.recipe)
 
     def chosen(self, role: str, shots: int) -> pd.DataFrame:
         """Frozen episodes with a defect in the query, supports of another group."""
@@ -70,13 +71,12 @@ class Project:
         rows = rows[(rows["kind"] == "defect") & (rows["shots"] == shots)]
         return rows.reset_index(drop=True)
 
-    def new_backbone(self, model: ModelConfig) -> Backbone:
+    def new_backbone(self, model: NetworkConfig) -> Backbone:
         """The backbone with its initial weights and the turns that ``model`` reads, in eval mode."""
-        return create_backbone(
-            self.backbone, self.init, self.params.levels, turns_of(model, self.backbone)
-        ).eval()
+        turns = model.turns_on(self.backbone)
+        return create_backbone(self.backbone, self.init, self.params.levels, turns).eval()
 
-    def new_head(self, model: ModelConfig, backbone: Backbone) -> Segmenter:
+    def new_head(self, model: NetworkConfig, backbone: Backbone) -> Segmenter:
         """A head on that backbone, with the same initial weights every time."""
         torch.manual_seed(self.params.seed)
         channels = dict(zip(backbone.levels, backbone.channels, strict=True))
@@ -86,7 +86,7 @@ class Project:
         """1-shot training episodes of the fold's base classes."""
         return EpisodeSampler(
             self.catalog, self.split["base"], 1, self.params.views.count, batch, clean_share, self.params.seed,
-            per_epoch, self.settings.pool,
+            per_epoch, self.settings.episodes_per_query,
         )  # fmt: skip
 
     def store(

@@ -12,9 +12,9 @@ from lerenet.cost.latency import repeat
 from lerenet.data.images import read_image
 from lerenet.data.pairs import read_pair
 from lerenet.device import autocast, has_bf16
-from lerenet.inference import Pixels, Support, enrol, prepare, segment
+from lerenet.inference import Example, Pixels, enroll, prepare, segment
 from lerenet.loading import LoadedNetwork
-from lerenet.models.backbones import create_backbone, turns_of
+from lerenet.models.backbones import create_backbone
 from lerenet.models.network import Network
 from lerenet.progress import progress
 
@@ -55,17 +55,17 @@ def measure(project: Project, repeats: int) -> Section:
 
 
 def _loaded(project: Project, name: str, folded: bool, fused: bool) -> LoadedNetwork:
-    whole = create_backbone(name, "random", project.params.levels, turns_of(project.model, name))
+    whole = create_backbone(name, "random", project.params.levels, project.model.turns_on(name))
     head = project.new_head(project.model, whole)
     loaded = LoadedNetwork(Network(whole.cut(head.levels), head).eval(), project.params.image_size)
     return prepare(loaded, fused) if folded else loaded
 
 
-def _query(loaded: LoadedNetwork, precision: str, support: Support, picture: Pixels) -> Callable[[], Any]:
+def _query(loaded: LoadedNetwork, precision: str, support: Example, picture: Pixels) -> Callable[[], Any]:
     def call() -> Any:
         with autocast(DEVICE, precision):
             return segment(loaded, state, [picture])
 
     with autocast(DEVICE, precision):
-        state = enrol(loaded, [support])
+        state = enroll(loaded, [support])
     return call

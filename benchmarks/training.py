@@ -19,12 +19,14 @@ from torch import Tensor
 
 from benchmarks.project import DEVICE, Project
 from benchmarks.results import Row, Section, ratio
-from lerenet.data.episodes import Episode, EpisodeSampler, Shot
+from lerenet.data.episodes import Episode, EpisodeSampler, View
 from lerenet.features import FeatureStore
+from lerenet.models import configure
 from lerenet.models.backbones import Backbone
 from lerenet.models.base import Segmenter
+from lerenet.models.batch import EpisodeBatch, Support
+from lerenet.models.config import NetworkConfig
 from lerenet.models.losses import create_loss
-from lerenet.params import ModelConfig
 from lerenet.progress import progress
 from lerenet.train import Trainer, create_optimizer
 
@@ -32,10 +34,10 @@ WARM_UP = 2  # steps that are not counted
 FIRST, KEPT = "ours, first pass", "ours, later passes"
 PLAIN = "plain: backbone frozen"
 TRAINED_BATCH, TRAINED_SCALE = 2, 0.1  # the authors' batch, and the backbone's share of the rate
-TRAINED = {f"backbone trained, head {name}": ModelConfig(preset=name) for name in ("authors", "paper")}
+TRAINED = {f"backbone trained, head {name}": configure(preset=name) for name in ("authors", "paper")}
 NOTES = [
     "ours: Trainer with the precision and batch of params.yaml, features from the cache",
-    "first pass: every pair of images is compared; later passes: what was compared is kept (train.pool)",
+    "first pass: every pair of images is compared; later passes: what was compared is kept (train.episodes_per_query)",
     "plain: the same head, episodes, batch and optimiser; fp32; the backbone runs in every step",
     "backbone trained: fp32, batch 2, SGD, batch normalisation in train mode, 0.1 of the rate",
     "decoding and augmentation are in none: all read prepared views from memory; filling the cache is apart",
@@ -85,12 +87,12 @@ def _contenders(
 def ours(project: Project, store: FeatureStore) -> tuple[float, float]:
     """Episodes a second of `Trainer` in two passes over every base image, from ticks of its progress.
 
-    A pool of one makes the second pass what every later one of a long training is.
+    One episode for each query makes the second pass what every later one of a long training is.
     """
     batch = project.settings.batch
     settings = project.settings.model_copy(update={"epochs": 2, "backbone_lr_scale": 0.0})
     sampler = project.sampler(batch, settings.clean_share)
-    sampler.pool = 1
+    sampler.per_query = 1
     steps, warm = sampler.steps, min(WARM_UP, sampler.steps - 1)
     clock, began = Clock(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -126,7 +128,7 @@ class Plain:
     project: Project
     store: FeatureStore
     sampler: EpisodeSampler
-    model: ModelConfig
+    model: NetworkConfig
     start: Backbone
     trained: bool
 
@@ -163,9 +165,10 @@ class Plain:
         with torch.set_grad_enabled(self.trained):
             support = [level.unflatten(0, shape) for level in self._encode(backbone, supports)]
             query = self._encode(backbone, [episode.query for episode in episodes])
-        logits: Tensor = head(support, self.store.masks(supports).unflatten(0, shape), query)
+        masks = self.store.masks(supports).unflatten(0, shape)
+        logits: Tensor = head(EpisodeBatch(Support(support, masks), query))
         return logits
 
-    def _encode(self, backbone: Backbone, shots: list[Shot]) -> list[Tensor]:
+    def _encode(self, backbone: Backbone, shots: list[View]) -> list[Tensor]:
         found: list[Tensor] = backbone(self.store.pictures(shots))
         return found

@@ -14,29 +14,26 @@ from lerenet import layout
 from lerenet.data.folds import Split, make_episodes
 from lerenet.features import FeatureStore
 from lerenet.metrics import miou
+from lerenet.models import configure
+from lerenet.models.config import NetworkConfig
 from lerenet.models.matching import LEVELS as MATCHED
 from lerenet.models.relations import LEVELS as JOINED
-from lerenet.params import ModelConfig
 from lerenet.progress import progress
 from lerenet.scoring import score
 
 VARIANTS = {
-    "matching, levels 2 and 3: the floor": ModelConfig(name="matching"),
-    "matching, level 2 alone": ModelConfig(name="matching", levels=(2,)),
-    "matching, level 3 alone": ModelConfig(name="matching", levels=(3,)),
-    "matching, level 4 alone": ModelConfig(name="matching", levels=(4,)),
-    "matching, levels 2 to 4": ModelConfig(name="matching", levels=JOINED),
-    "matching, levels 2 and 3, 2 turns": ModelConfig(name="matching", turns=2),
-    "matching, levels 2 and 3, 4 turns": ModelConfig(name="matching", turns=4),
-    "matching, levels 2 to 4, 4 turns": ModelConfig(name="matching", levels=JOINED, turns=4),
-    "matching, levels 1 to 4, 4 turns": ModelConfig(name="matching", levels=(1, *JOINED), turns=4),
-    "matching, levels 2 to 4, 4 turns, grid 13": ModelConfig(
-        name="matching", levels=JOINED, turns=4, grid=13
-    ),
-    "matching, levels 2 to 4, 4 turns, grid 50": ModelConfig(
-        name="matching", levels=JOINED, turns=4, grid=50
-    ),
-    "LERENet's default, untrained": ModelConfig(levels=JOINED),
+    "matching, levels 2 and 3: the floor": configure("matching"),
+    "matching, level 2 alone": configure("matching", levels=(2,)),
+    "matching, level 3 alone": configure("matching", levels=(3,)),
+    "matching, level 4 alone": configure("matching", levels=(4,)),
+    "matching, levels 2 to 4": configure("matching", levels=JOINED),
+    "matching, levels 2 and 3, 2 turns": configure("matching", turns=2),
+    "matching, levels 2 and 3, 4 turns": configure("matching", turns=4),
+    "matching, levels 2 to 4, 4 turns": configure("matching", levels=JOINED, turns=4),
+    "matching, levels 1 to 4, 4 turns": configure("matching", levels=(1, *JOINED), turns=4),
+    "matching, levels 2 to 4, 4 turns, grid 13": configure("matching", levels=JOINED, turns=4, side=13),
+    "matching, levels 2 to 4, 4 turns, grid 50": configure("matching", levels=JOINED, turns=4, side=50),
+    "LERENet's default, untrained": configure(levels=JOINED),
 }
 
 
@@ -56,23 +53,23 @@ def measure(projects: list[Project]) -> Section:
     return Section("Without training, on the base classes of each fold", rows, ["1-shot, groups apart"])
 
 
-def readable(cached: tuple[int, ...]) -> dict[str, ModelConfig]:
+def readable(cached: tuple[int, ...]) -> dict[str, NetworkConfig]:
     """The variants, reading only the levels that the settings cache; those with none of theirs are left out."""
     found = {}
     for name, config in VARIANTS.items():
-        levels = tuple(level for level in config.levels or MATCHED if level in cached)
+        levels = tuple(level for level in getattr(config, "levels", None) or MATCHED if level in cached)
         if levels:
             found[name] = config.model_copy(update={"levels": levels})
     return found
 
 
-def _miou(project: Project, config: ModelConfig, episodes: pd.DataFrame) -> float:
+def _miou(project: Project, config: NetworkConfig, episodes: pd.DataFrame) -> float:
     params = project.params
     backbone = project.new_backbone(config)
     store = FeatureStore(backbone, project.catalog, params, layout.DATA)
     store.ensure(sorted(set(episodes["cls"])))
     head = project.new_head(config, backbone)
-    return miou(score(head, store, episodes, DEVICE, project.settings.precision))
+    return miou(score(head, store, episodes, DEVICE, project.params.precision))
 
 
 def base_episodes(project: Project) -> pd.DataFrame:

@@ -14,7 +14,6 @@ from lerenet.data.episodes import EpisodeSampler
 from lerenet.device import autocast, seed_step
 from lerenet.errors import TrainingError
 from lerenet.features import FeatureStore
-from lerenet.params import TrainSettings
 from lerenet.seeds import generator
 
 EPOCHS = 8  # passes over the base images, a random view of each
@@ -27,7 +26,7 @@ def train_base(
     level: int,
     store: FeatureStore,
     sampler: EpisodeSampler,
-    settings: TrainSettings,
+    weight_decay: float,
     seed: int,
     device: torch.device,
 ) -> None:
@@ -42,7 +41,7 @@ def train_base(
     names = sampler.images
     base.requires_grad_(True)
     base.train()
-    optimizer = torch.optim.AdamW(base.parameters(), lr=RATE, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(base.parameters(), lr=RATE, weight_decay=weight_decay)
     for epoch in range(EPOCHS):
         rng = generator(seed, "base learner", epoch)
         order = rng.permutation(len(names))
@@ -55,7 +54,7 @@ def train_base(
             features = store.features(shots, [level])[0].to(device)
             slot = torch.tensor([slots[sampler.class_of(name)] for name, _ in shots])
             labels = (store.masks(shots).long() * slot[:, None, None]).to(device)
-            with autocast(device, settings.precision):
+            with autocast(device, store.params.precision):
                 logits = base(features)
             size = labels.shape[-2:]
             grown = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)

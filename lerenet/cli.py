@@ -88,13 +88,15 @@ def cost(
     """Parameters and FLOPs of a recipe and backbone, for an episode and for an enrolled class."""
     from lerenet import layout
     from lerenet.cost import show
+    from lerenet.models.config import recipe_network
     from lerenet.params import load_params
 
     params = load_params(layout.PARAMS)
     if table5:
-        known = {name: params.recipes[name].model for name in show.RECIPES if name in params.recipes}
-        return show.print_table5(known)
-    model = show.chosen_model(params, recipe, levels)
+        return show.print_table5(
+            {name: recipe_network(params, name) for name in show.RECIPES if name in params.recipes}
+        )
+    model = show.chosen_network(params, recipe, levels)
     show.print_cost(model, backbone, shots, params.image_size)
     if breakdown:
         show.print_breakdown(model, backbone, shots, params.image_size)

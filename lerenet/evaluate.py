@@ -50,7 +50,8 @@ def summarise(counts: pd.DataFrame, params: Params) -> list[dict[str, Any]]:
     rows = []
     for key, part in counts.groupby(GROUP, sort=False):
         defect, clean = part[part["kind"] == "defect"], part[part["kind"] == "clean"]
-        found = interval(defect, draws=params.gate.draws, seed=params.seed, confidence=params.gate.confidence)
+        resampling = params.evaluation
+        found = interval(defect, draws=resampling.draws, seed=params.seed, confidence=resampling.confidence)
         row = {
             **dict(zip(GROUP, key, strict=True)),
             **found,
@@ -101,10 +102,10 @@ def likeness(store: FeatureStore, episodes: pd.DataFrame) -> pd.DataFrame:
 
 def _defect_means(store: FeatureStore, names: list[str], levels: Sequence[int]) -> list[torch.Tensor]:
     """Mean descriptor (B, c) inside the masks, a level."""
-    shots = [(name, 0) for name in names]
-    masks = store.masks(shots)  # (B, H, W)
+    views = [(name, 0) for name in names]
+    masks = store.masks(views)  # (B, H, W)
     means = []
-    for level in store.features(shots, levels):  # (B, c, h, w)
+    for level in store.features(views, levels):  # (B, c, h, w)
         shares = masks_to_grid(masks[:, None], level.shape[-1])  # (B, 1, h, w)
         means.append(weighted_mean(level.flatten(2), shares.flatten(1)))
     return means
@@ -135,9 +136,9 @@ def score_version(
         loaded = load_network(path)
         sized = params.model_copy(update={"image_size": loaded.image_size})
         store = FeatureStore(loaded.network.backbone.to(pick_device()), catalog, sized, data)
-        store.ensure(sorted(set(test["cls"])), masked="masked" in loaded.network.head.extras)
+        store.ensure(sorted(set(test["cls"])), masked="masked" in loaded.network.head.reads)
         champion = {"champion": (loaded.network.head.to(pick_device()), store)}
-        parts.append(score_heads(champion, test, params.train.precision))
+        parts.append(score_heads(champion, test, params.precision))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lerenet.data.episodes import Shot
+from lerenet.data.episodes import View
 from lerenet.data.views import Mask, Pixels, load_plain, load_views
 from lerenet.device import autocast, in_bf16
 from lerenet.errors import TrainingError
@@ -43,11 +43,11 @@ def fingerprint(module: torch.nn.Module) -> str:
     return hasher.hexdigest()
 
 
-def normal_of(rows: pd.DataFrame, shot: Shot) -> Shot | None:
-    """The defect-free image among a class's rows that stands beside ``shot``, never of its group."""
-    group = rows.loc[rows["image"] == shot[0], "group"].iloc[0]
+def normal_of(rows: pd.DataFrame, view: View) -> View | None:
+    """The defect-free image among a class's rows that stands beside ``view``, never of its group."""
+    group = rows.loc[rows["image"] == view[0], "group"].iloc[0]
     clean = sorted(rows.loc[(rows["kind"] == "clean") & (rows["group"] != group), "image"])
-    return (clean[crc32(f"{shot[0]} {shot[1]}".encode()) % len(clean)], 0) if clean else None
+    return (clean[crc32(f"{view[0]} {view[1]}".encode()) % len(clean)], 0) if clean else None
 
 
 def to_batch(pictures: Sequence[Pixels], device: torch.device) -> Tensor:
@@ -119,22 +119,22 @@ class FeatureStore:
         pairs = sum(len(self._rows[cls]) for cls in classes) * (1 + augmented * self.params.views.count)
         return pairs * (1 + masked)
 
-    def features(self, shots: Sequence[Shot], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
+    def features(self, views: Sequence[View], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
         """One (n, c, h, w) float32 tensor for each of ``levels``, for (image, view) pairs."""
-        return [self._gather(f"level{level}", shots, masked).float() for level in levels]
+        return [self._gather(f"level{level}", views, masked).float() for level in levels]
 
-    def normal(self, shot: Shot) -> Shot | None:
+    def normal(self, view: View) -> View | None:
         """A defect-free image of the same class, always the same one for an image; None where there is none."""
-        cls, _ = self._where[shot[0]]
-        return normal_of(self._rows[cls], shot)
+        cls, _ = self._where[view[0]]
+        return normal_of(self._rows[cls], view)
 
-    def masks(self, shots: Sequence[Shot]) -> Tensor:
+    def masks(self, views: Sequence[View]) -> Tensor:
         """(n, H, W) float32 masks in {0, 1}."""
-        return self._gather("masks", shots).float()
+        return self._gather("masks", views).float()
 
-    def pictures(self, shots: Sequence[Shot]) -> Tensor:
+    def pictures(self, views: Sequence[View]) -> Tensor:
         """(n, 3, H, W) float32 pictures in [0, 1]."""
-        return self._gather("pictures", shots).permute(0, 3, 1, 2).float() / 255
+        return self._gather("pictures", views).permute(0, 3, 1, 2).float() / 255
 
     def unit(self, cls: str, augmented: bool, masked: bool = False) -> Path:
         """The folder of one class's view 0 or augmented views, of the whole images or of their defects alone."""
@@ -150,7 +150,7 @@ class FeatureStore:
             "views": {**settings.views.model_dump(), "seed": settings.seed} if augmented else None,
         }
         key |= {"masked": True} if masked else {}
-        key |= {"precision": "bf16"} if in_bf16(self.backbone.mean.device, settings.train.precision) else {}
+        key |= {"precision": "bf16"} if in_bf16(self.backbone.mean.device, settings.precision) else {}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         self._folders[cls, augmented, masked] = self.cache / digest[:24]
         return self._folders[cls, augmented, masked]
@@ -200,15 +200,15 @@ class FeatureStore:
         if "pictures" in names:
             found["pictures"] = np.stack([picture for picture, _ in batch])
         if any(name.startswith("level") for name in names):
-            levels = extract(self.backbone, [picture for picture, _ in batch], self.params.train.precision)
+            levels = extract(self.backbone, [picture for picture, _ in batch], self.params.precision)
             for level, value in zip(self.backbone.levels, levels, strict=True):
                 if f"level{level}" in names:
                     found[f"level{level}"] = value.half().numpy()
         return found
 
-    def _gather(self, name: str, shots: Sequence[Shot], masked: bool = False) -> Tensor:
+    def _gather(self, name: str, views: Sequence[View], masked: bool = False) -> Tensor:
         found = []
-        for image, view in shots:
+        for image, view in views:
             cls, index = self._where[image]
             path = self.unit(cls, view > 0, masked) / f"{name}.npy"
             if path not in self._open:
@@ -228,7 +228,7 @@ class LiveSource:
         self._rows = {name: part for _, part in rows.groupby("cls") for name in part["image"]}
         self._masked: dict[int, Tensor] = {}
         self._levels: dict[int, Tensor] = {}
-        self._precision = params.train.precision
+        self._precision = params.precision
 
     def refresh(self, backbone: Backbone, masked: bool = False) -> None:
         """Recompute the features with the backbone as it is now, in eval mode."""
@@ -245,20 +245,41 @@ class LiveSource:
         ]
         return {level: torch.cat([p[i] for p in parts]) for i, level in enumerate(backbone.levels)}
 
-    def features(self, shots: Sequence[Shot], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
+    def features(self, views: Sequence[View], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
         """(n, c, h, w) for each of ``levels``; every view must be 0."""
-        index = [self._at[name] for name, _ in shots]
+        index = [self._at[name] for name, _ in views]
         kept = self._masked if masked else self._levels
         return [kept[level][index] for level in levels]
 
-    def normal(self, shot: Shot) -> Shot | None:
+    def normal(self, view: View) -> View | None:
         """A defect-free image of the same class, as `FeatureStore.normal`."""
-        return normal_of(self._rows[shot[0]], shot)
+        return normal_of(self._rows[view[0]], view)
 
-    def masks(self, shots: Sequence[Shot]) -> Tensor:
+    def masks(self, views: Sequence[View]) -> Tensor:
         """(n, H, W) in {0, 1}."""
-        return self._masks[[self._at[name] for name, _ in shots]]
+        return self._masks[[self._at[name] for name, _ in views]]
 
-    def pictures(self, shots: Sequence[Shot]) -> Tensor:
+    def pictures(self, views: Sequence[View]) -> Tensor:
         """(n, 3, H, W) in [0, 1]."""
-        return to_batch([self._pictures[self._at[name]] for name, _ in shots], torch.device("cpu"))
+        return to_batch([self._pictures[self._at[name]] for name, _ in views], torch.device("cpu"))
+
+
+class Passing:
+    """Features with their gradient: each batch of pictures goes through a backbone that is being trained.
+
+    Args:
+        store: the pictures and masks; its ``backbone`` is the one trained.
+        device: where the backbone is.
+    """
+
+    def __init__(self, store: FeatureStore, device: torch.device) -> None:
+        self.store, self.device = store, device
+        self.normal, self.masks, self.pictures = store.normal, store.masks, store.pictures
+
+    def features(self, views: Sequence[View], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
+        """(n, c, h, w) for each of ``levels``, as the backbone is now."""
+        pictures = self.store.pictures(views)
+        if masked:
+            pictures = pictures * self.store.masks(views)[:, None]
+        placed = pictures.to(self.device, memory_format=torch.channels_last)
+        return self.store.backbone.features(placed, levels)

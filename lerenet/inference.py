@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_SHOTS = 5
 Pixels = NDArray[np.uint8]
-Support = tuple[Pixels, NDArray[np.bool_]]
+Example = tuple[Pixels, NDArray[np.bool_]]
 
 
 def check_shots(count: int) -> None:
@@ -67,7 +67,7 @@ def prepare(loaded: LoadedNetwork, fused: bool = True) -> LoadedNetwork:
     return replace(loaded, network=network.to(device))
 
 
-def enrol(loaded: LoadedNetwork, supports: Sequence[Support]) -> State:
+def enroll(loaded: LoadedNetwork, supports: Sequence[Example]) -> State:
     """Run backbone and head once for the K supports; the state serves any number of queries."""
     images = _batch(loaded, [image for image, _ in supports])  # (K, 3, S, S)
     masks = np.stack([resize_mask(mask, loaded.image_size) for _, mask in supports])

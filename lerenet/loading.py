@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lerenet.errors import LerenetError, ModelError
+from lerenet.errors import LerenetError, ModelError, ParamsError
 from lerenet.files import read_json, sha256_file
 from lerenet.layout import WEIGHTS
-from lerenet.models import create_model
-from lerenet.models.backbones import create_backbone, turns_of
+from lerenet.models import configure, create_model
+from lerenet.models.backbones import create_backbone
+from lerenet.models.config import NetworkConfig, network_config, networks
 from lerenet.models.network import Network
 from lerenet.models.relations import matching_config
-from lerenet.params import ModelConfig
 
 CONFIG = "config.json"
+RENAMED = {"grid": "side", "shots": "shot_fusion"}  # in earlier files
 RESTORE = "train it again, or restore the folder from where it was registered"
 LEVELS = (1, 2, 3, 4)  # what `matching_network` offers its head
 
@@ -61,14 +61,14 @@ def load_network(folder: Path, sha256: str | None = None) -> LoadedNetwork:
     config = _config(folder)
     weights = _weights(folder, [sha256, config.get("weights_sha256")])
     try:
-        model = ModelConfig.model_validate(config["model"])
+        model = _network_of(config["model"])
         levels = tuple(int(level) for level in config["levels"])
         size, threshold = int(config["image_size"]), float(config.get("threshold", 0.5))
         name = str(config["backbone"])
-        backbone = create_backbone(name, "random", levels, turns_of(model, name))
+        backbone = create_backbone(name, "random", levels, model.turns_on(name))
         channels = dict(zip(backbone.levels, backbone.channels, strict=True))
         head = create_model(model, channels, size)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, ParamsError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ModelError(f"{folder / CONFIG}: {reason}", RESTORE) from error
     if not (32 <= size <= 1024 and 0 < threshold < 1):
@@ -88,7 +88,7 @@ def matching_network(
     Raises:
         ModelError: the backbone's initial weights can't be found.
     """
-    turns = turns_of(ModelConfig(), backbone)
+    turns = configure().turns_on(backbone)
     whole = create_backbone(backbone, init, LEVELS, turns)
     channels = dict(zip(whole.levels, whole.channels, strict=True))
     config = matching_config(channels, turns)
@@ -96,6 +96,17 @@ def matching_network(
     network = Network(whole.cut(head.levels), head).eval()
     described = {"model": config.model_dump(mode="json"), "backbone": backbone, "image_size": image_size}
     return LoadedNetwork(network, image_size, 0.5, f"matching ({backbone})", config=described)
+
+
+def _network_of(model: dict[str, Any]) -> NetworkConfig:
+    """The settings of a saved network; earlier files hold every network's settings, some under other names."""
+    if "grid" in model:
+        renamed = {RENAMED.get(key, key): value for key, value in model.items()}
+        if renamed["name"] == "baseline" and renamed["preset"] == "default":
+            renamed["preset"] = "paper"
+        entry = networks().get(renamed["name"])
+        model = {key: value for key, value in renamed.items() if entry and key in entry.config.model_fields}
+    return network_config(model)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lerenet.errors import ParamsError
 from lerenet.yaml_file import parse_yaml
@@ -19,59 +19,16 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-HEADS = ("lerenet", "baseline", "matching", "prototype", "all_foreground", "all_background")
-PEERS = {  # name -> class in `lerenet.models.peers.<name>`
-    "asgnet": "ASGNet",
-    "bam": "BAM",
-    "canet": "CANet",
-    "dcp": "DCP",
-    "hdmnet": "HDMNet",
-    "pfenet": "PFENet",
-    "tgrnet": "TGRNet",
-}
-
-
-def _known_model(name: str) -> str:
-    if name not in HEADS and name not in PEERS:
-        raise ValueError(f"no model {name!r}; known: {', '.join([*HEADS, *PEERS])}")
-    return name
-
-
 class Settings(BaseModel):
     """Base of every section: unknown keys are refused, values can't be changed later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelConfig(Settings):
-    """One network head: everything `lerenet.models.create_model` needs beside the channels.
-
-    ``preset`` names a reading of the paper (see docs/network.md): ``default`` (relations only),
-    ``paper`` (the equations) or ``authors`` (what their early code does). The switches of Table 3
-    are ``mpr``, ``mpe`` and ``edge`` (MPE* is MPE with the global edge information: D_cos, and with
-    ``default`` the edges and tones of the query's picture, which its prediction follows).
-    """
-
-    name: Annotated[str, AfterValidator(_known_model)] = "lerenet"
-    preset: Literal["default", "paper", "authors"] = "default"
-    levels: tuple[Level, ...] | None = None  # None: the preset's
-    width: Positive | None = None  # c; None: the preset's
-    grid: Positive | None = None  # h = w; None: the preset's
-    mpr: bool = True
-    mpe: bool = True
-    edge: bool = True
-    edge_form: Literal["descriptor", "channel", "aligned"] | None = None  # of D_cos; None: the preset's
-    shots: Literal["average", "concat"] = "concat"
-    dropout: Share | None = None  # None: the preset's
-    turns: Literal[1, 2, 4] | None = (
-        None  # features are averaged over these turns of the image; None: as the preset and backbone want
-    )
-
-
 class TrainSettings(Settings):
     """Episodic training (network.md, "Training")."""
 
-    epochs: Positive = 10
+    epochs: Positive = 8
     episodes_per_epoch: Annotated[int, Field(ge=0)] = 0  # 0: one pass over the base images as queries
     batch: Positive = 8
     optimizer: Literal["sgd", "adamw"] = "adamw"
@@ -80,18 +37,20 @@ class TrainSettings(Settings):
     momentum: Share = 0.9
     poly_power: Annotated[float, Field(ge=0)] = 0.9
     backbone_lr_scale: Annotated[float, Field(ge=0)] = 0.0  # 0: frozen, features cached
-    loss: Literal["bce", "focal", "dice", "bce_dice"] = "bce_dice"
+    loss: Literal["bce", "focal", "dice", "bce_dice"] = "dice"
     clean_share: Share = 0.1  # of the queries, clean images
-    pool: Annotated[int, Field(ge=0)] = 0  # different episodes of each query image; 0: new ones each time
+    episodes_per_query: Annotated[int, Field(ge=0)] = 8  # different ones of each image; 0: new ones each time
     elect: Literal["surely_better", "best"] = "surely_better"  # against weights that work untrained
-    precision: Literal["bf16", "fp32"] = "bf16"  # bf16: where the device has it
     max_bad_steps: Positive = 3  # consecutive non-finite losses before the run stops
 
 
 class Recipe(Settings):
-    """A named way to make a model: network, its own training settings, pretrained or not."""
+    """A named way to make a model: network, its own training settings, pretrained or not.
 
-    model: ModelConfig = ModelConfig()
+    What ``model`` may hold beside the network's ``name``, the network says (`lerenet.models.config`).
+    """
+
+    model: dict[str, Any] = {"name": "lerenet"}
     train: dict[str, Any] = {}
     pretrained: bool = True  # False: the backbone's initial weights (Table 6)
 
@@ -140,7 +99,7 @@ class EpisodeSettings(Settings):
 class ViewSettings(Settings):
     """Augmented views of each training image; they are made once and their features cached."""
 
-    count: Annotated[int, Field(ge=0, le=64)] = 4
+    count: Annotated[int, Field(ge=0, le=64)] = 3
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.1  # 1 - scale to 1 + scale
     rotation: Annotated[float, Field(ge=0, le=180)] = 10.0  # degrees
     blur: Share = 0.5  # probability
@@ -150,9 +109,17 @@ class ViewSettings(Settings):
 class PretrainSettings(Settings):
     """Supervised segmentation of the base classes; 0 epochs keeps the initial weights."""
 
-    epochs: Annotated[int, Field(ge=0)] = 2
+    epochs: Annotated[int, Field(ge=0)] = 1
     batch: Positive = 8
     lr: Annotated[float, Field(gt=0)] = 1e-3
+    max_bad_steps: Positive = 3  # consecutive non-finite losses before the run stops
+
+
+class EvaluationSettings(Settings):
+    """The intervals of the scores."""
+
+    draws: Positive = 10_000  # resamplings of the episodes
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
 
 class ValidationSettings(Settings):
@@ -193,6 +160,7 @@ class Params(Settings):
     image_size: Annotated[int, Field(ge=32, le=1024)] = 200
     init: Annotated[str, Field(min_length=1)] = "imagenet"  # imagenet, random or a weights file
     levels: Annotated[tuple[Level, ...], Field(min_length=1)] = (1, 2, 3, 4)  # of the backbone, cached
+    precision: Literal["bf16", "fp32"] = "bf16"  # of the networks; bf16: where the device has it
     grid: GridSettings = GridSettings()
     ship: ShipSettings = ShipSettings()
     validation: ValidationSettings = ValidationSettings()
@@ -200,6 +168,7 @@ class Params(Settings):
     views: ViewSettings = ViewSettings()
     pretrain: PretrainSettings = PretrainSettings()
     train: TrainSettings = TrainSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     recipes: dict[Name, Recipe] = {"lerenet": Recipe()}
     tables: dict[Name, TableSettings] = {}
     drift: DriftSettings = DriftSettings()
@@ -224,7 +193,8 @@ class Params(Settings):
         return TrainSettings.model_validate({**self.train.model_dump(), **self.recipes[recipe].train})
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError, settings: type[Settings]) -> str:
+    """What is wrong with each key of ``settings``, and what is allowed."""
     lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"]) or "(top level)"
@@ -232,13 +202,13 @@ def _explain(error: ValidationError) -> str:
         got = "" if item["type"] in {"extra_forbidden", "value_error"} else f" (got {item['input']!r})"
         allowed = ""
         if item["type"] == "extra_forbidden":
-            message, allowed = "unknown key", _allowed(item["loc"])
+            message, allowed = "unknown key", _allowed(item["loc"], settings)
         lines.append(f"{key}: {message}{got}{allowed}")
     return "; ".join(lines)
 
 
-def _allowed(location: tuple[int | str, ...]) -> str:
-    section: Any = Params
+def _allowed(location: tuple[int | str, ...], settings: type[Settings]) -> str:
+    section: Any = settings
     for part in location[:-1]:
         field = getattr(section, "model_fields", {}).get(part)
         if field is None:
@@ -264,4 +234,4 @@ def load_params(path: Path) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise ParamsError(f"{path}: {_explain(error)}", "correct the key in params.yaml") from error
+        raise ParamsError(f"{path}: {explain(error, Params)}", "correct the key in params.yaml") from error

@@ -26,9 +26,9 @@ from lerenet.errors import TrainingError
 from lerenet.features import LiveSource, to_batch
 from lerenet.files import atomic_path, write_json
 from lerenet.metrics import miou
-from lerenet.models import create_model
+from lerenet.models import configure, create_model
 from lerenet.models.backbones import Backbone, create_backbone
-from lerenet.params import ModelConfig, Params
+from lerenet.params import Params
 from lerenet.progress import progress
 from lerenet.scoring import score
 from lerenet.seeds import generator
@@ -62,7 +62,7 @@ def matching_counts(
     """Counts of training-free matching on the validation episodes, with the backbone as it is."""
     source.refresh(backbone)
     channels = dict(zip(backbone.levels, backbone.channels, strict=True))
-    head = create_model(ModelConfig(name="matching"), channels, params.image_size)
+    head = create_model(configure("matching"), channels, params.image_size)
     return score(head, source, episodes, torch.device("cpu"))
 
 
@@ -86,13 +86,13 @@ def _train_epoch(
         chosen = [samples[i][epoch - 1] for i in order[step * batch : (step + 1) * batch]]
         images = to_batch([picture for picture, _ in chosen], device)
         labels = torch.stack([label for _, label in chosen]).to(device)
-        with autocast(device, params.train.precision):
+        with autocast(device, params.precision):
             logits = model(images)
         logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
         loss = F.cross_entropy(logits, labels)
         if not torch.isfinite(loss):
             bad += 1
-            if bad >= params.train.max_bad_steps:
+            if bad >= params.pretrain.max_bad_steps:
                 raise TrainingError(
                     f"pretraining: the loss is {loss.item()} in epoch {epoch}, step {step}",
                     "lower pretrain.lr in params.yaml",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lerenet.layout import PRETRAIN, Cell
-from lerenet.models.backbones import Backbone, create_backbone, turns_of
+from lerenet.models.backbones import Backbone, create_backbone
+from lerenet.models.config import recipe_network
 from lerenet.params import Params
 
 
@@ -16,7 +17,7 @@ def start_weights(params: Params, base: str, pretrained: bool) -> str:
 
 def cell_backbone(params: Params, cell: Cell, project: Path = Path()) -> Backbone:
     """The backbone of a cell, in eval mode, with the levels that are cached."""
-    recipe = params.recipes[cell.recipe]
-    start = start_weights(params, cell.base, recipe.pretrained)
+    start = start_weights(params, cell.base, params.recipes[cell.recipe].pretrained)
     path = str(project / start) if start.endswith(".safetensors") else start
-    return create_backbone(cell.backbone, path, params.levels, turns_of(recipe.model, cell.backbone)).eval()
+    turns = recipe_network(params, cell.recipe).turns_on(cell.backbone)
+    return create_backbone(cell.backbone, path, params.levels, turns).eval()

@@ -28,14 +28,15 @@ from lerenet.bootstrap import COUNTS, surely_better
 from lerenet.data.episodes import Episode, EpisodeSampler
 from lerenet.device import autocast, in_bf16, seed_step
 from lerenet.errors import TrainingError
-from lerenet.features import FeatureStore, LiveSource
+from lerenet.features import FeatureStore, LiveSource, Passing
 from lerenet.files import require_space
 from lerenet.metrics import miou
-from lerenet.models.base import Extra, Segmenter, without_defect
+from lerenet.models.base import Segmenter
+from lerenet.models.batch import Source, TrainingBatch, assemble
 from lerenet.models.losses import create_loss
 from lerenet.params import TrainSettings
 from lerenet.relation_cache import RelationCache
-from lerenet.scoring import Source, gather, score
+from lerenet.scoring import score
 
 CHECKPOINT_SECONDS = 60.0
 Row = dict[str, float | int | None]
@@ -71,12 +72,13 @@ class Trainer:
     initial: Tensor | None = None  # counts of the initial weights, (validation episodes, 4)
 
     def __post_init__(self) -> None:
+        self.precision = self.store.params.precision
         self.trained = self.settings.backbone_lr_scale > 0
         self.loss = create_loss(self.settings.loss)
         self.optimizer = self._optimizer()
         self.relations: RelationCache | None = None
         if self.head.relational and not self.trained:
-            self.relations = RelationCache(self.head, self.store, self.device, self.settings.precision)
+            self.relations = RelationCache(self.head, self.store, self.device, self.precision)
         self.steps = self.sampler.steps
         self.total = self.settings.epochs * self.steps
         self.saved_at = time.monotonic()
@@ -93,11 +95,10 @@ class Trainer:
         size = sum(value.numel() * value.element_size() for value in self.modules.state_dict().values())
         require_space(self.folder, 8 * size + 2**20)
         epoch, step, running = self._resume()
-        base = getattr(self.head, "base", None)
+        base = self.head.base_learner
         if base is not None and not self.history:
-            train_base(
-                base, self.head.levels[-1], self.store, self.sampler, self.settings, self.seed, self.device
-            )
+            level, decay = self.head.levels[-1], self.settings.weight_decay
+            train_base(base, level, self.store, self.sampler, decay, self.seed, self.device)
         if not self.history:
             self._record(0, None, 0.0)  # the initial weights stand for election, too
         self.tick(epoch * self.steps + step)
@@ -122,7 +123,7 @@ class Trainer:
         lr = self._set_rate(epoch * self.steps + step)
         episodes = self.sampler.batch_at(epoch, step)
         self.modules.train()
-        with autocast(self.device, self.settings.precision):
+        with autocast(self.device, self.precision):
             loss = self.forward(episodes)
         value = loss.item()
         if not torch.isfinite(loss):
@@ -137,57 +138,23 @@ class Trainer:
     def forward(self, episodes: list[Episode]) -> Tensor:
         """The loss of a batch of training episodes."""
         supports, queries = [episode.support for episode in episodes], [episode.query for episode in episodes]
-        head = self.head
         truth = self.store.masks(queries).to(self.device)
         if self.relations is not None:
-            logits = head.answer(self.relations(supports, queries))
+            logits = self.head.answer(self.relations(supports, queries))
             return self.loss(logits.float(), truth)
-        if not self.trained:
-            parts = gather(self.store, supports, queries, head.levels, self.device, head.extras)
-        else:
-            parts = self._through_backbone(supports, queries)
-        support, masks, query, extra = parts
+        source = Passing(self.store, self.device) if self.trained else self.store
+        batch = assemble(source, supports, queries, self.head, self.device)
         slots = [1 + self.sampler.classes.index(episode.cls) for episode in episodes]
-        extra["slot"] = torch.tensor(slots, device=self.device)
-        return head.learn(support, masks, query, truth, self.loss, extra)
-
-    def _through_backbone(
-        self, supports: list[Any], queries: list[Any]
-    ) -> tuple[list[Tensor], Tensor, list[Tensor], Extra]:
-        size, shots = len(supports), len(supports[0])
-        flat = [shot for support in supports for shot in support]
-        levels = self._encode(self.store.pictures([*flat, *queries]))
-        shares = self.store.masks(flat)
-        masks = shares.to(self.device).unflatten(0, (size, shots))
-        support = [level[: size * shots].unflatten(0, (size, shots)) for level in levels]
-        query = [level[size * shots :] for level in levels]
-        extra: Extra = {}
-        if "masked" in self.head.extras:
-            alone = self._encode(self.store.pictures(flat) * shares[:, None])
-            extra["masked"] = [level.unflatten(0, (size, shots)) for level in alone]
-        if "normal" in self.head.extras:
-            known = [
-                (i, shot) for i, one in enumerate(queries) if (shot := self.store.normal(one)) is not None
-            ]
-            extra["normal"] = without_defect(support, masks)
-            if known:
-                normal = self._encode(self.store.pictures([shot for _, shot in known]))
-                for level, value in zip(extra["normal"], normal, strict=True):
-                    level[[i for i, _ in known]] = value
-        return support, masks, query, extra
-
-    def _encode(self, pictures: Tensor) -> list[Tensor]:
-        pictures = pictures.to(self.device, memory_format=torch.channels_last)
-        found = dict(zip(self.store.backbone.levels, self.store.backbone(pictures), strict=True))
-        return [found[level] for level in self.head.levels]
+        slot = torch.tensor(slots, device=self.device)
+        return self.head.learn(TrainingBatch(batch.support, batch.query, truth, slot), self.loss)
 
     def _record(self, epoch: int, loss: float | None, seconds: float) -> None:
         """Score ``epoch`` finished epochs on the validation episodes; keep the weights if they are elected."""
         value = None
         if self.validation is not None:
-            precision = self.settings.precision
+            source = self._source()
             counts = score(
-                self.head, self._source(), self.validation, self.device, precision, relations=self.relations
+                self.head, source, self.validation, self.device, self.precision, relations=self.relations
             )
             value = miou(counts)
             if value > self.best.get("miou", -1.0) and self._beats_initial(counts):
@@ -210,7 +177,7 @@ class Trainer:
     def _source(self) -> Source:
         if self.live is None:
             return self.store
-        self.live.refresh(self.store.backbone, "masked" in self.head.extras)
+        self.live.refresh(self.store.backbone, "masked" in self.head.reads)
         return self.live
 
     # -- optimiser and schedule --------------------------------------------------------------------
@@ -271,8 +238,8 @@ class Trainer:
             "stop": self.stop_epoch,
             "seed": self.seed,
             "election": "each held-out class",
-            "refined": "edges, tones" if self.head.outlined else "",
-            "bf16": in_bf16(self.device, self.settings.precision),
+            "refined": "edges, tones" if self.head.refined else "",
+            "bf16": in_bf16(self.device, self.precision),
             "head": {name: list(value.shape) for name, value in self.head.state_dict().items()},
             "episodes": [] if self.validation is None else self.validation["episode"].tolist(),
             "torch": torch.__version__,

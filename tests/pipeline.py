@@ -27,8 +27,8 @@ SMALL: dict[str, Any] = {
     "views": {"count": 1},
     "pretrain": {"epochs": 1},
     "train": {"epochs": 2, "batch": 8},
-    "recipes": {"lerenet": {"model": {"name": "lerenet", "grid": 8, "width": 8}}},
-    "gate": {"draws": 200},
+    "recipes": {"lerenet": {"model": {"name": "lerenet", "side": 8, "width": 8}}},
+    "evaluation": {"draws": 200},
 }
 
 

@@ -18,7 +18,7 @@ from lerenet.files import sha256_file, write_json
 from lerenet.loading import LoadedNetwork
 from lerenet.params import Params, load_params
 from lerenet.tracking import served
-from tests.test_bootstrap import make_counts
+from tests.counts import make_counts
 
 
 class Threshold(torch.nn.Module):
@@ -70,7 +70,7 @@ def make_project(
     root: Path, *, quality: float = 0.6, digest: str = "e" * 32, seed: int = 0, code: str = "c" * 32
 ) -> Params:
     """Write what the stages would leave in ``root``; a better ``quality`` scores higher."""
-    (root / "params.yaml").write_text("gate: {draws: 500}\n")
+    (root / "params.yaml").write_text("gate: {draws: 500}\nevaluation: {draws: 500}\n")
     params = load_params(root / "params.yaml")
     (root / "data").mkdir(exist_ok=True)
     (root / "data" / "dataset.yaml").write_text("name: tiny\nlicence: CC0-1.0\n")

@@ -16,13 +16,13 @@ from benchmarks import batch, query, training, untrained
 from benchmarks.__main__ import app
 from benchmarks.results import Row, ratio
 from lerenet.errors import ParamsError
+from lerenet.models import configure
 from lerenet.models.backbones import Backbone
-from lerenet.params import ModelConfig
 from tests.pipeline import make_project
 
-SMALL = {"name": "lerenet", "preset": "authors", "grid": 4, "width": 8}
+SMALL = {"name": "lerenet", "preset": "authors", "side": 4, "width": 8}
 RECIPES = {
-    "lerenet": {"model": {"name": "lerenet", "grid": 8, "width": 8, "turns": 4}},
+    "lerenet": {"model": {"name": "lerenet", "side": 8, "width": 8, "turns": 4}},
     "trained": {"model": SMALL, "train": {"backbone_lr_scale": 0.1}},
 }
 WORDS = ["--init", "random", "--backbone", "resnet18", "--threads", "1", "--quick", "--out", "found"]
@@ -40,7 +40,7 @@ def small_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     make_project(folder, levels=[1, 2], views={"count": 0}, recipes=RECIPES)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(query, "BACKBONES", {"resnet18": 60.0})
-    monkeypatch.setattr(training, "TRAINED", {"trained": ModelConfig.model_validate(SMALL)})
+    monkeypatch.setattr(training, "TRAINED", {"trained": configure(**SMALL)})
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

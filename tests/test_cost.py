@@ -15,13 +15,14 @@ from lerenet.cost.flops import build, example_masks, measure_cost
 from lerenet.cost.latency import Times, measure_latency, peak_megabytes, repeat
 from lerenet.cost.table5 import module_count, paper_count
 from lerenet.errors import ParamsError
+from lerenet.models import configure
 from lerenet.models.backbones import create_backbone
+from lerenet.models.config import NetworkConfig
 from lerenet.models.network import Network
-from lerenet.params import ModelConfig
 from lerenet.report.paper import printed_cost
 from tests.pipeline import make_project
 
-AUTHORS = ModelConfig(preset="authors")
+AUTHORS = configure(preset="authors")
 
 
 def test_table_5_comes_out_of_counting_a_network() -> None:
@@ -57,10 +58,8 @@ def test_authors_head_on_vgg16_bn() -> None:
     assert measure_cost(AUTHORS, "vgg16_bn", image_size=64).head_parameters == 642_570
 
 
-@pytest.mark.parametrize(
-    "config", [ModelConfig(), ModelConfig(preset="paper"), AUTHORS, ModelConfig(name="baseline")]
-)
-def test_parts_add_up_to_what_the_whole_network_does(config: ModelConfig) -> None:
+@pytest.mark.parametrize("config", [configure(), configure(preset="paper"), AUTHORS, configure("baseline")])
+def test_parts_add_up_to_what_the_whole_network_does(config: NetworkConfig) -> None:
     cost = measure_cost(config, "resnet18", shots=2, image_size=64)
     head, cut = build(config, "resnet18", 64)
     network = Network(create_backbone(cut.name, "random", head.levels, cut.turns), head).eval()
@@ -77,7 +76,7 @@ def test_parts_add_up_to_what_the_whole_network_does(config: ModelConfig) -> Non
 
 def test_more_shots_and_more_levels_cost_more() -> None:
     def episode(levels: tuple[int, ...], shots: int) -> float:
-        return measure_cost(ModelConfig(name="matching", levels=levels), "resnet18", shots, 64).episode_gflops
+        return measure_cost(configure("matching", levels=levels), "resnet18", shots, 64).episode_gflops
 
     assert episode((2,), 1) < episode((2, 3), 1) < episode((2, 3), 5)
 
@@ -93,7 +92,7 @@ def test_times_are_of_the_runs_after_the_warm_up() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_latency_is_measured_and_memory_known(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lerenet.device.has_bf16", lambda kind: True)
-    config = ModelConfig(grid=8, width=8)
+    config = configure(side=8, width=8)
     times = measure_latency(config, "resnet18", 1, 64, precision, repeats=2)
     assert [len(found.milliseconds) for found in times] == [2, 2]
     assert peak_megabytes() > 10

@@ -54,7 +54,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -
     from lerenet.stages import pretrain
 
     recipes = {
-        f"{name}_{elect}": {"model": {"name": name, "grid": 8, "width": 8}, "train": {"elect": elect}}
+        f"{name}_{elect}": {"model": {"name": name, "side": 8, "width": 8}, "train": {"elect": elect}}
         for name, elect in (("lerenet", "surely_better"), ("lerenet", "best"), ("baseline", "surely_better"))
     }
     folder = drawn_project(

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,44 +26,11 @@ from lerenet.data.catalog import COLUMNS
 from lerenet.errors import DataError
 from lerenet.params import Params
 from lerenet.promotion.gate import Verdict
+from tests.prefect_server import PIPELINE, dvc, moved_into, order, prefect_server
 
 PROJECT = Path(__file__).parent.parent
 # A task run outside a flow has no flow run to send its log to.
 pytestmark = pytest.mark.filterwarnings("ignore:Logger 'prefect.task_runs' attempted:UserWarning")
-
-PIPELINE = """
-stages:
-  catalog:
-    cmd: echo catalog >> order.txt && echo 1 > catalog.txt
-    outs: [catalog.txt]
-  folds:
-    cmd: echo folds >> order.txt && cat catalog.txt > folds.txt
-    deps: [catalog.txt]
-    outs: [folds.txt]
-  train:
-    matrix: {split: [fold0, fold1], backbone: [lite_0]}
-    cmd: echo train-${key} >> order.txt && cat folds.txt > train-${key}.txt
-    deps: [folds.txt]
-    outs: ["train-${key}.txt"]
-  report:
-    cmd: echo report >> order.txt && cat train-*.txt > report.txt
-    deps: [train-fold0-lite_0.txt, train-fold1-lite_0.txt]
-    outs: [report.txt]
-"""
-
-
-@contextmanager
-def prefect_server(*without: str) -> Iterator[str]:
-    """A Prefect server without some of its services, and its address. No flow has heartbeats: it would end later."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with pytest.MonkeyPatch.context() as patch:
-        for service in without:
-            patch.setenv(f"PREFECT_SERVER_SERVICES_{service}_ENABLED", "false")
-        silent = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-        with silent, prefect_test_harness(server_startup_timeout=120):
-            yield str(PREFECT_API_URL.value())
 
 
 @pytest.fixture(scope="session")
@@ -72,35 +38,6 @@ def server() -> Iterator[str]:
     """One Prefect server for all tests, which writes only what the flows ask for: they need not wait for their turn."""
     with prefect_server("EVENT_PERSISTER", "TASK_RUN_RECORDER", "TRIGGERS") as address:
         yield address
-
-
-def dvc(*words: str, folder: Path | None = None) -> None:
-    subprocess.run([sys.executable, "-m", "dvc", *words, "-q"], cwd=folder, check=True)
-
-
-@pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git and DVC project of trivial stages."""
-    folder = tmp_path_factory.mktemp("fresh")
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    dvc("init", folder=folder)
-    (folder / "dvc.yaml").write_text(PIPELINE)
-    return folder
-
-
-@pytest.fixture
-def pipeline(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git and DVC project of trivial stages as the current folder."""
-    return moved_into(fresh, tmp_path, monkeypatch)
-
-
-def moved_into(template: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """``folder``, a copy of ``template``, as the current one."""
-    shutil.copytree(template, folder, dirs_exist_ok=True)
-    monkeypatch.chdir(folder)
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    stages.CHILDREN.reset()
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +51,6 @@ def whole(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`pipeline` after all of its stages."""
     return moved_into(whole, tmp_path, monkeypatch)
-
-
-def order(folder: Path) -> list[str]:
-    return (folder / "order.txt").read_text().split()
 
 
 # -- the data ----------------------------------------------------------------------------------
@@ -569,7 +502,7 @@ def test_dry_says_what_would_be_decided(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.fixture
 def drifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A champion in ``old/`` and, in ``artifacts/``, darker images beside its own; published texts."""
-    from tests.test_drift import arrive, catalogue
+    from tests.arrivals import arrive, catalogue
 
     monkeypatch.chdir(tmp_path)
     old = catalogue({"A": 50, "B": 50}).drop(columns="embedding")

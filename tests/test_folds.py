@@ -132,7 +132,7 @@ def test_an_epoch_is_one_pass_over_the_base_images_and_supports_come_from_other_
 
 
 def test_a_pool_holds_so_many_episodes_of_each_query() -> None:
-    sampler = make_sampler(pool=3, clean_share=0.0)
+    sampler = make_sampler(per_query=3, clean_share=0.0)
     drawn = [e for epoch in range(60) for step in range(sampler.steps) for e in sampler.batch_at(epoch, step)]
     by_query: dict[str, set[object]] = {}
     for episode in drawn:
@@ -141,7 +141,7 @@ def test_a_pool_holds_so_many_episodes_of_each_query() -> None:
     assert max(map(len, by_query.values())) == 3
     assert len(set(drawn)) <= 3 * 16
     assert drawn[:8] == [
-        e for step in range(2) for e in make_sampler(pool=3, clean_share=0.0).batch_at(0, step)
+        e for step in range(2) for e in make_sampler(per_query=3, clean_share=0.0).batch_at(0, step)
     ]
 
 

@@ -13,7 +13,7 @@ from lerenet.errors import PromotionError
 from lerenet.params import GateSettings
 from lerenet.promotion import gate
 from lerenet.promotion.gate import Guards, Verdict, decide, episodes_needed, forced
-from tests.test_bootstrap import make_counts
+from tests.counts import make_counts
 
 SETTINGS = GateSettings(draws=1000)
 GOOD = Guards(validated=True, latency_ms=10, export_agrees=True)

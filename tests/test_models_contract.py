@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lerenet.errors import ModelError
-from lerenet.models import PEERS, create_model
-from lerenet.models.base import Segmenter
+from lerenet.errors import ModelError, ParamsError
+from lerenet.models import configure, create_model
+from lerenet.models.config import check_networks
 from lerenet.models.losses import create_loss
 from lerenet.models.network import Network
-from lerenet.params import ModelConfig
+from lerenet.params import Params
+from tests.networks import CHANNELS, HEADS, PEERS, SIDES, SIZE, batch, episode, make, slots, support_of
 
-CHANNELS = {1: 6, 2: 8, 3: 10, 4: 12}
-SIDES = {1: 10, 2: 5, 3: 3, 4: 2}
-SIZE = 40
-HEADS = {
-    "default": ModelConfig(width=8, grid=5),
-    "default_average": ModelConfig(width=8, grid=5, shots="average"),
-    "paper": ModelConfig(preset="paper", width=8, grid=5),
-    "paper_average": ModelConfig(preset="paper", width=8, grid=5, shots="average"),
-    "paper_channel": ModelConfig(preset="paper", width=8, grid=5, edge_form="channel"),
-    "authors": ModelConfig(preset="authors", grid=10),
-    "baseline": ModelConfig(name="baseline", width=8, grid=5),
-    "baseline_authors": ModelConfig(name="baseline", preset="authors", grid=10),
-    "matching": ModelConfig(name="matching", grid=5),
-    "matching_average": ModelConfig(name="matching", grid=5, shots="average"),
-    "prototype": ModelConfig(name="prototype", grid=5),
-    **{name: ModelConfig(name=name, width=8, grid=6) for name in PEERS},
-    "all_foreground": ModelConfig(name="all_foreground"),
-    "all_background": ModelConfig(name="all_background"),
-}
 CANCELLED = {  # in the difference of two answers, and in the softmax over shots
     ("tgrnet", "head.classify.3.bias"),
     ("canet", "attend.0.bias"),
@@ -44,52 +28,11 @@ CANCELLED = {  # in the difference of two answers, and in the softmax over shots
 every = pytest.mark.parametrize("name", HEADS)
 
 
-def make(name: str, size: int = SIZE) -> Segmenter:
-    """The head, in eval mode, with every weight away from where it starts."""
-    torch.manual_seed(1)
-    head = create_model(HEADS[name], CHANNELS, size).eval()
-    with torch.no_grad():
-        for value in head.parameters():
-            value += torch.randn_like(value) * 0.1
-    return head
-
-
-def episode(
-    head: Segmenter, batch: int = 2, shots: int = 1, size: int = SIZE, seed: int = 0
-) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-    """Random features of every level the head reads, and masks with a block of foreground."""
-    torch.manual_seed(seed)
-    shapes = [(CHANNELS[level], SIDES[level], SIDES[level]) for level in head.levels]
-    support = [torch.randn(batch, shots, *shape) for shape in shapes]
-    masks = torch.zeros(batch, shots, size, size)
-    for k in range(shots):
-        masks[:, k, size // 4 : size // 2 + k, size // 4 : size // 2] = 1
-    return support, masks, [torch.randn(batch, *shape) for shape in shapes]
-
-
-def stays_finite(head: Segmenter, support: list[Tensor], masks: Tensor, query: list[Tensor]) -> None:
-    """Loss, gradients and, afterwards, the answer hold no NaN and no infinity, whatever the masks."""
-    loss = head.learn(support, masks, query, masks[:, 0], create_loss("bce"))
-    loss.backward()
-    assert bool(torch.isfinite(loss))
-    learnt = [value for value in head.parameters() if value.requires_grad]
-    for value in learnt:
-        assert value.grad is not None
-        assert bool(torch.isfinite(value.grad).all())
-    with torch.inference_mode():
-        assert bool(torch.isfinite(head.eval()(support, masks, query)).all())
-
-
-def slots(batch: int) -> Tensor:
-    """Each episode's class among the base classes."""
-    return torch.arange(1, batch + 1)
-
-
 @every
 @pytest.mark.parametrize("shots", [1, 5])
 def test_logits_have_the_images_size(name: str, shots: int) -> None:
     head = make(name)
-    logits = head(*episode(head, shots=shots))
+    logits = head(batch(*episode(head, shots=shots)))
     assert logits.shape == (2, SIZE, SIZE)
     assert bool(torch.isfinite(logits).all())
 
@@ -98,14 +41,14 @@ def test_logits_have_the_images_size(name: str, shots: int) -> None:
 @pytest.mark.parametrize("size", [33, 97])
 def test_any_image_size(name: str, size: int) -> None:
     head = make(name, size)
-    assert head(*episode(head, size=size)).shape == (2, size, size)
+    assert head(batch(*episode(head, size=size))).shape == (2, size, size)
 
 
 @every
 def test_gradients_are_finite_and_reach_every_weight(name: str) -> None:
     head = make(name).train()
     support, masks, query = episode(head, batch=3, shots=2)
-    loss = head.learn(support, masks, query, masks[:, 0], create_loss("bce_dice"), {"slot": slots(3)})
+    loss = head.learn(batch(support, masks, query, masks[:, 0], {"slot": slots(3)}), create_loss("bce_dice"))
     if not list(head.parameters()):
         assert not loss.requires_grad
         return
@@ -134,7 +77,7 @@ def test_one_episode_can_be_learned_by_heart(name: str) -> None:
     optimizer = torch.optim.AdamW([value for value in head.parameters() if value.requires_grad], lr=3e-3)
     losses = []
     for _ in range(80):
-        loss = head.learn(support, masks, query, truth, create_loss("bce"), extra)
+        loss = head.learn(batch(support, masks, query, truth, extra), create_loss("bce"))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -153,7 +96,7 @@ def test_saved_and_loaded_gives_the_same(name: str, tmp_path: Path) -> None:
     other = create_model(HEADS[name], CHANNELS, SIZE).eval()
     other.load_state_dict(load_file(tmp_path / "w.safetensors"))
     inputs = episode(head)
-    assert torch.equal(head(*inputs), other(*inputs))
+    assert torch.equal(head(batch(*inputs)), other(batch(*inputs)))
 
 
 @every
@@ -163,10 +106,12 @@ def test_an_enrolled_class_serves_any_number_of_queries(name: str, shots: int) -
     head = make(name)
     support, masks, _ = episode(head, batch=1, shots=shots)
     _, _, queries = episode(head, batch=3, seed=7)
-    state = head.encode(support, masks)
+    state = head.encode(support_of(support, masks))
     assert all(isinstance(value, Tensor) for value in state.values())
     together = head.decode(state, queries)
-    alone = torch.cat([head(support, masks, [level[i : i + 1] for level in queries]) for i in range(3)])
+    alone = torch.cat(
+        [head(batch(support, masks, [level[i : i + 1] for level in queries])) for i in range(3)]
+    )
     assert together.shape == (3, SIZE, SIZE)
     assert torch.allclose(together, alone, atol=1e-4)
 
@@ -176,9 +121,9 @@ def test_an_enrolled_class_serves_any_number_of_queries(name: str, shots: int) -
 def test_episodes_of_a_batch_do_not_mix(name: str) -> None:
     head = make(name)
     support, masks, query = episode(head, batch=3, shots=2)
-    whole = head(support, masks, query)
+    whole = head(batch(support, masks, query))
     one = slice(1, 2)
-    alone = head([level[one] for level in support], masks[one], [level[one] for level in query])
+    alone = head(batch([level[one] for level in support], masks[one], [level[one] for level in query]))
     assert torch.allclose(whole[one], alone, atol=1e-4)
 
 
@@ -188,8 +133,8 @@ def test_the_order_of_shots_does_not_matter(name: str) -> None:
     head = make(name)
     support, masks, query = episode(head, shots=5)
     order = [3, 1, 4, 0, 2]
-    moved = head([level[:, order] for level in support], masks[:, order], query)
-    assert torch.allclose(head(support, masks, query), moved, atol=1e-4)
+    moved = head(batch([level[:, order] for level in support], masks[:, order], query))
+    assert torch.allclose(head(batch(support, masks, query)), moved, atol=1e-4)
 
 
 @every
@@ -197,9 +142,9 @@ def test_the_order_of_shots_does_not_matter(name: str) -> None:
 def test_bfloat16_is_close_to_single_precision(name: str) -> None:
     head = make(name)
     inputs = episode(head)
-    exact = head(*inputs)
+    exact = head(batch(*inputs))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = head(*inputs)
+        rough = head(batch(*inputs))
     assert rough.dtype == torch.float32
     assert float((exact - rough).abs().mean()) <= 0.03 * float(exact.abs().mean()) + 0.01
 
@@ -214,7 +159,7 @@ def test_masks_without_foreground_or_background_are_answered(name: str, foregrou
         masks.zero_()[:, :, 17, 23] = 1
     else:
         masks.fill_(foreground)
-    assert bool(torch.isfinite(head(support, masks, query)).all())
+    assert bool(torch.isfinite(head(batch(support, masks, query))).all())
 
 
 @pytest.mark.parametrize("preset", ["default", "paper", "authors"])
@@ -222,52 +167,79 @@ def test_masks_without_foreground_or_background_are_answered(name: str, foregrou
 def test_every_switch_runs_and_the_support_always_counts(
     preset: str, mpr: bool, mpe: bool, edge: bool
 ) -> None:
-    config = ModelConfig(preset=preset, width=6, grid=5, mpr=mpr, mpe=mpe, edge=edge)
+    config = configure(preset=preset, width=6, side=5, mpr=mpr, mpe=mpe, edge=edge)
     torch.manual_seed(0)
     head = create_model(config, CHANNELS, SIZE).train()
     support, masks, query = episode(head, batch=3)
-    logits = head(support, masks, query)
+    logits = head(batch(support, masks, query))
     logits.mean().backward()
     if preset != "paper" or not mpr or mpe:  # the paper's MPR starts at the identity
-        assert not torch.allclose(logits, head([-level for level in support], masks, query))
+        assert not torch.allclose(logits, head(batch([-level for level in support], masks, query)))
 
 
 def test_switches_remove_parameters() -> None:
     def size(**switches: bool) -> int:
-        head = create_model(ModelConfig(preset="paper", **switches), CHANNELS, SIZE)
+        head = create_model(configure(preset="paper", **switches), CHANNELS, SIZE)
         return sum(value.numel() for value in head.parameters())
 
     assert size() > size(edge=False) > size(edge=False, mpe=False) > size(mpr=False, mpe=False) > 0
 
 
 def test_two_level_default_uses_what_there_is() -> None:
-    assert create_model(ModelConfig(), {2: 4, 3: 5}, SIZE).levels == (2, 3)
+    assert create_model(configure(), {2: 4, 3: 5}, SIZE).levels == (2, 3)
 
 
 def test_presets_default_to_the_papers_numbers() -> None:
-    paper = create_model(ModelConfig(preset="paper"), {2: 512, 3: 1024}, 200)
-    authors = create_model(ModelConfig(preset="authors"), {1: 256}, 200)
-    assert (paper.levels, paper.width, paper.grid) == ((2, 3), 256, 25)
-    assert (authors.levels, authors.width, authors.grid) == ((1,), 256, 50)
-    assert create_model(ModelConfig(), dict.fromkeys((1, 2, 3, 4), 4), 200).levels == (2, 3, 4)
+    paper = create_model(configure(preset="paper"), {2: 512, 3: 1024}, 200)
+    authors = create_model(configure(preset="authors"), {1: 256}, 200)
+    assert (paper.levels, paper.width, paper.side) == ((2, 3), 256, 25)
+    assert (authors.levels, authors.width, authors.side) == ((1,), 256, 50)
+    assert create_model(configure(), dict.fromkeys((1, 2, 3, 4), 4), 200).levels == (2, 3, 4)
 
 
 def test_a_level_that_the_backbone_lacks_is_named() -> None:
     with pytest.raises(ModelError, match=r"level 3.*\[1, 2\]"):
-        create_model(ModelConfig(name="matching"), {1: 4, 2: 8}, SIZE)
+        create_model(configure("matching"), {1: 4, 2: 8}, SIZE)
 
 
 def test_unknown_names_list_the_known() -> None:
-    config = ModelConfig.model_construct(name="unet", preset="default")
     with pytest.raises(
-        ModelError, match="known: all_background, all_foreground, asgnet, bam, baseline, canet, dcp, hdmnet"
+        ParamsError, match="known: all_background, all_foreground, asgnet, bam, baseline, canet, dcp, hdmnet"
     ):
-        create_model(config, CHANNELS, SIZE)
+        configure("unet")
+
+
+PEERS_KNOW = "dropout, levels, name, side, turns, width"
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        (
+            {"name": "bam", "preset": "paper"},
+            "preset: unknown key; allowed: dropout, levels, name, side, turns, width",
+        ),
+        ({"name": "bam", "mpr": False}, "mpr: unknown key"),
+        (
+            {"name": "prototype", "shot_fusion": "average"},
+            "shot_fusion: unknown key; allowed: levels, name, side, turns",
+        ),
+        ({"name": "all_foreground", "levels": [2]}, "levels: unknown key; allowed: name"),
+        ({"name": "baseline", "preset": "default"}, "preset: Input should be 'paper' or 'authors'"),
+        ({"name": "lerenet", "grid": 25}, "grid: unknown key"),
+    ],
+)
+def test_a_key_that_a_network_does_not_know_is_refused_with_those_it_does(
+    settings: dict[str, Any], word: str
+) -> None:
+    params = Params.model_validate({"recipes": {"lerenet": {}, "mine": {"model": settings}}})
+    with pytest.raises(ParamsError, match=re.escape(f"params.yaml: recipes.mine.model: {word}")):
+        check_networks(params)
 
 
 def test_the_default_reads_no_feature_channels() -> None:
-    with pytest.raises(ModelError, match="edge_form"):
-        create_model(ModelConfig(edge_form="channel"), CHANNELS, SIZE)
+    with pytest.raises(ParamsError, match="edge_form"):
+        configure(edge_form="channel")
 
 
 def test_importing_the_models_package_does_not_import_torch() -> None:
@@ -302,8 +274,8 @@ def known_pair(side: int = 5) -> tuple[list[Tensor], Tensor, list[Tensor], Tenso
 @torch.inference_mode()
 def test_a_known_pair_is_segmented_without_training(name: str) -> None:
     support, masks, query, truth = known_pair()
-    head = create_model(ModelConfig(name=name, levels=(2,), grid=5), {2: 8}, SIZE).eval()
-    found = head(support, masks, query) > 0
+    head = create_model(configure(name, levels=(2,), side=5), {2: 8}, SIZE).eval()
+    found = head(batch(support, masks, query)) > 0
     centres = found[:, 4::8, 4::8]
     assert torch.equal(centres, truth[:, 4::8, 4::8].bool())
 
@@ -312,15 +284,15 @@ def test_a_known_pair_is_segmented_without_training(name: str) -> None:
 def test_the_floors_answer_one_thing() -> None:
     for name, answer in (("all_foreground", True), ("all_background", False)):
         head = make(name)
-        assert bool(((head(*episode(head)) > 0) == answer).all())
+        assert bool(((head(batch(*episode(head))) > 0) == answer).all())
 
 
 @torch.inference_mode()
 def test_the_default_starts_as_the_matcher_of_its_own_levels() -> None:
-    default = create_model(ModelConfig(grid=5, mpr=False), CHANNELS, SIZE).eval()
-    matcher = create_model(ModelConfig(name="matching", levels=(2, 3, 4), grid=5), CHANNELS, SIZE)
+    default = create_model(configure(side=5, mpr=False), CHANNELS, SIZE).eval()
+    matcher = create_model(configure("matching", levels=(2, 3, 4), side=5), CHANNELS, SIZE)
     inputs = episode(default)
-    assert torch.allclose(default(*inputs), default.scale * matcher(*inputs), atol=1e-3)
+    assert torch.allclose(default(batch(*inputs)), default.scale * matcher(batch(*inputs)), atol=1e-3)
 
 
 # -- backbone and head ------------------------------------------------------------------------------------
@@ -337,8 +309,8 @@ class Pyramid(nn.Module):
             nn.Conv2d(3, CHANNELS[level], SIZE // SIDES[level], SIZE // SIDES[level]) for level in CHANNELS
         )
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [conv(images) for conv in self.convs]
+    def features(self, images: Tensor, levels: tuple[int, ...]) -> list[Tensor]:
+        return [self.convs[level - 1](images) for level in levels]
 
 
 @pytest.mark.parametrize("name", ["default", "paper", "authors", "matching"])
@@ -358,10 +330,10 @@ def test_authors_head_part_by_part() -> None:
     def parts(module: nn.Module) -> int:
         return sum(value.numel() for value in module.parameters())
 
-    head = create_model(ModelConfig(preset="authors"), {1: 256}, 200)
+    head = create_model(configure(preset="authors"), {1: 256}, 200)
     mpr, mpe, ifm = head.mpr, head.mpe, head.ifm
     modules = (mpr.f_d, mpr.f_v, mpr.gcn.nodes, mpr.gcn.theta, mpr.reduce, mpr.tau, mpe, ifm.fuse)
     counts = [parts(module) for module in (*modules, ifm.residual, ifm.classify)]
     expected = [65_792, 65_792, 262_656, 65_536, 131_328, 66_048, 8_720, 131_328, 1_179_648, 590_338]
     assert counts == expected
-    assert parts(create_model(ModelConfig(preset="authors"), {1: 128}, 200)) == 642_570
+    assert parts(create_model(configure(preset="authors"), {1: 128}, 200)) == 642_570

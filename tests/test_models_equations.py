@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
+from lerenet.models import configure
 from lerenet.models.cbam import CBAM
 from lerenet.models.descriptors import (
     aligned_cosine,
@@ -27,9 +26,9 @@ from lerenet.models.losses import LOSSES, create_loss
 from lerenet.models.mpe import MPE, prototype
 from lerenet.models.mpr import MPR
 from lerenet.models.relations import RelationReasoning, affinity, edges_of, own_prototypes
-from lerenet.params import ModelConfig
+from tests.equations import Array, array, close, conv1, conv3, double, rand, relu
+from tests.networks import support_of
 
-Array = NDArray[np.float64]
 C, H, W = 6, 3, 4
 L = H * W
 
@@ -39,52 +38,8 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def rand(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def double(module: nn.Module) -> nn.Module:
-    """In double precision, with every weight drawn anew, so that nothing is zero by its start."""
-    module = module.double().eval()
-    with torch.no_grad():
-        for value in module.parameters():
-            value.copy_(torch.randn_like(value) * 0.3)
-    return module
-
-
-def array(value: Tensor) -> Array:
-    return value.detach().numpy()
-
-
-def close(value: Tensor, expected: Array) -> None:
-    np.testing.assert_allclose(array(value), expected, rtol=1e-9, atol=1e-11)
-
-
-def relu(x: Array) -> Array:
-    return np.maximum(x, 0)
-
-
 def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
-
-
-def conv1(layer: nn.Module, x: Array) -> Array:
-    """A kernel-1 convolution of (c, ...) by its weights."""
-    weight = array(layer.weight).reshape(layer.weight.shape[0], -1)
-    out = np.tensordot(weight, x, 1)
-    return out if layer.bias is None else out + array(layer.bias).reshape(-1, *[1] * (x.ndim - 1))
-
-
-def conv3(layer: nn.Conv2d, x: Array) -> Array:
-    """A 3 x 3 convolution of (c, h, w), padded with zeros, without a bias."""
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
-    h, w = x.shape[1:]
-    weight = array(layer.weight)
-    return sum(
-        np.tensordot(weight[:, :, i, j], padded[:, i : i + h, j : j + w], 1)
-        for i in range(3)
-        for j in range(3)
-    )
 
 
 def norm_laplacian(adjacency: Array) -> Array:
@@ -298,9 +253,9 @@ def test_eq_15_fusion(two: bool) -> None:
 
 
 def test_eq_16_each_shot_under_its_own_mask() -> None:
-    head = PaperLERENet(ModelConfig(preset="paper", levels=(1,), width=C, grid=4), {1: 5}, 16).double().eval()
+    head = PaperLERENet(configure(preset="paper", levels=(1,), width=C, side=4), {1: 5}, 16).double().eval()
     support, masks = rand(1, 3, 5, 4, 4), (torch.rand(1, 3, 16, 16) > 0.5).double()
-    found, area = head.masked_support([support], masks)
+    found, area = head.masked_support(support_of([support], masks))
     shares = array(masks).reshape(3, 4, 4, 4, 4).mean((2, 4))
     each = [relu(conv1(head.reduce[0], array(support)[0, k])) * shares[k] for k in range(3)]
     close(found[0], np.mean(each, axis=0))

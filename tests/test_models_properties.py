@@ -15,14 +15,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from lerenet.errors import ModelError
-from lerenet.models import create_model, relations
+from lerenet.errors import ModelError, ParamsError
+from lerenet.models import configure, create_model, relations
 from lerenet.models.base import Segmenter
+from lerenet.models.config import NetworkConfig
 from lerenet.models.descriptors import relate
 from lerenet.models.gcn import laplacian
 from lerenet.models.losses import LOSSES, create_loss
 from lerenet.models.relations import NEIGHBOURS, SHARPNESS, affinity, edges_of
-from lerenet.params import ModelConfig
+from tests.networks import batch, support_of
 
 CHANNELS = {1: 6, 2: 8, 3: 10, 4: 12}
 SIDES = {1: 16, 2: 8, 3: 4, 4: 2}  # of each level's map
@@ -31,24 +32,25 @@ FLOORS = ("matching", "prototype", "all_foreground", "all_background")
 SWITCHES = list(product((True, False), repeat=3))
 
 
-def _config(name: str, preset: str = "default", **more: object) -> ModelConfig:
-    return ModelConfig.model_validate({"name": name, "preset": preset, "width": 8, "grid": 8, **more})
+def _config(preset: str = "default", **more: object) -> NetworkConfig:
+    return configure(**{"preset": preset, "width": 8, "side": 8, **more})
 
 
-def _cases() -> dict[str, ModelConfig]:
-    cases = {name: _config(name) for name in FLOORS}
-    cases |= {f"baseline-{preset}": _config("baseline", preset) for preset in ("default", "authors")}
+def _cases() -> dict[str, NetworkConfig]:
+    cases = {name: configure(name, side=8) for name in ("matching", "prototype")}
+    cases |= {name: configure(name) for name in ("all_foreground", "all_background")}
+    cases |= {f"baseline-{preset}": _config(preset, name="baseline") for preset in ("paper", "authors")}
     for preset in ("default", "paper"):
         for mpr, mpe, edge in SWITCHES:
             key = f"{preset}-mpr{mpr:d}-mpe{mpe:d}-edge{edge:d}"
-            cases[key] = _config("lerenet", preset, mpr=mpr, mpe=mpe, edge=edge)
-    cases["authors"] = _config("lerenet", "authors")
-    cases["authors-own-width"] = _config("lerenet", "authors", width=None)
+            cases[key] = _config(preset, mpr=mpr, mpe=mpe, edge=edge)
+    cases["authors"] = _config("authors")
+    cases["authors-own-width"] = _config("authors", width=None)
     for form in ("descriptor", "channel", "aligned"):
-        cases[f"paper-{form}"] = _config("lerenet", "paper", edge_form=form)
+        cases[f"paper-{form}"] = _config("paper", edge_form=form)
     for preset in ("default", "paper"):
-        cases[f"{preset}-average"] = _config("lerenet", preset, shots="average")
-    cases["matching-average"] = _config("matching", shots="average")
+        cases[f"{preset}-average"] = _config(preset, shot_fusion="average")
+    cases["matching-average"] = configure("matching", side=8, shot_fusion="average")
     return cases
 
 
@@ -56,7 +58,7 @@ CASES = _cases()
 every_model = pytest.mark.parametrize("config", CASES.values(), ids=CASES.keys())
 
 
-def _model(config: ModelConfig, image_size: int = SIZE) -> Segmenter:
+def _model(config: NetworkConfig, image_size: int = SIZE) -> Segmenter:
     """A head in eval mode whose branches that start at zero are awake, as after some training."""
     torch.manual_seed(1)
     model = create_model(config, CHANNELS, image_size)
@@ -87,14 +89,14 @@ def _truth(batch: int) -> Tensor:
 
 @every_model
 @pytest.mark.parametrize("area", ["usual", "empty", "full"])
-def test_every_parameter_gets_a_finite_gradient(config: ModelConfig, area: str) -> None:
+def test_every_parameter_gets_a_finite_gradient(config: NetworkConfig, area: str) -> None:
     model = _model(config).train()
     masks = {
         "usual": _masks(2, 2),
         "empty": torch.zeros(2, 2, SIZE, SIZE),
         "full": torch.ones(2, 2, SIZE, SIZE),
     }
-    logits = model(_features(model, 2, 2), masks[area], _features(model, 2, seed=1))
+    logits = model(batch(_features(model, 2, 2), masks[area], _features(model, 2, seed=1)))
     trained = dict(model.named_parameters())
     if not trained:
         assert not logits.requires_grad
@@ -107,12 +109,12 @@ def test_every_parameter_gets_a_finite_gradient(config: ModelConfig, area: str) 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_step_of_each_loss_lowers_it(loss: str) -> None:
-    model = _model(_config("lerenet", dropout=0.0)).train()
+    model = _model(_config(dropout=0.0)).train()
     episode = _features(model, 2, 1), _masks(2, 1), _features(model, 2, seed=1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     seen = []
     for _ in range(8):
-        value = create_loss(loss)(model(*episode), _truth(2))
+        value = create_loss(loss)(model(batch(*episode)), _truth(2))
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -121,20 +123,20 @@ def test_a_step_of_each_loss_lowers_it(loss: str) -> None:
 
 
 @every_model
-def test_weights_survive_a_file(config: ModelConfig, tmp_path: Path) -> None:
+def test_weights_survive_a_file(config: NetworkConfig, tmp_path: Path) -> None:
     model = _model(config)
     episode = _features(model, 2, 2), _masks(2, 2), _features(model, 2, seed=1)
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
     torch.manual_seed(99)
     again = create_model(config, CHANNELS, SIZE).eval()
     again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    assert torch.equal(again(*episode), model(*episode))
+    assert torch.equal(again(batch(*episode)), model(batch(*episode)))
 
 
 @every_model
-def test_an_enrolled_class_serves_any_number_of_queries(config: ModelConfig) -> None:
+def test_an_enrolled_class_serves_any_number_of_queries(config: NetworkConfig) -> None:
     model = _model(config)
-    state = model.encode(_features(model, 1, 2), _masks(1, 2))
+    state = model.encode(support_of(_features(model, 1, 2), _masks(1, 2)))
     kept = {name: value.clone() for name, value in state.items()}
     queries = _features(model, 3, seed=1)
     together = model.decode(state, queries)
@@ -144,104 +146,115 @@ def test_an_enrolled_class_serves_any_number_of_queries(config: ModelConfig) -> 
 
 
 @every_model
-def test_the_order_of_shots_does_not_matter(config: ModelConfig) -> None:
+def test_the_order_of_shots_does_not_matter(config: NetworkConfig) -> None:
     model = _model(config)
     support, masks, query = _features(model, 2, 5), _masks(2, 5), _features(model, 2, seed=1)
     order = torch.tensor([3, 0, 4, 2, 1])
-    shuffled = model([level[:, order] for level in support], masks[:, order], query)
-    torch.testing.assert_close(shuffled, model(support, masks, query), rtol=1e-4, atol=1e-5)
+    shuffled = model(batch([level[:, order] for level in support], masks[:, order], query))
+    torch.testing.assert_close(shuffled, model(batch(support, masks, query)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("config", [case for case in CASES.values() if case.name != "prototype"])
-def test_the_same_shot_five_times_is_one_shot_when_averaged(config: ModelConfig) -> None:
-    model = _model(config.model_copy(update={"shots": "average"}))
+def test_the_same_shot_five_times_is_one_shot_when_averaged(config: NetworkConfig) -> None:
+    model = _model(config.model_copy(update={"shot_fusion": "average"}))
     support, masks, query = _features(model, 2, 1), _masks(2, 1), _features(model, 2, seed=1)
-    five = model([level.expand(-1, 5, -1, -1, -1) for level in support], masks.expand(-1, 5, -1, -1), query)
-    torch.testing.assert_close(five, model(support, masks, query), rtol=1e-4, atol=1e-4)
+    five = model(
+        batch([level.expand(-1, 5, -1, -1, -1) for level in support], masks.expand(-1, 5, -1, -1), query)
+    )
+    torch.testing.assert_close(five, model(batch(support, masks, query)), rtol=1e-4, atol=1e-4)
 
 
 @every_model
-def test_bfloat16_stays_close(config: ModelConfig) -> None:
+def test_bfloat16_stays_close(config: NetworkConfig) -> None:
     model = _model(config)
     episode = _features(model, 2, 2), _masks(2, 2), _features(model, 2, seed=1)
-    single = model(*episode)
+    single = model(batch(*episode))
     with torch.autocast("cpu", torch.bfloat16):
-        half = model(*episode)
+        half = model(batch(*episode))
     assert half.dtype == torch.float32
     assert (half - single).abs().max() <= 0.03 * single.abs().max()
 
 
 @every_model
-def test_bfloat16_features_are_taken(config: ModelConfig) -> None:
+def test_bfloat16_features_are_taken(config: NetworkConfig) -> None:
     """A trained backbone under autocast hands its features over in half precision."""
     model = _model(config)
     support, query = ([level.bfloat16() for level in _features(model, 2, *k)] for k in ((2,), ()))
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model(support, _masks(2, 2), query)
+        logits = model(batch(support, _masks(2, 2), query))
     assert logits.shape == (2, SIZE, SIZE)
     assert logits.isfinite().all()
 
 
 @every_model
 @pytest.mark.parametrize(("image_size", "stretch"), [(33, 1.0), (31, 1.6), (7, 0.55)])
-def test_odd_sizes_and_oblong_maps(config: ModelConfig, image_size: int, stretch: float) -> None:
+def test_odd_sizes_and_oblong_maps(config: NetworkConfig, image_size: int, stretch: float) -> None:
     model = _model(config, image_size)
     masks = torch.zeros(2, 1, 37, 53)
     masks[:, :, 10:20, 10:30] = 1
     support = _features(model, 2, 1, stretch=stretch)
-    logits = model(support, masks, _features(model, 2, seed=1, stretch=stretch))
+    logits = model(batch(support, masks, _features(model, 2, seed=1, stretch=stretch)))
     assert logits.shape == (2, image_size, image_size)
     assert logits.isfinite().all()
 
 
 @every_model
 @pytest.mark.parametrize("defect", ["none", "one pixel", "beside empty"])
-def test_a_mask_that_vanishes_gives_finite_logits(config: ModelConfig, defect: str) -> None:
+def test_a_mask_that_vanishes_gives_finite_logits(config: NetworkConfig, defect: str) -> None:
     model = _model(config)
     masks = torch.zeros(2, 2, SIZE, SIZE)
     if defect != "none":
         masks[:, : 1 if defect == "beside empty" else 2, 6, 6] = 1  # between the grid's bilinear samples
-    logits = model(_features(model, 2, 2), masks, _features(model, 2, seed=1))
+    logits = model(batch(_features(model, 2, 2), masks, _features(model, 2, seed=1)))
     assert logits.isfinite().all()
 
 
 @every_model
-def test_the_support_matters(config: ModelConfig) -> None:
+def test_the_support_matters(config: NetworkConfig) -> None:
     """The constant answers aside, another mask is another answer."""
     model = _model(config)
     support, query = _features(model, 2, 1), _features(model, 2, seed=1)
-    first, second = (model(support, masks, query) for masks in (_masks(2, 1), 1 - _masks(2, 1)))
+    first, second = (model(batch(support, masks, query)) for masks in (_masks(2, 1), 1 - _masks(2, 1)))
     assert torch.equal(first, second) == config.name.startswith("all_")
 
 
-@pytest.mark.parametrize("name", ["lerenet", "baseline", "matching", "prototype"])
-@pytest.mark.parametrize("preset", ["default", "paper", "authors"])
-def test_a_level_that_the_backbone_lacks_is_named(name: str, preset: str) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"name": name} for name in ("lerenet", "baseline", "matching", "prototype")),
+        *(
+            {"name": name, "preset": preset}
+            for name in ("lerenet", "baseline")
+            for preset in ("paper", "authors")
+        ),
+    ],
+)
+def test_a_level_that_the_backbone_lacks_is_named(settings: dict[str, str]) -> None:
     with pytest.raises(ModelError, match=r"level 3\b.*\[1, 2\](?s:.*)levels"):
-        create_model(_config(name, preset, levels=(2, 3)), {1: 6, 2: 8}, SIZE)
+        create_model(configure(**settings, levels=(2, 3)), {1: 6, 2: 8}, SIZE)
 
 
 @pytest.mark.parametrize(("preset", "level"), [("paper", 2), ("authors", 1)])
 def test_a_preset_without_its_level_is_refused(preset: str, level: int) -> None:
     given = {i: c for i, c in CHANNELS.items() if i != level}
     with pytest.raises(ModelError, match=f"level {level} "):
-        create_model(_config("lerenet", preset), given, SIZE)
+        create_model(_config(preset), given, SIZE)
 
 
 def test_the_default_needs_some_level() -> None:
     with pytest.raises(ModelError, match=r"reads level 2 of the backbone, which gives \[0\]"):
-        create_model(_config("lerenet"), {0: 4}, SIZE)
+        create_model(_config(), {0: 4}, SIZE)
 
 
 @pytest.mark.parametrize("form", ["channel", "aligned"])
 def test_the_default_refuses_an_edge_form_that_it_has_not(form: str) -> None:
-    with pytest.raises(ModelError, match=f"edge_form '{form}'(?s:.*)preset: paper"):
-        create_model(_config("lerenet", edge_form=form), CHANNELS, SIZE)
+    with pytest.raises(ParamsError, match=f"edge_form '{form}'(?s:.*)set preset paper"):
+        _config(edge_form=form)
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_every_switch_of_table_3_adds_its_parts(preset: str) -> None:
-    heads = [_model(_config("lerenet", preset, mpr=r, mpe=e, edge=d)) for r, e, d in SWITCHES]
+    heads = [_model(_config(preset, mpr=r, mpe=e, edge=d)) for r, e, d in SWITCHES]
     sizes = [sum(value.numel() for value in head.parameters()) for head in heads]
     assert len(set(sizes)) == 6  # edge counts with mpe only: two of the eight repeat
 
@@ -250,12 +263,12 @@ def _answer(head: Segmenter) -> Tensor:
     masks = torch.zeros(1, 1, SIZE, SIZE)
     masks[..., 8:20, 8:20] = 1.0
     with torch.inference_mode():
-        return head(_features(head, 1, 1), masks, _features(head, 1, seed=1))
+        return head(batch(_features(head, 1, 1), masks, _features(head, 1, seed=1)))
 
 
 @pytest.mark.parametrize("lost", ["nearest", "difference", "prototype", "strength", "own", "graph"])
 def test_every_relation_reaches_the_defaults_answer(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    head = _model(_config("lerenet"))
+    head = _model(_config())
     before = _answer(head)
     maps = {"nearest": slice(0, 2), "difference": slice(2, 3), "prototype": slice(3, 4)}
 
@@ -275,7 +288,7 @@ def test_every_relation_reaches_the_defaults_answer(lost: str, monkeypatch: pyte
 
 @pytest.mark.parametrize("part", ["mpr", "mpe"])
 def test_each_module_reaches_the_papers_answer(part: str) -> None:
-    head = _model(_config("lerenet", "paper"))
+    head = _model(_config("paper"))
     before = _answer(head)
     head.get_submodule(part).register_forward_hook(lambda module, args, out: torch.zeros_like(out))
     assert not torch.allclose(before, _answer(head), atol=1e-4)
@@ -356,5 +369,10 @@ def test_a_shifted_copy_of_the_support_is_found(down: int, right: int, seed: int
     picture = torch.where(mask.bool(), defect, clean) + 0.02 * _draw(seed, 12, 8, 8).float()
     masks = mask.repeat_interleave(4, 0).repeat_interleave(4, 1)[None, None]
     query = picture.roll((down, right), (1, 2))[None]
-    found = create_model(_config(name, levels=(2,)), {2: 12}, 8)([picture[None, None]], masks, [query])[0] > 0
+    found = (
+        create_model(configure(name, levels=(2,), side=8), {2: 12}, 8)(
+            batch([picture[None, None]], masks, [query])
+        )[0]
+        > 0
+    )
     assert torch.equal(found, mask.roll((down, right), (0, 1)).bool())

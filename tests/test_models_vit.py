@@ -12,10 +12,9 @@ from torch.nn import functional as F
 
 from lerenet.cost.flops import measure_cost
 from lerenet.errors import ModelError
-from lerenet.models import create_model
+from lerenet.models import configure, create_model
 from lerenet.models.backbones import create_backbone
 from lerenet.models.network import Network
-from lerenet.params import ModelConfig
 
 TINY = "vit_tiny_patch16_224"  # 192 channels, 12 blocks
 WIDTH, BLOCKS, PLACES = 384, 12, 625  # of DINOv2 and DINOv3, small, on 200 x 200
@@ -32,7 +31,7 @@ def test_matching_and_lerenet_on_dino_give_logits(name: str) -> None:
     assert [tuple(level.shape) for level in levels] == [(2, WIDTH, 8, 8)] * 3
     masks = (torch.rand(1, 1, 60, 60) > 0.8).float()
     for model in ("matching", "lerenet"):
-        head = create_model(ModelConfig(name=model), dict(zip((1, 2, 3), backbone.channels, strict=True)), 60)
+        head = create_model(configure(model), dict(zip((1, 2, 3), backbone.channels, strict=True)), 60)
         network = Network(backbone, head).eval()
         logits = network(images[:1, None], masks, images[1:])
         assert logits.shape == (1, 60, 60)
@@ -41,7 +40,7 @@ def test_matching_and_lerenet_on_dino_give_logits(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["dinov2", "dinov3"])
 def test_the_cost_of_dino_by_hand(name: str) -> None:
-    cost = measure_cost(ModelConfig(name="matching"), name)  # reads levels 2 and 3: nine of twelve blocks
+    cost = measure_cost(configure("matching"), name)  # reads levels 2 and 3: nine of twelve blocks
     tokens, blocks = PLACES + EXTRA[name], BLOCKS * 3 // 4
     linear = 12 * WIDTH**2 * tokens  # query, key, value, output, and a multi-layer perceptron of 4 widths
     attention = 2 * tokens**2 * WIDTH

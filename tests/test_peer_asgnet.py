@@ -9,15 +9,14 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
-from lerenet.models import create_model
+from lerenet.models import configure, create_model
 from lerenet.models.base import Segmenter
 from lerenet.models.losses import bce
 from lerenet.models.peers import asgnet
 from lerenet.models.peers.asgnet import ASGNet, allocate, cluster, place_seeds
-from lerenet.params import ModelConfig
-from tests.test_models_contract import CHANNELS, SIZE, episode, stays_finite
-from tests.test_models_equations import Array, array, close, conv1, double, rand
-from tests.test_peer_parts import classified, enriched, resized
+from tests.equations import Array, array, close, conv1, double, rand
+from tests.networks import CHANNELS, SIZE, batch, episode, stays_finite, support_of
+from tests.peers import classified, enriched, resized
 
 GRID = 9  # two cells a prototype
 
@@ -25,7 +24,7 @@ GRID = 9  # two cells a prototype
 def make(size: int = SIZE, grid: int = GRID, **config: float) -> Segmenter:
     """The small head in eval mode."""
     torch.manual_seed(1)
-    head = create_model(ModelConfig(name="asgnet", width=8, grid=grid, **config), CHANNELS, size)
+    head = create_model(configure("asgnet", width=8, side=grid, **config), CHANNELS, size)
     assert isinstance(head, ASGNet)
     return head.eval()
 
@@ -34,7 +33,7 @@ def episode_of_many(head: Segmenter, **options: int) -> tuple[list[Tensor], Tens
     """`episode`, its defects so large that each shot has several prototypes."""
     support, masks, query = episode(head, **options)
     masks[:, :, 5:30, 10:30] = 1
-    assert int(head.encode(support, masks)["real"].sum(1).min()) > 2
+    assert int(head.encode(support_of(support, masks))["real"].sum(1).min()) > 2
     return support, masks, query
 
 
@@ -46,7 +45,7 @@ def test_gradient_reaches_every_weight_and_never_the_support() -> None:
     support, masks, query = episode_of_many(head, batch=3, shots=2)
     support = [level.requires_grad_() for level in support]
     query = [level.requires_grad_() for level in query]
-    head.learn(support, masks, query, masks[:, 0], bce).backward()
+    head.learn(batch(support, masks, query, masks[:, 0]), bce).backward()
     for name, value in head.named_parameters():
         assert value.grad is not None, name
         assert bool(torch.isfinite(value.grad).all()), name
@@ -68,9 +67,9 @@ def test_masks_without_foreground_or_background(foreground: int | None) -> None:
 def test_double_precision() -> None:
     head = make()
     support, masks, query = episode_of_many(head, shots=2)
-    single = head.learn(support, masks, query, masks[:, 0], bce)
+    single = head.learn(batch(support, masks, query, masks[:, 0]), bce)
     support, query = [level.double() for level in support], [level.double() for level in query]
-    found = head.double().learn(support, masks.double(), query, masks[:, 0], bce)
+    found = head.double().learn(batch(support, masks.double(), query, masks[:, 0]), bce)
     assert found.item() == pytest.approx(single.item(), rel=1e-4)
 
 
@@ -177,7 +176,7 @@ def test_prototypes_by_area(side: int) -> None:
     masks = torch.zeros(1, 1, 200, 200)
     masks[:, :, :side, :side] = 1
     cells = (np.linspace(0, 199, 25) < side).sum() ** 2
-    real = head.encode(support, masks)["real"][0]
+    real = head.encode(support_of(support, masks))["real"][0]
     assert int(real.sum()) == min(max(round(cells / 17), 1), 5)
     assert real.tolist() == sorted(real.tolist(), reverse=True)
 
@@ -192,7 +191,7 @@ def test_a_small_defect_has_its_masked_average_and_a_large_one_its_clusters() ->
     masks[0, 2, [5, 10]] = 1  # 18 cells by more than half, none of them wholly
     found = {}
     for training, steps in ((False, 5), (True, 10)):
-        state = head.train(training).encode(support, masks)
+        state = head.train(training).encode(support_of(support, masks))
         real = state["real"][0].reshape(3, 5)
         known = state["prototypes"][0].reshape(3, 5, 8)
         for k in range(3):
@@ -230,7 +229,7 @@ def test_the_query_by_hand() -> None:
 def test_the_loss_is_cross_entropy_and_the_mean_over_the_bins() -> None:
     head = make()
     support, masks, query = episode_of_many(head)
-    two, side = head._outputs(head.encode(support, masks), query)
+    two, side = head._outputs(head.encode(support_of(support, masks)), query)
     assert [x.shape[-1] for x in side] == [9, 5, 3, 2]
 
     def entropy(x: Tensor) -> float:
@@ -238,4 +237,6 @@ def test_the_loss_is_cross_entropy_and_the_mean_over_the_bins() -> None:
         return F.cross_entropy(large, masks[:, 0].long()).item()
 
     expected = entropy(two) + np.mean([entropy(x) for x in side])
-    assert head.learn(support, masks, query, masks[:, 0], bce).item() == pytest.approx(expected, rel=1e-5)
+    assert head.learn(batch(support, masks, query, masks[:, 0]), bce).item() == pytest.approx(
+        expected, rel=1e-5
+    )

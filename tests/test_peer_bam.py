@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lerenet.models import create_model
-from lerenet.models.base import Extra, shots_to_grid
+from lerenet.models import configure, create_model
+from lerenet.models.base import shots_to_grid
 from lerenet.models.losses import bce
 from lerenet.models.peers.bam import BAM
 from lerenet.models.peers.base_learner import (
@@ -20,83 +23,37 @@ from lerenet.models.peers.base_learner import (
     gram,
     psi,
 )
-from lerenet.params import ModelConfig
-from tests.test_models_contract import CHANNELS, SIZE, episode, stays_finite
-from tests.test_models_equations import Array, array, close, conv1, conv3, double, rand, relu
-from tests.test_peer_parts import classified, dilated, nearest, pooled, refined, resized, to_unit_range
+from tests.equations import array, close, conv1, double, rand, relu
+from tests.networks import CHANNELS, SIZE, batch, episode, stays_finite, support_of
+from tests.peers import (
+    JUDGED,
+    classified,
+    dilated,
+    ensemble_by_hand,
+    gram_by_hand,
+    known_by_hand,
+    nearest,
+    refined,
+    resized,
+    softmax,
+    to_unit_range,
+    weights_by_hand,
+    with_statistics,
+)
 
 GRID = 7
-JUDGED = "ensemble.judge"  # weighs the shots; one shot alone has weight 1 whatever they are
 
 
 def make(size: int = SIZE, moved: bool = False, **config: float) -> BAM:
     """The small head in eval mode; ``moved``: the ensemble away from its start, none of its units dead."""
     torch.manual_seed(1)
-    head = create_model(ModelConfig(name="bam", width=8, grid=GRID, **config), CHANNELS, size)
+    head = create_model(configure("bam", width=8, side=GRID, **config), CHANNELS, size)
     assert isinstance(head, BAM)
     if moved:
         with torch.no_grad():
             for value in head.ensemble.parameters():
                 value.copy_(torch.rand_like(value) + 0.1)
     return head.eval()
-
-
-def with_statistics(module: nn.Module) -> nn.Module:
-    """In double precision, weights and batch norm statistics drawn anew."""
-    module = double(module)
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.copy_(torch.randn_like(part.running_mean))
-            part.running_var.copy_(torch.rand_like(part.running_var) + 0.5)
-    return module
-
-
-def normed(layer: nn.BatchNorm2d, x: Array) -> Array:
-    """Batch norm of (c, h, w) by its running statistics."""
-    mean, var, scale, shift = (
-        array(v)[:, None, None] for v in (layer.running_mean, layer.running_var, layer.weight, layer.bias)
-    )
-    return (x - mean) / np.sqrt(var + 1e-5) * scale + shift
-
-
-def softmax(x: Array, axis: int = 0) -> Array:
-    raised = np.exp(x - x.max(axis, keepdims=True))
-    return raised / raised.sum(axis, keepdims=True)
-
-
-def known_by_hand(base: BaseLearner, x: Array) -> Array:
-    """The base learner's features of one highest level (c, grid, grid)."""
-    parts = [x]
-    for size, branch in zip((1, 2, 3, 6), base.bins, strict=True):
-        parts.append(resized_from(relu(normed(branch[2], conv1(branch[1], pooled(x, size)))), len(x[0])))
-    return normed(base.join[1], conv3(base.join[0], np.concatenate(parts)))
-
-
-def resized_from(x: Array, size: int) -> Array:
-    return np.broadcast_to(x, (len(x), size, size)) if x.shape[1] == 1 else resized(x, size)
-
-
-def gram_by_hand(x: Array) -> Array:
-    flat = x.reshape(len(x), -1)
-    return np.array([[a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-7) for b in flat] for a in flat])
-
-
-def weights_by_hand(ensemble: BaseEnsemble, styles: Array) -> Array:
-    """Rank the K shots' psi, stretch to 5, two layers, back to K, to the shots' own order, softmax."""
-    k, (one, _, two) = len(styles), ensemble.judge
-    order = np.argsort(styles)
-    five = np.interp(np.linspace(0, k - 1, 5), np.arange(k), styles[order])
-    hidden = relu(array(one.weight) @ five + array(one.bias))
-    scores = array(two.weight) @ hidden + array(two.bias)
-    found = np.empty(k)
-    found[order] = np.interp(np.linspace(0, 4, k), np.arange(5), scores)
-    return softmax(found)
-
-
-def ensemble_by_hand(ensemble: BaseEnsemble, meta: Array, style: float, known: Array) -> Array:
-    (g0, g1), (e0, e1) = (array(conv.weight).reshape(2) for conv in (ensemble.g, ensemble.e))
-    background, foreground = softmax(meta)
-    return np.stack([e0 * (g0 * background + g1 * style) + e1 * known, g0 * foreground + g1 * style])
 
 
 # -- the head's contract ---------------------------------------------------------------------------------
@@ -106,7 +63,7 @@ def ensemble_by_hand(ensemble: BaseEnsemble, meta: Array, style: float, known: A
 def test_gradient_reaches_every_weight_but_the_base_learners(shots: int) -> None:
     head = make(moved=True).train()
     support, masks, query = episode(head, batch=3, shots=shots)
-    head.learn(support, masks, query, masks[:, 0], bce, {"slot": torch.tensor([1, 2, 3])}).backward()
+    head.learn(batch(support, masks, query, masks[:, 0], {"slot": torch.tensor([1, 2, 3])}), bce).backward()
     for name, value in head.named_parameters():
         if name.startswith("base."):
             assert value.grad is None, name
@@ -130,8 +87,8 @@ def test_masks_without_foreground_or_background(foreground: int) -> None:
 
 def test_other_levels() -> None:
     for levels in ((1, 2), (3,), (1, 2, 3, 4)):
-        head = create_model(ModelConfig(name="bam", levels=levels, width=8, grid=5), CHANNELS, SIZE)
-        assert head.train()(*episode(head, shots=2)).shape == (2, SIZE, SIZE)
+        head = create_model(configure("bam", levels=levels, width=8, side=5), CHANNELS, SIZE)
+        assert head.train()(batch(*episode(head, shots=2))).shape == (2, SIZE, SIZE)
 
 
 # -- the base learner ------------------------------------------------------------------------------------
@@ -180,7 +137,7 @@ def test_base_learner_is_frozen_until_asked() -> None:
         assert head.query_middle.training
         assert not any(module.training for module in head.base.modules())
     support, masks, query = episode(head)
-    head.learn(support, masks, query, masks[:, 0], bce).backward()
+    head.learn(batch(support, masks, query, masks[:, 0]), bce).backward()
     assert all(torch.equal(value, before[name]) for name, value in head.base.state_dict().items())
     head.base.requires_grad_(True)
     head.base.train()(query[-1]).mean().backward()
@@ -206,16 +163,16 @@ def test_the_current_class_is_left_out_in_learning_and_counts_in_decoding() -> N
         head.base.classify[2].weight.zero_()
         head.base.classify[2].bias.fill_(-50.0)[4] = 50.0  # it is sure of class 4 everywhere
 
-    def value(extra: Extra | None) -> float:
-        return head.learn(support, masks, query, masks[:, 0], bce, extra).item()
+    def value(extra: Mapping[str, Any] | None) -> float:
+        return head.learn(batch(support, masks, query, masks[:, 0], extra), bce).item()
 
     own = value({"slot": torch.tensor([4, 4])})
     other = value({"slot": torch.tensor([3, 3])})
     assert own != pytest.approx(other, abs=1e-3)
     assert other == pytest.approx(value(None), abs=1e-6)
     assert own != pytest.approx(value({"slot": torch.tensor([4, 3])}), abs=1e-3)  # by episode
-    enrolled = head.encode(support, masks, {"slot": torch.tensor([4, 4])})
-    assert torch.equal(head.decode(enrolled, query), head(support, masks, query))
+    enrolled = head.encode(support_of(support, masks, {"slot": torch.tensor([4, 4])}))
+    assert torch.equal(head.decode(enrolled, query), head(batch(support, masks, query)))
     with torch.no_grad():
         head.ensemble.e.weight[:, 1] = 0  # what the base learner says no longer counts
     assert own == pytest.approx(value(None), abs=1e-6)
@@ -306,7 +263,7 @@ def test_the_network_by_hand(shots: int) -> None:
     chance = softmax(conv1(head.base.classify[2], relu(known_by_hand(head.base, q[2]))))
     own = chance[6]
 
-    state = head.encode(support, masks, extra)
+    state = head.encode(support_of(support, masks, extra))
     final, found, _ = head._outputs(state, query)
     left_out, _, _ = head._outputs(state, query, torch.tensor([6]))
     np.testing.assert_allclose(array(found)[0], meta, rtol=1e-5, atol=1e-6)
@@ -320,13 +277,13 @@ def test_the_loss_is_cross_entropy_of_the_ensemble_and_of_the_meta_output() -> N
     head = make(moved=True)
     support, masks, query = episode(head)
     slot = torch.tensor([2, 9])
-    final, meta, maps = head._outputs(head.encode(support, masks), query, slot)
+    final, meta, maps = head._outputs(head.encode(support_of(support, masks)), query, slot)
     assert maps == []
     expected = 0.0
     for two in (final, meta):
         large = F.interpolate(two, size=SIZE, mode="bilinear", align_corners=False)
         expected += F.cross_entropy(large, masks[:, 0].long()).item()
-    found = head.learn(support, masks, query, masks[:, 0], bce, {"slot": slot}).item()
+    found = head.learn(batch(support, masks, query, masks[:, 0], {"slot": slot}), bce).item()
     assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -335,13 +292,15 @@ def test_the_prior_comes_from_the_last_level_of_the_blacked_out_support() -> Non
     head = make()
     support, masks, query = episode(head, shots=2)
     extra = {"masked": [torch.randn_like(level) for level in support]}
-    with_extra = head(support, masks, query, extra)
+    with_extra = head(batch(support, masks, query, extra=extra))
     other = {"masked": [*(level + 1 for level in extra["masked"][:2]), extra["masked"][2]]}
-    assert torch.equal(head(support, masks, query, other), with_extra)
-    assert torch.equal(head([*support[:2], support[2] + 1], masks, query, extra), with_extra)
-    assert not torch.equal(head(support, masks, query), with_extra)
-    assert torch.equal(head(support, masks, query, {"masked": support}), head(support, masks, query))
+    assert torch.equal(head(batch(support, masks, query, extra=other)), with_extra)
+    assert torch.equal(head(batch([*support[:2], support[2] + 1], masks, query, extra=extra)), with_extra)
+    assert not torch.equal(head(batch(support, masks, query)), with_extra)
+    assert torch.equal(
+        head(batch(support, masks, query, extra={"masked": support})), head(batch(support, masks, query))
+    )
     shares = resized(masks[0].numpy(), GRID)
     whole = shots_to_grid(support[2], GRID)[0].numpy()
-    high = head.encode(support, masks)["high"][0].numpy()
+    high = head.encode(support_of(support, masks))["high"][0].numpy()
     np.testing.assert_allclose(high, whole * shares[:, None], atol=1e-5)

@@ -7,22 +7,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lerenet.models import create_model
+from lerenet.models import configure, create_model
 from lerenet.models.base import parameters_of
 from lerenet.models.losses import bce
 from lerenet.models.peers import canet
 from lerenet.models.peers.canet import CANet
-from lerenet.params import ModelConfig
-from tests.test_models_contract import CHANNELS, SIZE, episode, stays_finite
-from tests.test_models_equations import Array, array, close, conv1, double, rand, relu
-from tests.test_peer_parts import dilated, resized
+from tests.equations import Array, array, close, conv1, double, rand, relu
+from tests.networks import CHANNELS, SIZE, batch, episode, stays_finite, support_of
+from tests.peers import dilated, resized
 
 GRID, WIDTH = 9, 8
 
 
 def make() -> CANet:
     torch.manual_seed(1)
-    head = create_model(ModelConfig(name="canet", width=WIDTH, grid=GRID), CHANNELS, SIZE)
+    head = create_model(configure("canet", width=WIDTH, side=GRID), CHANNELS, SIZE)
     assert isinstance(head, CANet)
     with torch.no_grad():
         for value in head.parameters():  # away from the tiny start
@@ -78,7 +77,7 @@ def test_the_network_by_hand(shots: int) -> None:
         compared.append(relu(dilated(head.compare[0], both)))
         scores.append(score(head, both))
     mixed = sum(w * c for w, c in zip(softmax(np.array(scores)), compared, strict=True))
-    found = head._compared(head.encode(support, masks), query)
+    found = head._compared(head.encode(support_of(support, masks)), query)
     close(found[0], mixed)
 
     two, last = one_pass(head, mixed, np.zeros((2, GRID, GRID))), head._pass(found, None)
@@ -88,7 +87,7 @@ def test_the_network_by_hand(shots: int) -> None:
         close(last[0], two)
     large = F.interpolate(torch.from_numpy(two[None, 1:] - two[None, :1]), size=SIZE, mode="bilinear")
     np.testing.assert_allclose(
-        array(head(support, masks, query))[0], array(large)[0, 0], rtol=1e-4, atol=1e-5
+        array(head(batch(support, masks, query)))[0], array(large)[0, 0], rtol=1e-4, atol=1e-5
     )
 
 
@@ -105,12 +104,12 @@ def test_training_has_its_own_first_pass_as_history_in_three_steps_of_ten(
     head = make()
     support, masks, query = episode(head)
     monkeypatch.setattr(torch, "rand", lambda *_: torch.tensor(draw))
-    found = head.learn(support, masks, query, masks[:, 0], bce)
+    found = head.learn(batch(support, masks, query, masks[:, 0]), bce)
     gradient = torch.autograd.grad(found, head.classify.weight)[0]
 
     def loss(detach: bool) -> torch.Tensor:
         """Two-channel cross entropy, with a gradient through the history or without."""
-        compared = head._compared(head.encode(support, masks), query)
+        compared = head._compared(head.encode(support_of(support, masks)), query)
         first = head._pass(compared, None)
         two = head._pass(compared, first.detach() if detach else first) if recalled else first
         large = F.interpolate(two, size=SIZE, mode="bilinear", align_corners=False)
@@ -127,7 +126,7 @@ def test_gradient_reaches_all_but_the_attention_s_biases() -> None:
     head = double(make())
     support, masks, query = episode(head, batch=3, shots=2)
     support, query = [level.double() for level in support], [level.double() for level in query]
-    head.learn(support, masks.double(), query, masks[:, 0], bce).backward()
+    head.learn(batch(support, masks.double(), query, masks[:, 0]), bce).backward()
     idle = {k for k, v in head.named_parameters() if v.grad is None or float(v.grad.abs().max()) < 1e-12}
     assert idle == {"attend.0.bias", "attend.2.bias"}
 
@@ -143,13 +142,13 @@ def test_masks_without_foreground_or_background(foreground: int) -> None:
 def test_a_refinement_less_is_another_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     head = make()
     inputs = episode(head)
-    five = head(*inputs)
+    five = head(batch(*inputs))
     monkeypatch.setattr(canet, "REFINEMENTS", 0)
-    assert not torch.allclose(five, head(*inputs), atol=1e-4)
+    assert not torch.allclose(five, head(batch(*inputs)), atol=1e-4)
 
 
 def test_learnable_parameters_are_the_measured_ones_and_the_attention_of_k_shots() -> None:
-    head = create_model(ModelConfig(name="canet"), {2: 512, 3: 1024}, 200)
+    head = create_model(configure("canet"), {2: 512, 3: 1024}, 200)
     assert isinstance(head, CANet)
     attention = parameters_of(head.attend)
     assert parameters_of(head) - attention == 10_494_466

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models import create_model
-from lerenet.models.base import Extra, shots_to_grid
+from lerenet.models import configure, create_model
+from lerenet.models.base import shots_to_grid
 from lerenet.models.losses import bce
 from lerenet.models.peers.dcp import DCP, activations, regions
-from lerenet.params import ModelConfig
-from tests.test_models_contract import CHANNELS, SIZE, episode, stays_finite
-from tests.test_models_equations import Array, array, close, conv1, double, rand, relu
-from tests.test_peer_parts import classified, dilated, nearest, refined, resized, to_unit_range
+from tests.equations import Array, array, close, conv1, double, rand, relu
+from tests.networks import CHANNELS, SIZE, batch, episode, stays_finite, support_of
+from tests.peers import classified, dilated, nearest, refined, resized, to_unit_range
 
 GRID = 7
 
@@ -23,18 +25,18 @@ GRID = 7
 def make(size: int = SIZE, **config: float) -> DCP:
     """The small head in eval mode."""
     torch.manual_seed(1)
-    head = create_model(ModelConfig(name="dcp", width=8, grid=GRID, **config), CHANNELS, size)
+    head = create_model(configure("dcp", width=8, side=GRID, **config), CHANNELS, size)
     assert isinstance(head, DCP)
     return head.eval()
 
 
-def blacked_out(support: list[Tensor]) -> Extra:
+def blacked_out(support: list[Tensor]) -> Mapping[str, Any]:
     """Features of other images in the place of those of the blacked-out ones."""
     torch.manual_seed(11)
     return {"masked": [torch.randn_like(level) for level in support]}
 
 
-def double_episode(shots: int) -> tuple[list[Tensor], Tensor, list[Tensor], Extra]:
+def double_episode(shots: int) -> tuple[list[Tensor], Tensor, list[Tensor], Mapping[str, Any]]:
     """On the head's grid, in double precision, with masks that are soft at their borders there."""
     shapes = [(CHANNELS[level], GRID, GRID) for level in (2, 3, 4)]
     support, query = [rand(1, shots, *shape) for shape in shapes], [rand(1, *shape) for shape in shapes]
@@ -56,7 +58,7 @@ def test_masks_and_guesses_without_foreground_or_background(foreground: int, cer
     masks.fill_(foreground)
     stays_finite(head, support, masks, query)
     with torch.inference_mode():
-        prototypes = head.encode(support, masks)["prototypes"]
+        prototypes = head.encode(support_of(support, masks))["prototypes"]
     empty = [not bool(one.any()) for one in prototypes.unbind(1)]
     found, missed = certain < 0, certain > 0  # alpha and delta, beta and gamma: empty
     inside, outside = foreground == 0, foreground == 1
@@ -68,21 +70,21 @@ def test_masks_and_guesses_without_foreground_or_background(foreground: int, cer
 def test_learning_in_bfloat16_and_in_double_precision() -> None:
     head = make()
     support, masks, query = episode(head, shots=2)
-    single = head.learn(support, masks, query, masks[:, 0], bce)
+    single = head.learn(batch(support, masks, query, masks[:, 0]), bce)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = head.learn(support, masks, query, masks[:, 0], bce)
+        rough = head.learn(batch(support, masks, query, masks[:, 0]), bce)
     assert rough.item() == pytest.approx(single.item(), rel=0.02)
     rough.backward()
     assert all(bool(torch.isfinite(value.grad).all()) for value in head.parameters())
     support, query = [level.double() for level in support], [level.double() for level in query]
-    found = head.double().learn(support, masks.double(), query, masks[:, 0].double(), bce)
+    found = head.double().learn(batch(support, masks.double(), query, masks[:, 0].double()), bce)
     assert found.item() == pytest.approx(single.item(), rel=1e-4)
 
 
 def test_other_levels() -> None:
     for levels in ((1, 2), (3,), (1, 2, 3, 4)):
-        head = create_model(ModelConfig(name="dcp", levels=levels, width=8, grid=5), CHANNELS, SIZE)
-        assert head(*episode(head)).shape == (2, SIZE, SIZE)
+        head = create_model(configure("dcp", levels=levels, width=8, side=5), CHANNELS, SIZE)
+        assert head(batch(*episode(head))).shape == (2, SIZE, SIZE)
 
 
 def test_dropout_stands_where_it_is_told_to() -> None:
@@ -107,7 +109,7 @@ def test_the_decoders_differ_and_start_as_kaiming_has_it() -> None:
 def test_what_the_prior_reads_keeps_no_graph() -> None:
     head = make()
     support, masks, _ = episode(head)
-    state = head.encode([level.requires_grad_() for level in support], masks)
+    state = head.encode(support_of([level.requires_grad_() for level in support], masks))
     assert state["prototypes"].requires_grad
     assert not state["high"].requires_grad
 
@@ -139,7 +141,7 @@ def test_the_masks_pass_no_gradient_to_the_guess() -> None:
 def test_the_main_loss_alone_teaches_the_guesses_nothing() -> None:
     head = make()
     support, masks, query = episode(head)
-    bce(head(support, masks, query), masks[:, 0]).backward()
+    bce(head(batch(support, masks, query)), masks[:, 0]).backward()
     learnt = {name.split(".")[0] for name, value in head.named_parameters() if value.grad is not None}
     assert learnt == {"query_middle", "support_middle", "foreground", "background"}
 
@@ -230,7 +232,7 @@ def test_the_network_by_hand(shots: int) -> None:
     maps = [like(name) for name in ("BG", "delta", "gamma")]
     background = decoded(head.background, [x, everywhere("BG"), *maps])
 
-    state, own = head._enrolled(support, masks, extra)
+    state, own = head._enrolled(support_of(support, masks, extra))
     order = ("alpha", "FG", "beta", "BG", "delta", "gamma")
     close(state["prototypes"][0], np.stack([mean[name] for name in order]))
     close(own[0], np.stack(guesses))
@@ -252,24 +254,24 @@ def test_the_loss_is_cross_entropy_and_the_mean_of_that_of_all_guesses(shots: in
         large = F.interpolate(two, size=SIZE, mode="bilinear", align_corners=False)
         return F.cross_entropy(large, truth.long()).item()
 
-    main = head._outputs(head.encode(support, masks), query, side=False)[0]
+    main = head._outputs(head.encode(support_of(support, masks)), query, side=False)[0]
     guesses = [
         entropy(head.reason(F.interpolate(level, size=GRID, mode="bilinear")), t)
         for level, t in [(query[-1], truth), *zip(support[-1].unbind(1), masks.unbind(1), strict=True)]
     ]
     assert len(guesses) == 1 + shots
     expected = entropy(main, truth) + sum(guesses) / (1 + shots)
-    assert head.learn(support, masks, query, truth, bce).item() == pytest.approx(expected, rel=1e-5)
+    assert head.learn(batch(support, masks, query, truth), bce).item() == pytest.approx(expected, rel=1e-5)
 
 
 @torch.inference_mode()
 def test_what_the_support_guesses_changes_the_answer() -> None:
     head = make()
     support, masks, query = episode(head)
-    before = head.encode(support, masks)
+    before = head.encode(support_of(support, masks))
     head.reason[2][3].weight.neg_()
     head.reason[2][3].bias.neg_()  # foreground and background change places
-    after = head.encode(support, masks)
+    after = head.encode(support_of(support, masks))
     moved = (before["prototypes"] - after["prototypes"]).abs().amax((0, 2)) > 1e-6
     assert moved.tolist() == [True, False, True, False, True, True]  # the defect's and the rest's whole stay
     exchanged = before["prototypes"][:, [2, 1, 0, 3, 5, 4]]
@@ -281,7 +283,7 @@ def test_what_the_support_guesses_changes_the_answer() -> None:
 def test_each_decoder_sees_only_its_own() -> None:
     head = make()
     support, masks, query = episode(head)
-    state = head.encode(support, masks)
+    state = head.encode(support_of(support, masks))
 
     def moved(name: str, at: int | None = None) -> list[bool]:
         other = {key: value.clone() for key, value in state.items()}
@@ -298,25 +300,25 @@ def test_each_decoder_sees_only_its_own() -> None:
 @torch.inference_mode()
 def test_the_prior_alone_reads_the_blacked_out_support() -> None:
     head = make()
-    assert head.extras == ("masked",)
+    assert head.reads == ("masked",)
     support, masks, query = episode(head, shots=2)
     extra = blacked_out(support)
-    state, other = head.encode(support, masks, extra), head.encode(support, masks)
+    state, other = head.encode(support_of(support, masks, extra)), head.encode(support_of(support, masks))
     assert torch.equal(state["prototypes"], other["prototypes"])  # guesses are of the whole image
     assert not torch.equal(state["high"], other["high"])
     assert not torch.equal(head.decode(state, query), head.decode(other, query))
     changed = {"masked": [*(level + 1 for level in extra["masked"][:2]), extra["masked"][2]]}
-    assert torch.equal(head(support, masks, query, changed), head.decode(state, query))
+    assert torch.equal(head(batch(support, masks, query, extra=changed)), head.decode(state, query))
 
 
 @torch.inference_mode()
 def test_without_the_blacked_out_support_its_own_highest_level_stands_in() -> None:
     head = make()
     support, masks, query = episode(head)
-    expected = head(support, masks, query, {"masked": support})
-    assert torch.equal(head(support, masks, query), expected)
-    assert torch.equal(head(support, masks, query, {}), expected)
-    high = head.encode(support, masks)["high"]
+    expected = head(batch(support, masks, query, extra={"masked": support}))
+    assert torch.equal(head(batch(support, masks, query)), expected)
+    assert torch.equal(head(batch(support, masks, query, extra={})), expected)
+    high = head.encode(support_of(support, masks))["high"]
     shares = resized(masks[0].numpy(), GRID)[0]
     whole = shots_to_grid(support[2], GRID)[0, 0].numpy()
     np.testing.assert_allclose(high[0, 0].numpy(), whole * shares, atol=1e-5)

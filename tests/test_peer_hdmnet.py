@@ -9,25 +9,26 @@ from scipy.special import erf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models import create_model
+from lerenet.models import configure, create_model
 from lerenet.models.base import shots_to_grid
 from lerenet.models.losses import bce
 from lerenet.models.peers.hdmnet import HDMNet, distillation
 from lerenet.models.peers.transformer import Attending, Block, Matching, Stage
-from lerenet.params import ModelConfig
-from tests.test_models_contract import CHANNELS, SIZE, episode
-from tests.test_models_equations import Array, array, close, conv1, double, rand, relu
-from tests.test_peer_bam import (
+from tests.equations import Array, array, close, conv1, double, rand, relu
+from tests.networks import CHANNELS, SIZE, batch, episode, support_of
+from tests.peers import (
     JUDGED,
     ensemble_by_hand,
     gram_by_hand,
     known_by_hand,
+    nearest,
     normed,
+    pooled,
+    resized,
     softmax,
     weights_by_hand,
     with_statistics,
 )
-from tests.test_peer_parts import nearest, pooled, resized
 
 GRID = 9  # stages of 9, 5 and 3
 SIDES = (9, 5, 3)
@@ -36,7 +37,7 @@ SIDES = (9, 5, 3)
 def make(size: int = SIZE, moved: bool = False, width: int = 16, **config: float) -> HDMNet:
     """The small head in eval mode; ``moved``: the ensemble away from its start, none of its units dead."""
     torch.manual_seed(1)
-    head = create_model(ModelConfig(name="hdmnet", width=width, grid=GRID, **config), CHANNELS, size)
+    head = create_model(configure("hdmnet", width=width, side=GRID, **config), CHANNELS, size)
     assert isinstance(head, HDMNet)
     if moved:
         with torch.no_grad():
@@ -149,7 +150,7 @@ def test_gradient_reaches_every_weight_but_the_base_learners(shots: int) -> None
     """The bias before a batch norm is taken out again by its mean; there are 11 such, all in the decoder."""
     head = make(moved=True).train()
     support, masks, query = episode(head, batch=3, shots=shots)
-    head.learn(support, masks, query, masks[:, 0], bce, {"slot": torch.tensor([1, 2, 3])}).backward()
+    head.learn(batch(support, masks, query, masks[:, 0], {"slot": torch.tensor([1, 2, 3])}), bce).backward()
     idle = [f"parse.{i}.{j}.bias" for i in range(3) for j in (0, 2, 4)] + [
         "classify.0.bias",
         "classify.2.bias",
@@ -178,22 +179,22 @@ def test_masks_without_foreground_or_background(foreground: int) -> None:
     extra = {"masked": [level * foreground for level in support]}
     for given in (None, extra):
         head.zero_grad()
-        loss = head.learn(support, masks, query, masks[:, 0], bce, given)
+        loss = head.learn(batch(support, masks, query, masks[:, 0], given), bce)
         loss.backward()
         assert bool(torch.isfinite(loss))
         learnt = [value for value in head.parameters() if value.requires_grad]
         assert max(float(value.grad.abs().max()) for value in learnt) < 1e3
         with torch.inference_mode():
-            assert bool(torch.isfinite(head(support, masks, query, given)).all())
+            assert bool(torch.isfinite(head(batch(support, masks, query, extra=given))).all())
 
 
 @torch.inference_mode()
 def test_other_levels_and_widths() -> None:
     for levels in ((1, 2), (3,), (1, 2, 3, 4)):
         for width in (3, 8):
-            config = ModelConfig(name="hdmnet", levels=levels, width=width, grid=3)
+            config = configure("hdmnet", levels=levels, width=width, side=3)
             head = create_model(config, CHANNELS, SIZE)
-            assert head(*episode(head, shots=2)).shape == (2, SIZE, SIZE)
+            assert head(batch(*episode(head, shots=2))).shape == (2, SIZE, SIZE)
 
 
 # -- the encoder, the matching ---------------------------------------------------------------------------
@@ -340,7 +341,9 @@ def test_the_network_by_hand(shots: int) -> None:
         out = up + linear_by_hand(head.parse[i], fused[i] + up)
     meta = linear_by_hand(head.classify, out)
 
-    final, found, maps = head._outputs(head.encode(support, masks, extra), query, torch.tensor([6]))
+    final, found, maps = head._outputs(
+        head.encode(support_of(support, masks, extra)), query, torch.tensor([6])
+    )
     for one, other in zip(maps, expected, strict=True):
         np.testing.assert_allclose(array(one).reshape(-1), other, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(array(found)[0], meta, rtol=1e-5, atol=1e-5)
@@ -354,14 +357,14 @@ def test_the_loss_is_two_cross_entropies_and_the_distillation() -> None:
     head = make(moved=True)
     support, masks, query = episode(head)
     slot = torch.tensor([2, 9])
-    final, meta, maps = head._outputs(head.encode(support, masks), query, slot)
+    final, meta, maps = head._outputs(head.encode(support_of(support, masks)), query, slot)
     assert [one.shape for one in maps] == [(2, 1, side, side) for side in SIDES]
     expected = distillation(maps, masks[:, 0]).item()
     assert expected > 0.01
     for two in (final, meta):
         large = F.interpolate(two, size=SIZE, mode="bilinear", align_corners=False)
         expected += F.cross_entropy(large, masks[:, 0].long()).item()
-    found = head.learn(support, masks, query, masks[:, 0], bce, {"slot": slot}).item()
+    found = head.learn(batch(support, masks, query, masks[:, 0], {"slot": slot}), bce).item()
     assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -370,13 +373,13 @@ def test_all_of_the_support_is_blacked_out() -> None:
     head = make()
     support, masks, query = episode(head, shots=2)
     extra = {"masked": [torch.randn_like(level) for level in support]}
-    with_extra = head(support, masks, query, extra)
-    assert torch.equal(head([level + 1 for level in support], masks, query, extra), with_extra)
+    with_extra = head(batch(support, masks, query, extra=extra))
+    assert torch.equal(head(batch([level + 1 for level in support], masks, query, extra=extra)), with_extra)
     for i in range(3):
         other = {"masked": [level + (i == j) for j, level in enumerate(extra["masked"])]}
-        assert not torch.allclose(head(support, masks, query, other), with_extra, atol=1e-6), i
+        assert not torch.allclose(head(batch(support, masks, query, extra=other)), with_extra, atol=1e-6), i
     shares = resized(masks.flatten(0, 1).numpy(), GRID).reshape(2, 2, 1, GRID, GRID)
     own = [shots_to_grid(level, GRID) * torch.from_numpy(shares).float() for level in support]
-    stands_in = head(support, masks, query)
-    assert torch.allclose(stands_in, head(support, masks, query, {"masked": own}), atol=1e-5)
+    stands_in = head(batch(support, masks, query))
+    assert torch.allclose(stands_in, head(batch(support, masks, query, extra={"masked": own})), atol=1e-5)
     assert not torch.allclose(stands_in, with_extra, atol=1e-5)

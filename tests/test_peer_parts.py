@@ -23,69 +23,13 @@ from lerenet.models.peers.parts import (
     reduce,
     tile,
 )
-from tests.test_models_equations import Array, array, close, conv1, conv3, double, rand, relu
+from tests.equations import array, close, conv1, double, rand, relu
+from tests.peers import classified, dilated, enriched, nearest, pooled, refined, to_unit_range
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-def pooled(x: Array, size: int) -> Array:
-    """(c, h, w) -> (c, size, size): means of windows that may overlap by a cell."""
-    h, w = x.shape[1:]
-    rows = [slice(i * h // size, -(-(i + 1) * h // size)) for i in range(size)]
-    columns = [slice(i * w // size, -(-(i + 1) * w // size)) for i in range(size)]
-    return np.array([[[channel[r, c].mean() for c in columns] for r in rows] for channel in x])
-
-
-def resized(x: Array, size: int) -> Array:
-    """(c, h, w) -> (c, size, size), linear along each axis between aligned corners."""
-    for axis in (1, 2):
-        known = np.arange(x.shape[axis])
-        at = np.linspace(0, known[-1], size)
-        x = np.apply_along_axis(lambda line, at=at, known=known: np.interp(at, known, line), axis, x)
-    return x
-
-
-def classified(layer: nn.Sequential, x: Array) -> Array:
-    return conv1(layer[3], relu(conv3(layer[0], x)))
-
-
-def refined(layer: ResidualPair, x: Array) -> Array:
-    return x + relu(conv3(layer.body[2], relu(conv3(layer.body[0], x))))
-
-
-def enriched(layer: FEM, query: Array, guide: Array, maps: Array) -> tuple[Array, list[Array]]:
-    """FEM by hand, (c, h, w) each; written from coarse: each bin asks the finer one for its refined map."""
-
-    def at(i: int) -> Array:
-        size = layer.bins[i]
-        start = np.concatenate([pooled(query, size), pooled(guide, size), resized(maps, size)])
-        x = relu(conv1(layer.initial[i][0], start))
-        if i:
-            finer = resized(at(i - 1), size)
-            x = x + relu(conv1(layer.between[i - 1][0], np.concatenate([x, finer])))
-        return refined(layer.refine[i], x)
-
-    scales = [at(i) for i in range(len(layer.bins))]
-    joined = np.concatenate([resized(x, query.shape[1]) for x in scales])
-    side = [classified(head, x) for head, x in zip(layer.side, scales, strict=True)]
-    return refined(layer.after, relu(conv1(layer.join[0], joined))), side
-
-
-def nearest(query: Array, support: Array) -> Array:
-    """The prior of (c, h, w) to one masked support (c, h, w), before it is brought to [0, 1]: (h, w)."""
-    places = support.reshape(len(support), -1).T
-    cosines = [
-        (query * s[:, None, None]).sum(0) / (np.linalg.norm(query, axis=0) * np.linalg.norm(s) + 1e-7)
-        for s in places
-    ]
-    return np.max(cosines, axis=0)
-
-
-def to_unit_range(x: Array) -> Array:
-    return (x - x.min()) / (x.max() - x.min() + 1e-7)
 
 
 # -- masked average, prior -------------------------------------------------------------------------------
@@ -140,18 +84,6 @@ def test_prior_keeps_its_precision_under_autocast() -> None:
 
 
 # -- convolutions ----------------------------------------------------------------------------------------
-
-
-def dilated(layer: nn.Conv2d, x: Array) -> Array:
-    """A 3 x 3 convolution with dilation and bias, written as sums of shifted copies."""
-    step, (h, w) = layer.dilation[0], x.shape[1:]
-    padded = np.pad(x, ((0, 0), (step, step), (step, step)))
-    out = np.zeros((layer.out_channels, h, w))
-    for i in range(3):
-        for j in range(3):
-            shifted = padded[:, i * step : i * step + h, j * step : j * step + w]
-            out += np.einsum("oc,chw->ohw", array(layer.weight)[:, :, i, j], shifted)
-    return out + array(layer.bias)[:, None, None]
 
 
 def test_aspp() -> None:

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models import create_model
-from lerenet.models.base import Extra, without_defect
+from lerenet.models import configure, create_model
+from lerenet.models.batch import without_defect
 from lerenet.models.losses import bce
 from lerenet.models.peers.tgrnet import GraphReasoning, Head, TGRNet, TripletEncoder, second_order
-from lerenet.params import ModelConfig
-from tests.test_models_contract import CHANNELS, SIZE, episode
-from tests.test_models_equations import Array, array, close, conv1, double, rand, relu
-from tests.test_peer_parts import classified, dilated, pooled, refined
+from tests.equations import Array, array, close, conv1, double, rand, relu
+from tests.networks import CHANNELS, SIZE, batch, episode, support_of
+from tests.peers import classified, dilated, pooled, refined
 
 GRID, WIDTH = 10, 6
 
 
 def make(**config: float) -> TGRNet:
     torch.manual_seed(1)
-    head = create_model(ModelConfig(name="tgrnet", width=WIDTH, grid=GRID, **config), CHANNELS, SIZE)
+    head = create_model(configure("tgrnet", width=WIDTH, side=GRID, **config), CHANNELS, SIZE)
     assert isinstance(head, TGRNet)
     return head.eval()
 
 
-def normal(query: list[Tensor]) -> Extra:
+def normal(query: list[Tensor]) -> Mapping[str, Any]:
     torch.manual_seed(11)
     return {"normal": [torch.randn_like(level) for level in query]}
 
@@ -129,7 +131,7 @@ def test_the_network_by_hand(shots: int) -> None:
     scale = float(head.scale.detach())
     assert abs(scale) > 0.01
 
-    state = head.encode(support, masks, extra)
+    state = head.encode(support_of(support, masks, extra))
     close(state["support"][0], others[0])
     close(state["normal"][0], others[1])
     expected = near - clean + scale * priors
@@ -151,7 +153,7 @@ def test_the_priors_scale_starts_at_zero_and_gets_a_gradient() -> None:
     head = make().train()
     support, masks, query = episode(head)
     assert float(head.scale.detach()) == 0
-    head.learn(support, masks, query, masks[:, 0].roll(9, 1), bce, normal(query)).backward()
+    head.learn(batch(support, masks, query, masks[:, 0].roll(9, 1), normal(query)), bce).backward()
     assert head.scale.grad is not None
     assert float(head.scale.grad.abs()) > 0
 
@@ -162,10 +164,10 @@ def test_the_triplet_term_by_hand_and_with_a_gradient() -> None:
         head.scale.fill_(6)  # defect and background differ: the terms cannot change places
     support, masks, query = episode(head, shots=2)
     extra = normal(query)
-    state = head.encode(support, masks, extra)
+    state = head.encode(support_of(support, masks, extra))
     logits = head.decode(state, query)
     plain = bce(logits, masks[:, 0])
-    found = head.learn(support, masks, query, masks[:, 0], bce, extra)
+    found = head.learn(batch(support, masks, query, masks[:, 0], extra), bce)
     two = head._output(state, query)
     p = torch.sigmoid(two[:, 1] - two[:, 0]).detach().numpy()  # (B, 10, 10)
     assert p.std() > 0.1
@@ -189,7 +191,7 @@ def test_the_triplet_term_by_hand_and_with_a_gradient() -> None:
 def test_output_is_the_difference_of_the_two_answers() -> None:
     head = make()
     support, masks, query = episode(head)
-    state = head.encode(support, masks, normal(query))
+    state = head.encode(support_of(support, masks, normal(query)))
     same = {**state, "normal": state["support"]}
     assert float(head.decode(same, query).abs().max()) < 1e-4
     assert float(head.decode(state, query).abs().max()) > 1e-3
@@ -198,9 +200,9 @@ def test_output_is_the_difference_of_the_two_answers() -> None:
 def test_without_a_normal_image_the_support_without_its_defect_stands_in() -> None:
     head = make()
     support, masks, query = episode(head, shots=2)
-    expected = head(support, masks, query, {"normal": without_defect(support, masks)})
-    assert torch.equal(head(support, masks, query), expected)
-    assert not torch.equal(head(support, masks, query, normal(query)), expected)
+    expected = head(batch(support, masks, query, extra={"normal": without_defect(support, masks)}))
+    assert torch.equal(head(batch(support, masks, query)), expected)
+    assert not torch.equal(head(batch(support, masks, query, extra=normal(query))), expected)
     clean = without_defect(support[:1], masks)[0].numpy()
     free = 1 - F.avg_pool2d(masks, SIZE // GRID).numpy()  # (B, 2, 10, 10)
     for b, image in enumerate(support[0].numpy()):  # (2, c, 10, 10)
@@ -214,16 +216,15 @@ def test_the_triplet_term_pulls_the_means_together() -> None:
     """What is taken for defect becomes the support's defect where the query holds just that."""
     head = make()
     support, masks, query = episode(head)
-    state = head.encode(support, masks, normal(query))
+    state = head.encode(support_of(support, masks, normal(query)))
     finest = torch.where(masks[:, :, ::4, ::4] > 0, state["defect_mean"][:, :, None, None],
                          state["normal_mean"][:, :, None, None])  # fmt: skip
     ideal = torch.where(masks[:, 0, ::4, ::4] > 0, 20.0, -20.0)
 
     def term(logit: Tensor) -> float:
         head._output = lambda *_: torch.stack([-logit / 2, logit / 2], dim=1)  # type: ignore[method-assign]
-        zero = head.learn(support, masks, [finest, *query[1:]], masks[:, 0], lambda a, b: (a * 0).sum(),
-                          normal(query))  # fmt: skip
-        return zero.item()
+        episodes = batch(support, masks, [finest, *query[1:]], masks[:, 0], normal(query))
+        return head.learn(episodes, lambda a, b: (a * 0).sum()).item()
 
     assert term(ideal) < 0.01
     assert term(-ideal) > 0.2
@@ -233,15 +234,15 @@ def test_learning_in_bfloat16_and_in_double_precision() -> None:
     head = make()
     support, masks, query = episode(head, shots=2)
     extra = normal(query)
-    single = head.learn(support, masks, query, masks[:, 0], bce, extra)
+    single = head.learn(batch(support, masks, query, masks[:, 0], extra), bce)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = head.learn(support, masks, query, masks[:, 0], bce, extra)
+        rough = head.learn(batch(support, masks, query, masks[:, 0], extra), bce)
     assert rough.item() == pytest.approx(single.item(), rel=0.02)
     rough.backward()
     assert all(bool(torch.isfinite(value.grad).all()) for value in head.parameters())
     support, query = [level.double() for level in support], [level.double() for level in query]
     extra = {"normal": [level.double() for level in extra["normal"]]}
-    found = head.double().learn(support, masks.double(), query, masks[:, 0].double(), bce, extra)
+    found = head.double().learn(batch(support, masks.double(), query, masks[:, 0].double(), extra), bce)
     assert found.item() == pytest.approx(single.item(), rel=1e-4)
 
 
@@ -249,7 +250,7 @@ def test_learning_in_bfloat16_and_in_double_precision() -> None:
 def test_learning_from_masks_without_foreground_or_background(foreground: int) -> None:
     head = make().train()
     support, masks, query = episode(head, shots=2)
-    loss = head.learn(support, masks.fill_(foreground), query, masks[:, 0], bce)
+    loss = head.learn(batch(support, masks.fill_(foreground), query, masks[:, 0]), bce)
     loss.backward()
     assert bool(torch.isfinite(loss))
     assert all(bool(torch.isfinite(value.grad).all()) for value in head.parameters())
@@ -267,6 +268,6 @@ def test_the_last_bias_alone_learns_nothing() -> None:
     """It cancels in the difference of the two answers."""
     head = make().train()
     support, masks, query = episode(head, batch=3, shots=2)
-    head.learn(support, masks, query, masks[:, 0].roll(9, 1), bce, normal(query)).backward()
+    head.learn(batch(support, masks, query, masks[:, 0].roll(9, 1), normal(query)), bce).backward()
     idle = [name for name, value in head.named_parameters() if float(value.grad.abs().max()) < 1e-7]
     assert idle == ["head.classify.3.bias"]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lerenet.models import PEERS, create_model
-from lerenet.params import ModelConfig
+from lerenet.models import configure, create_model
+from tests.networks import PEERS, support_of
 
 CHANNELS = {1: 256, 2: 512, 3: 1024, 4: 2048}
 SIDES = {1: 50, 2: 25, 3: 25, 4: 25}
@@ -37,7 +37,7 @@ GFLOPS = {
 
 @pytest.mark.parametrize("name", PEERS)
 def test_parameters_and_operations_are_the_releases(name: str) -> None:
-    head = create_model(ModelConfig(name=name), CHANNELS, 200).eval()
+    head = create_model(configure(name), CHANNELS, 200).eval()
     learnable = sum(value.numel() for value in head.parameters() if value.requires_grad)
     assert learnable == PARAMETERS[name]
     shapes = [(CHANNELS[level], SIDES[level], SIDES[level]) for level in head.levels]
@@ -45,5 +45,5 @@ def test_parameters_and_operations_are_the_releases(name: str) -> None:
     masks = torch.zeros(1, 1, 200, 200)
     masks[..., 40:90, 40:90] = 1
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        head.decode(head.encode(support, masks, {"masked": support, "normal": query}), query)
+        head.decode(head.encode(support_of(support, masks, {"masked": support, "normal": query})), query)
     assert counter.get_total_flops() / 1e9 == pytest.approx(GFLOPS[name], rel=0.01)

@@ -10,7 +10,7 @@ import pytest
 
 from lerenet import layout
 from lerenet.files import read_json
-from lerenet.models import PEERS
+from tests.networks import PEERS
 from tests.pipeline import SMALL, drawn_project
 
 pytestmark = [
@@ -28,7 +28,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) ->
     from lerenet.stages import pretrain
 
     recipes = {
-        name: {"model": {"name": name, "width": 8, "grid": 8}, "train": TRAIN} for name in sorted(PEERS)
+        name: {"model": {"name": name, "width": 8, "side": 8}, "train": TRAIN} for name in sorted(PEERS)
     }
     folder = drawn_project(
         tmp_path_factory.mktemp("peers"), mlflow_template, recipes=SMALL["recipes"] | recipes,
@@ -61,9 +61,9 @@ def test_a_peer_is_trained_saved_and_scored(
     assert sorted(written["episode"]) == sorted(inputs.chosen("fold0", "test")["episode"])
     network = load_network(layout.TRAIN / key / "model").network
     store = FeatureStore(network.backbone, inputs.catalog, inputs.params, layout.DATA)
-    store.ensure(inputs.split("fold0")["novel"], masked="masked" in network.head.extras)
+    store.ensure(inputs.split("fold0")["novel"], masked="masked" in network.head.reads)
     again = score_heads(
-        {name: (network.head, store)}, inputs.chosen("fold0", "test"), inputs.params.train.precision
+        {name: (network.head, store)}, inputs.chosen("fold0", "test"), inputs.params.precision
     )
     assert (again[["tp", "fp", "fn", "tn"]] == written[["tp", "fp", "fn", "tn"]]).all().all()
 

@@ -105,14 +105,14 @@ def test_bad_data_stop_the_pipeline_with_the_row(tmp_path: Path) -> None:
 
 def test_other_backbones_and_both_presets_run_from_random_weights(tmp_path: Path) -> None:
     cells = ("resnet50-authors", "resnet101-paper", "vgg16-paper")
-    small = {"name": "lerenet", "grid": 8, "width": 8}
+    small = {"name": "lerenet", "side": 8, "width": 8}
     recipes = {
         "paper": {
             "model": {**small, "preset": "paper"},
             "train": {"optimizer": "sgd", "lr": 0.005, "loss": "bce"},
         },
         "authors": {
-            "model": {"name": "lerenet", "preset": "authors", "grid": 8},
+            "model": {"name": "lerenet", "preset": "authors", "side": 8},
             "train": {"optimizer": "sgd", "lr": 0.005, "batch": 2, "loss": "bce", "backbone_lr_scale": 0.1},
         },
     }

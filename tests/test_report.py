@@ -15,6 +15,7 @@ import pytest
 from lerenet.bootstrap import interval, paired_bootstrap
 from lerenet.cost.flops import measure_cost
 from lerenet.errors import LerenetError
+from lerenet.models import configure
 from lerenet.params import Params
 from lerenet.report.build import build_report, results_markdown
 from lerenet.report.comparison import sections
@@ -28,7 +29,7 @@ from lerenet.report.paper import printed, printed_cost
 from lerenet.report.tables import main_rows, summary
 from tests.report_fixture import BACKBONE, CLASSES, make_artifacts
 
-PARAMS = Params.model_validate({"gate": {"draws": 200}})
+PARAMS = Params.model_validate({"evaluation": {"draws": 200}})
 
 
 class Page(HTMLParser):
@@ -216,7 +217,7 @@ def literal(counts: list[pd.DataFrame], draws: list[dict[tuple[str, str], np.nda
 
 def test_seeds_become_one_row_with_their_mean_spread_and_joint_interval(tmp_path: Path) -> None:
     draws = 6
-    params = Params.model_validate({"gate": {"draws": draws}})
+    params = Params.model_validate({"evaluation": {"draws": draws}})
     root = make_artifacts(tmp_path / "artifacts", seeds=(0, 1, 2), queries=3)
     (row,) = [row for row in main_rows(load(root, params), 1, params) if not row.model.floor]
     folder = root / "evaluate"
@@ -242,9 +243,9 @@ def test_seeds_become_one_row_with_their_mean_spread_and_joint_interval(tmp_path
     assert f"seeds {min(single):.1f} to {max(single):.1f}" in text
 
 
-def test_one_seed_has_the_interval_of_the_gate(built: Path) -> None:
+def test_one_seed_has_the_interval_of_the_evaluation(built: Path) -> None:
     loaded = load(built, PARAMS)
-    found = interval(loaded.counts_of("lerenet", 1), PARAMS.gate.draws, PARAMS.seed)
+    found = interval(loaded.counts_of("lerenet", 1), PARAMS.evaluation.draws, PARAMS.seed)
     drawn = draws_of(loaded, loaded.model("lerenet"), 1, PARAMS)
     limits = bounds(drawn.miou_draws, PARAMS)
     assert (drawn.miou, limits.low, limits.high) == pytest.approx(
@@ -252,7 +253,7 @@ def test_one_seed_has_the_interval_of_the_gate(built: Path) -> None:
     )
     (finding,) = [found for found in findings(loaded, PARAMS) if found.shots == 1]
     paired = paired_bootstrap(
-        loaded.counts_of("matching", 1), loaded.counts_of("lerenet", 1), PARAMS.gate.draws, PARAMS.seed
+        loaded.counts_of("matching", 1), loaded.counts_of("lerenet", 1), PARAMS.evaluation.draws, PARAMS.seed
     )
     gain = finding.gain
     assert (gain.gain, gain.low, gain.high) == pytest.approx((paired.gain, paired.low, paired.high))
@@ -286,7 +287,7 @@ TABLES = {
         "table6": {"recipes": ["no_pretraining", "lerenet"]},
         "table7": {"recipes": ["loss_bce", "lerenet"]},
     },
-    "gate": {"draws": 50},
+    "evaluation": {"draws": 50},
     "image_size": 64,  # of the networks whose operations are counted
 }
 WITH_TABLES = Params.model_validate(TABLES)
@@ -451,7 +452,7 @@ def test_plots_for_dvc(built: Path) -> None:
 
 
 def test_the_markdown_holds_the_same_numbers(built: Path) -> None:
-    (built.parent / "params.yaml").write_text("gate: {draws: 200}\n")
+    (built.parent / "params.yaml").write_text("evaluation: {draws: 200}\n")
     (built.parent / "data.dvc").write_text("outs: [{md5: 0a1b2c.dir, path: data}]\n")
     text = results_markdown(built)
     metrics = json.loads((built / "report" / "metrics.json").read_text())
@@ -484,7 +485,7 @@ def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(
     rows = cost_rows(sections(loaded, params), loaded, params)
     costs = {cost.method: cost for cost in rows}
     assert {"LERENet", "Baseline", "PFENet"} < set(costs)
-    direct = measure_cost(params.recipes["pfenet"].model, "efficientnet_lite0", image_size=64)
+    direct = measure_cost(configure("pfenet"), "efficientnet_lite0", image_size=64)
     assert costs["PFENet"].enrolled == pytest.approx(direct.enrolled_gflops)
     assert costs["PFENet"].episode == pytest.approx(direct.episode_gflops)
     assert all("of 3 folds" not in cost.note for cost in costs.values())

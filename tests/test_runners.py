@@ -15,7 +15,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import runners, stages
 from lerenet.files import read_json, sha256_file
 from tests.pipeline import make_dvc_project, run
-from tests.test_flows import fresh, order, pipeline, prefect_server
+from tests.prefect_server import fresh, order, pipeline, prefect_server
 
 __all__ = ["fresh", "pipeline"]  # fixtures
 
@@ -110,7 +110,7 @@ def test_a_cluster_of_two_processes_gives_the_results_of_a_serial_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twelve stages of the matrix: three pretrainings, three caches, six trainings; bit for bit."""
-    model = {"name": "lerenet", "grid": 8, "width": 8}
+    model = {"name": "lerenet", "side": 8, "width": 8}
     changes: dict[str, Any] = {
         "grid": {"backbones": ["efficientnet_lite0"], "recipes": list(RECIPES), "splits": ["fold0", "fold1", "fold2"]},
         "recipes": {name: {"model": {**model, "mpr": "mpr" in name, "mpe": "mpe" in name}} for name in RECIPES}

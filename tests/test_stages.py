@@ -103,7 +103,7 @@ def test_the_saved_model_gives_the_scores_that_were_written(
     store = FeatureStore(network.backbone, inputs.catalog, inputs.params, layout.DATA)
     store.ensure(inputs.split("fold0")["novel"])
     subject, episodes = {"lerenet": (network.head, store)}, inputs.chosen("fold0", "test")
-    counts = score_heads(subject, episodes, inputs.params.train.precision)
+    counts = score_heads(subject, episodes, inputs.params.precision)
     written = pd.read_parquet(layout.EVALUATE / CELL / "counts.parquet")
     assert (counts[["tp", "fp", "fn", "tn"]] == written[["tp", "fp", "fn", "tn"]]).all().all()
     monkeypatch.setattr("lerenet.device.has_bf16", lambda kind: True)  # emulated where it has to be
@@ -232,8 +232,7 @@ def test_what_is_cached_in_bfloat16_is_apart(ran: Path, monkeypatch: pytest.Monk
     units = {}
     for precision, has in (("fp32", False), ("bf16", False), ("bf16", True)):
         monkeypatch.setattr("lerenet.device.has_bf16", lambda kind, has=has: has)
-        train = inputs.params.train.model_copy(update={"precision": precision})
-        params = inputs.params.model_copy(update={"train": train})
+        params = inputs.params.model_copy(update={"precision": precision})
         units[precision, has] = FeatureStore(backbone, inputs.catalog, params, layout.DATA).unit(cls, False)
     assert units["fp32", False] == units["bf16", False] != units["bf16", True]
 

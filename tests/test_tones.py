@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lerenet.data.episodes import Shot
-from lerenet.models import create_model
+from lerenet.data.episodes import View
+from lerenet.models import configure, create_model
 from lerenet.models.backbones import create_backbone
+from lerenet.models.batch import assemble
 from lerenet.models.guided import follow_edges
 from lerenet.models.network import Network
 from lerenet.models.tones import AROUND, BINS, FINE, PRIOR, WEIGHT, refine, tone_evidence
-from lerenet.params import ModelConfig
 from lerenet.relation_cache import RelationCache
-from lerenet.scoring import gather, predict_batch
-from tests.test_relation_cache import CPU, Pictures, head
+from lerenet.scoring import predict_batch
+from tests.pictures import CPU, Pictures, head
 
 
 def _defined(marked: NDArray[np.bool_], grey: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -113,9 +113,9 @@ def test_scoring_refines_where_the_head_has_edge_information(
 ) -> None:
     source, model = Pictures(), head(**changes)
     rows = pd.DataFrame({"support": [["a"], ["c"]], "query": ["b", "a"]})
-    queries: list[Shot] = [("b", 0), ("a", 0)]
-    support, masks, query, _ = gather(source, [[("a", 0)], [("c", 0)]], queries, model.levels, CPU)
-    plain = model(support, masks, query).detach()
+    queries: list[View] = [("b", 0), ("a", 0)]
+    episodes = assemble(source, [[("a", 0)], [("c", 0)]], queries, model, CPU)
+    plain = model(episodes).detach()
     expected = refine(plain, source.pictures(queries)) if refined else plain
     relations = RelationCache(model, source, CPU, "fp32") if kept else None
     found = predict_batch(model, source, rows, CPU, "fp32", relations)
@@ -125,12 +125,12 @@ def test_scoring_refines_where_the_head_has_edge_information(
 
 def test_a_prediction_from_pictures_is_refined_too() -> None:
     backbone = create_backbone("resnet18", "random", (1, 2))
-    config = ModelConfig(levels=(1, 2), grid=8)
+    config = configure(levels=(1, 2), side=8)
     network = Network(backbone, create_model(config, dict(zip((1, 2), backbone.channels, strict=True)), 64))
     support, queries = torch.rand(1, 1, 3, 64, 64), torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         state = network.eval().enroll(support, (torch.rand(1, 1, 64, 64) > 0.7).float())
         found = network.segment(state, queries)
-        network.head.outlined = False
+        network.head.refined = False
         plain = network.segment(state, queries)
     torch.testing.assert_close(found, refine(plain, queries))

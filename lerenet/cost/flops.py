@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lerenet.models import create_model
-from lerenet.models.backbones import AUTHORS, Backbone, create_backbone, turns_of
-from lerenet.models.base import Extra, Segmenter, parameters_of
+from lerenet.models.backbones import AUTHORS, Backbone, create_backbone
+from lerenet.models.base import Segmenter, parameters_of
+from lerenet.models.batch import Support
+from lerenet.models.config import NetworkConfig
 from lerenet.models.tones import refine
-from lerenet.params import ModelConfig
 
 LEVELS = (1, 2, 3, 4)
 OWN = "relations to the support"  # products in the head itself, in none of its modules
@@ -57,7 +58,7 @@ class Cost:
         return self.enrolled_gflops + sum(part.support for part in self.parts)
 
 
-def measure_cost(config: ModelConfig, backbone: str, shots: int = 1, image_size: int = 200) -> Cost:
+def measure_cost(config: NetworkConfig, backbone: str, shots: int = 1, image_size: int = 200) -> Cost:
     """Count one episode of K supports and one query, part by part.
 
     Raises:
@@ -67,23 +68,23 @@ def measure_cost(config: ModelConfig, backbone: str, shots: int = 1, image_size:
     with torch.device("meta"):
         features = cut(torch.empty(1, 3, image_size, image_size))
     shapes = [level.shape[1:] for level in features]
-    images = shots * (1 + ("masked" in head.extras)) + ("normal" in head.extras)  # through the backbone, once
+    images = shots * (1 + ("masked" in head.reads)) + ("normal" in head.reads)  # through the backbone, once
     parts = [Part(name, images * own, own) for name, own in _reach(cut, image_size)]
     parts += _head_parts(head, shapes, shots, image_size)
     return Cost(parameters_of(head), parameters_of(cut), tuple(parts))
 
 
-def build(config: ModelConfig, backbone: str, image_size: int) -> tuple[Segmenter, Backbone]:
+def build(config: NetworkConfig, backbone: str, image_size: int) -> tuple[Segmenter, Backbone]:
     """The head, and on the meta device the backbone no deeper than the head reads; both in eval mode."""
-    if config.preset == "authors" and f"{backbone}_authors" in AUTHORS:
+    if getattr(config, "preset", "") == "authors" and f"{backbone}_authors" in AUTHORS:
         backbone = f"{backbone}_authors"  # their stem is twice as wide as timm's
-    levels = sorted({*LEVELS, *(config.levels or ())})
+    levels = sorted({*LEVELS, *(getattr(config, "levels", None) or ())})
     with torch.device("meta"):
-        full = create_backbone(backbone, "random", levels, turns_of(config, backbone))
+        full = create_backbone(backbone, "random", levels, config.turns_on(backbone))
         head_channels = dict(zip(full.levels, full.channels, strict=True))
     head = create_model(config, head_channels, image_size).eval()
     with torch.device("meta"):
-        return head, create_backbone(backbone, "random", head.levels, turns_of(config, backbone)).eval()
+        return head, create_backbone(backbone, "random", head.levels, config.turns_on(backbone)).eval()
 
 
 def example_masks(shots: int, image_size: int) -> Tensor:
@@ -113,14 +114,13 @@ def _reach(backbone: Backbone, image_size: int) -> list[tuple[str, float]]:
 def _head_parts(head: Segmenter, shapes: list[torch.Size], shots: int, image_size: int) -> list[Part]:
     support = [torch.rand(1, shots, *shape) for shape in shapes]
     query = [torch.rand(1, *shape) for shape in shapes]
-    extra: Extra = {"masked": support, "normal": query}
     with torch.no_grad(), _counted(head) as encoding:
-        state = head.encode(support, example_masks(shots, image_size), extra)
+        state = head.encode(Support(support, example_masks(shots, image_size), masked=support, normal=query))
     with torch.no_grad(), _counted(head) as decoding:
         logits = head.decode(state, query)
     names = [name for name in encoding if encoding[name] or decoding[name]]
     parts = [Part(f"head, {name}", encoding[name] / 1e9, decoding[name] / 1e9) for name in names]
-    if head.outlined:
+    if head.refined:
         with FlopCounterMode(display=False) as counter:
             refine(logits, torch.rand(1, 3, image_size, image_size))
         parts.append(Part("the picture's edges and tones", 0.0, counter.get_total_flops() / 1e9))

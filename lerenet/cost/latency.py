@@ -15,8 +15,8 @@ from lerenet.cost.flops import build, example_masks
 from lerenet.device import autocast
 from lerenet.fold_norm import fold_norm
 from lerenet.models.backbones import create_backbone
+from lerenet.models.config import NetworkConfig
 from lerenet.models.network import Network
-from lerenet.params import ModelConfig
 
 WARM_UP = 3  # runs that are not counted
 
@@ -57,7 +57,7 @@ def peak_megabytes() -> float:
 
 @torch.inference_mode()
 def measure_latency(
-    config: ModelConfig,
+    config: NetworkConfig,
     backbone: str,
     shots: int = 1,
     image_size: int = 200,

@@ -14,7 +14,8 @@ from lerenet.cost.latency import measure_latency, peak_megabytes
 from lerenet.cost.table5 import SIZE, paper_count
 from lerenet.device import has_bf16
 from lerenet.errors import ParamsError
-from lerenet.params import ModelConfig, Params
+from lerenet.models.config import NetworkConfig, network_config, recipe_network
+from lerenet.params import Params
 from lerenet.progress import progress
 from lerenet.report.paper import printed_cost
 
@@ -22,23 +23,20 @@ RECIPES = ("lerenet", "paper", "authors", "baseline")
 BACKBONES = ("efficientnet_lite0", "resnet50", "resnet101", "vgg16")
 
 
-def chosen_model(params: Params, recipe: str, levels: str = "") -> ModelConfig:
-    """The model of a recipe, reading other ``levels`` ("1,2,3") when they are given.
+def chosen_network(params: Params, recipe: str, levels: str = "") -> NetworkConfig:
+    """The network of a recipe, reading other ``levels`` ("1,2,3") when they are given.
 
     Raises:
-        ParamsError: no such recipe, or ``levels`` is no list of numbers.
+        ParamsError: no such recipe, or ``levels`` is no list of numbers or not for this network.
     """
-    if recipe not in params.recipes:
-        known = ", ".join(sorted(params.recipes))
-        raise ParamsError(f"no recipe {recipe!r} in params.yaml", f"known: {known}")
+    config = recipe_network(params, recipe)
     if not levels:
-        return params.recipes[recipe].model
+        return config
     try:
         wanted = [int(level) for level in levels.split(",")]
-        given = {**params.recipes[recipe].model.model_dump(), "levels": wanted}
-        return ModelConfig.model_validate(given)
     except ValueError as error:
         raise ParamsError(f"--levels {levels}: not a list of levels", "give 0 to 4, e.g. 1,2,3") from error
+    return network_config({**config.model_dump(), "levels": wanted}, f"--levels {levels}: {recipe}")
 
 
 def _table(title: str, first: int, *columns: str) -> Table:
@@ -49,11 +47,11 @@ def _table(title: str, first: int, *columns: str) -> Table:
     return table
 
 
-def _title(config: ModelConfig, backbone: str, shots: int, image_size: int) -> str:
-    return f"{config.name} ({config.preset}), {backbone}, {shots}-shot, {image_size} x {image_size}"
+def _title(config: NetworkConfig, backbone: str, shots: int, image_size: int) -> str:
+    return f"{config.title}, {backbone}, {shots}-shot, {image_size} x {image_size}"
 
 
-def print_cost(config: ModelConfig, backbone: str, shots: int, image_size: int) -> None:
+def print_cost(config: NetworkConfig, backbone: str, shots: int, image_size: int) -> None:
     """Print the parameters and GFLOPs of an episode and of an enrolled query."""
     cost = measure_cost(config, backbone, shots, image_size)
     table = _table(_title(config, backbone, shots, image_size), 1, "what", "value")
@@ -65,7 +63,7 @@ def print_cost(config: ModelConfig, backbone: str, shots: int, image_size: int) 
     Console().print(table)
 
 
-def print_breakdown(config: ModelConfig, backbone: str, shots: int, image_size: int) -> None:
+def print_breakdown(config: NetworkConfig, backbone: str, shots: int, image_size: int) -> None:
     """Print where the GFLOPs go: by level of the backbone and by module of the head."""
     cost = measure_cost(config, backbone, shots, image_size)
     title = f"{_title(config, backbone, shots, image_size)}: GFLOP"
@@ -79,7 +77,7 @@ def print_breakdown(config: ModelConfig, backbone: str, shots: int, image_size: 
     Console().print(table)
 
 
-def print_latency(config: ModelConfig, backbone: str, shots: int, image_size: int, repeats: int) -> None:
+def print_latency(config: NetworkConfig, backbone: str, shots: int, image_size: int, repeats: int) -> None:
     """Print medians of repeated runs in each precision that the CPU has, and the peak memory of the process."""
     threads = torch.get_num_threads()
     title = f"{_title(config, backbone, shots, image_size)}: median (range) of {repeats}, {threads} threads"
@@ -93,7 +91,7 @@ def print_latency(config: ModelConfig, backbone: str, shots: int, image_size: in
     )
 
 
-def print_table5(recipes: Mapping[str, ModelConfig]) -> None:
+def print_table5(recipes: Mapping[str, NetworkConfig]) -> None:
     """Print Table 5 as the paper counts it, then every recipe and backbone counted by torch."""
     columns = ("recipe", "backbone", "head M", "all M", "1-shot", "enrolled", "5-shot", "enrolled")
     title = f"GFLOP of an episode and of an enrolled query, {SIZE} x {SIZE}, two images or six"
@@ -122,7 +120,7 @@ def _as_printed() -> Table:
     return table
 
 
-def _counted(config: ModelConfig, backbone: str) -> list[str]:
+def _counted(config: NetworkConfig, backbone: str) -> list[str]:
     one, five = (measure_cost(config, backbone, shots, SIZE) for shots in (1, 5))
     sizes = [f"{value / 1e6:.2f}" for value in (one.head_parameters, one.all_parameters)]
     gflops = (one.episode_gflops, one.enrolled_gflops, five.episode_gflops, five.enrolled_gflops)

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from lerenet.models import create_model
+from lerenet.models import configure, create_model
 from lerenet.models.backbones import create_backbone
-from lerenet.params import ModelConfig
+from lerenet.models.batch import EpisodeBatch, Support
 
 SIZE = 200  # pixels
 READ, DEEPEST = 1, 3  # levels of VGG16-bn: what the head reads, how far the backbone runs
@@ -76,8 +76,9 @@ def paper_count(images: int = 3) -> ModuleCount:
     """
     backbone = create_backbone("vgg16_bn", "random", (READ, DEEPEST)).eval()
     channels = dict(zip(backbone.levels, backbone.channels, strict=True))
-    head = create_model(ModelConfig(preset="authors"), channels, SIZE).eval()
+    head = create_model(configure(preset="authors"), channels, SIZE).eval()
     with module_count(backbone, head) as count:
         encoded = [backbone(torch.rand(1, 3, SIZE, SIZE))[0] for _ in range(images)]
-        head([encoded[0][:, None]], torch.ones(1, 1, SIZE, SIZE), [encoded[1]])
+        support = Support([encoded[0][:, None]], torch.ones(1, 1, SIZE, SIZE))
+        head(EpisodeBatch(support, [encoded[1]]))
     return count

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lerenet.seeds import generator
 
-Shot = tuple[str, int]  # image key, view (0: the image itself)
+View = tuple[str, int]  # image key, view (0: the image itself)
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Episode:
     """One query and its support shots of the same class; a clean image as query has an empty mask."""
 
     cls: str
-    query: Shot
-    support: tuple[Shot, ...]
+    query: View
+    support: tuple[View, ...]
 
 
 @dataclass
@@ -38,7 +38,7 @@ class EpisodeSampler:
     clean_share: float
     seed: int
     per_epoch: int = 0
-    pool: int = 0  # so many different episodes of each query image; 0: new ones each time
+    per_query: int = 0  # so many different episodes of each query image; 0: new ones each time
     _queries: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,8 +80,8 @@ class EpisodeSampler:
 
     def _episode(self, query: str, rng: np.random.Generator) -> Episode:
         cls = self._cls[query]
-        if self.pool:
-            rng = generator(self.seed, "pool", query, rng.integers(self.pool))
+        if self.per_query:
+            rng = generator(self.seed, "pool", query, rng.integers(self.per_query))
         if rng.random() < self.clean_share and self._clean.get(cls):
             query = self._clean[cls][rng.integers(len(self._clean[cls]))]
         pool = [name for name in self._pool[cls] if self._group[name] != self._group[query]]

@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lerenet.errors import ModelError
 from lerenet.models.vit import QUARTERS, ViTLevels
-from lerenet.params import ModelConfig
 
 LITE0 = "efficientnet_lite0"
 NAMES = {  # our name -> timm's
@@ -38,15 +37,6 @@ VGG_LAYERS = (2, 2, 3, 3, 3)  # convolutions of each block
 VGG_CHANNELS = (64, 128, 256, 512, 512)  # of each block, and of each level
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, std
 AUTHORS = {"resnet50_authors": "resnet50", "resnet101_authors": "resnet101"}  # stem of 64, 64, 128 channels
-
-
-def turns_of(config: ModelConfig, backbone: str) -> Literal[1, 2, 4]:
-    """Over how many turns of the image a head wants the features of ``backbone`` averaged.
-
-    4 for LERENet's default on a light backbone, of which four passes cost less than one of ResNet50's.
-    """
-    default = config.name == "lerenet" and config.preset == "default"
-    return config.turns or (4 if default and backbone in LIGHT else 1)
 
 
 class Backbone(nn.Module):
@@ -101,6 +91,11 @@ class Backbone(nn.Module):
             back = [turn(level.float(), -count) for level in one]
             sums = [a + b for a, b in zip(sums, back, strict=True)] if sums else back
         return [level / self.turns for level in sums]
+
+    def features(self, images: Tensor, levels: Sequence[int]) -> list[Tensor]:
+        """What `forward` gives, of ``levels`` alone and in their order."""
+        by_level = dict(zip(self.levels, self(images), strict=True))
+        return [by_level[level] for level in levels]
 
     def _pass(self, images: Tensor) -> list[Tensor]:
         found: list[Tensor] = self.body(images.contiguous(memory_format=torch.channels_last))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lerenet.errors import ModelError
+from lerenet.models.batch import Beside, EpisodeBatch, Support, TrainingBatch
 
 State = dict[str, Tensor]
-Extra = dict[str, Any]
+Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and truth, (B, H, W) each
 
 
 class Segmenter(nn.Module):
@@ -30,10 +30,10 @@ class Segmenter(nn.Module):
         ModelError: when the backbone does not give a level that the head reads.
     """
 
-    extras: tuple[str, ...] = ()  # what it reads of an episode beside features and masks (see `encode`)
+    reads: tuple[Beside, ...] = ()  # of the support, beside levels and masks
     works_untrained = False  # True: the initial weights segment, and training has to beat them
     relational = False  # True: `decode` is `relate`, free of weights, and then `answer`
-    outlined = False  # True: a prediction is refined by the query's picture, edges and tones (`lerenet.models.tones`)
+    refined = False  # True: a prediction is refined by the query's picture, edges and tones (`lerenet.models.tones`)
 
     def __init__(self, channels: Mapping[int, int], levels: Sequence[int], image_size: int) -> None:
         super().__init__()
@@ -48,13 +48,8 @@ class Segmenter(nn.Module):
         self.channels = tuple(channels[level] for level in levels)
         self.image_size = image_size
 
-    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
-        """Support features (B, K, c, h, w) a level and masks (B, K, H, W) in {0, 1} -> state.
-
-        ``extra`` holds what `extras` names: ``masked``, the levels (B, K, c, h, w) of the support images
-        with all but the defect blacked out; ``normal``, the levels (B, c, h, w) of a defect-free image;
-        ``slot``, in training, the place of the episode's class among the base learner's classes, (B,).
-        """
+    def encode(self, support: Support) -> State:
+        """What is kept of the support; of it, ``masked`` and ``normal`` are there where `reads` names them."""
         raise NotImplementedError
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
@@ -69,24 +64,19 @@ class Segmenter(nn.Module):
         """What `relate` found -> logits (B, image_size, image_size)."""
         raise NotImplementedError
 
-    def forward(
-        self, support: list[Tensor], masks: Tensor, query: list[Tensor], extra: Extra | None = None
-    ) -> Tensor:
-        """One-way episodes -> logits (B, image_size, image_size); foreground where they, or with
-        ``outlined`` what `refine` makes of them, exceed 0."""
-        return self.decode(self.encode(support, masks, extra), query)
+    def forward(self, batch: EpisodeBatch) -> Tensor:
+        """Logits (B, image_size, image_size); foreground where they, or with ``refined`` what
+        `lerenet.models.tones.refine` makes of them, exceed 0."""
+        return self.decode(self.encode(batch.support), batch.query)
 
-    def learn(
-        self,
-        support: list[Tensor],
-        masks: Tensor,
-        query: list[Tensor],
-        truth: Tensor,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        extra: Extra | None = None,
-    ) -> Tensor:
-        """The training loss of a batch, side terms included: ``loss`` of logits and truth (B, H, W)."""
-        return loss(self(support, masks, query, extra).float(), truth)
+    def learn(self, batch: TrainingBatch, loss: Loss) -> Tensor:
+        """The training loss of a batch, side terms included."""
+        return loss(self(batch).float(), batch.truth)
+
+    @property
+    def base_learner(self) -> nn.Module | None:
+        """A part that learns the base classes before the episodes: level (B, c, h, w) -> logits (B, slots, h, w)."""
+        return None
 
     def enlarge(self, logits: Tensor) -> Tensor:
         """(B, 1, h, w) -> (B, image_size, image_size), bilinear."""
@@ -94,26 +84,26 @@ class Segmenter(nn.Module):
         return F.interpolate(logits.float(), size=side, mode="bilinear", align_corners=False)[:, 0]
 
 
-def to_grid(feature: Tensor, grid: int) -> Tensor:
-    """(N, c, h, w) -> (N, c, grid, grid): area average down, bilinear up."""
-    if feature.shape[-2:] == (grid, grid):
+def to_grid(feature: Tensor, side: int) -> Tensor:
+    """(N, c, h, w) -> (N, c, side, side): area average down, bilinear up."""
+    if feature.shape[-2:] == (side, side):
         return feature
-    if feature.shape[-1] >= grid and feature.shape[-2] >= grid:
-        return F.adaptive_avg_pool2d(feature, (grid, grid))
-    return F.interpolate(feature, size=(grid, grid), mode="bilinear", align_corners=False)
+    if feature.shape[-1] >= side and feature.shape[-2] >= side:
+        return F.adaptive_avg_pool2d(feature, (side, side))
+    return F.interpolate(feature, size=(side, side), mode="bilinear", align_corners=False)
 
 
-def shots_to_grid(feature: Tensor, grid: int) -> Tensor:
-    """(B, K, c, h, w) -> (B, K, c, grid, grid)."""
-    found: Tensor = to_grid(feature.flatten(0, 1), grid).unflatten(0, feature.shape[:2])
+def shots_to_grid(feature: Tensor, side: int) -> Tensor:
+    """(B, K, c, h, w) -> (B, K, c, side, side)."""
+    found: Tensor = to_grid(feature.flatten(0, 1), side).unflatten(0, feature.shape[:2])
     return found
 
 
-def masks_to_grid(masks: Tensor, grid: int, mode: str = "area") -> Tensor:
-    """(B, K, H, W) -> (B, K, grid, grid): share of each cell that is foreground, or bilinear samples."""
+def masks_to_grid(masks: Tensor, side: int, mode: str = "area") -> Tensor:
+    """(B, K, H, W) -> (B, K, side, side): share of each cell that is foreground, or bilinear samples."""
     if mode == "area":
-        return F.interpolate(masks, size=(grid, grid), mode="area")
-    return F.interpolate(masks, size=(grid, grid), mode="bilinear", align_corners=True)
+        return F.interpolate(masks, size=(side, side), mode="area")
+    return F.interpolate(masks, size=(side, side), mode="bilinear", align_corners=True)
 
 
 def expand(state: Tensor, batch: int) -> Tensor:
@@ -124,27 +114,6 @@ def expand(state: Tensor, batch: int) -> Tensor:
 def parameters_of(module: nn.Module) -> int:
     """Number of parameters."""
     return sum(value.numel() for value in module.parameters())
-
-
-def without_defect(levels: Sequence[Tensor], masks: Tensor) -> list[Tensor]:
-    """The mean of the shots, the defect of each painted over with the mean of the rest of its image.
-
-    Stands in for a defect-free image; its mean over the places is that of what is free of defect.
-
-    Args:
-        levels: support features, (B, K, c, h, w) each.
-        masks: (B, K, H, W) in {0, 1}.
-
-    Returns:
-        (B, c, h, w) for each level; zeros for a shot that is all defect.
-    """
-    found = []
-    for level in levels:
-        free = 1 - F.interpolate(masks, size=level.shape[-2:], mode="area")[:, :, None].to(level.dtype)
-        total = free.sum((3, 4), keepdim=True).clamp_min(torch.finfo(level.dtype).tiny)  # (B, K, 1, 1, 1)
-        mean = (level * free).sum((3, 4), keepdim=True) / total  # (B, K, c, 1, 1)
-        found.append((level * free + mean * (1 - free)).mean(1))
-    return found
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.batch import Support
+from lerenet.models.config import register
 from lerenet.models.descriptors import aligned_cosine, channel_cosine, relate
 from lerenet.models.ifm import IFM
 from lerenet.models.mpe import MPE, prototype
 from lerenet.models.mpr import MPR
-from lerenet.params import ModelConfig
+from lerenet.models.settings import BaselineConfig, LERENetConfig
 
 DROPOUT = 0.1  # before the last convolution
 
@@ -23,11 +25,13 @@ class ChannelHead(Segmenter):
     `paper`: levels 2 and 3 joined, 1 x 1 to 256, ReLU, grid 25. `authors`: level 1 as it is, grid 50.
     """
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(
+        self, config: LERENetConfig | BaselineConfig, channels: Mapping[int, int], image_size: int
+    ) -> None:
         levels = config.levels or ((1,) if config.preset == "authors" else (2, 3))
         super().__init__(channels, levels, image_size)
         self.authors = config.preset == "authors"
-        self.grid = config.grid or (50 if self.authors else 25)
+        self.side = config.side or (50 if self.authors else 25)
         given = sum(self.channels)
         self.width = config.width or (given if self.authors else 256)
         self.dropout = DROPOUT if config.dropout is None else config.dropout
@@ -35,34 +39,36 @@ class ChannelHead(Segmenter):
         self.reduce = nn.Identity() if keep else nn.Sequential(nn.Conv2d(given, self.width, 1), nn.ReLU())
 
     def project(self, levels: list[Tensor]) -> Tensor:
-        """Levels (N, c_i, grid, grid) -> X (N, c, grid, grid)."""
+        """Levels (N, c_i, side, side) -> X (N, c, side, side)."""
         joined: Tensor = self.reduce(torch.cat(levels, dim=1))
         return joined
 
-    def masked_support(self, support: list[Tensor], masks: Tensor) -> tuple[Tensor, Tensor]:
+    def masked_support(self, support: Support) -> tuple[Tensor, Tensor]:
         """Eq. 16: each shot under its own mask, then the mean.
 
         Returns:
-            X_s (B, c, grid, grid), and the mean area of the masks on the grid, (B,).
+            X_s (B, c, side, side), and the mean area of the masks on the grid, (B,).
         """
-        batch = support[0].shape[:2]
-        levels = [to_grid(level.flatten(0, 1), self.grid) for level in support]
+        batch = support.masks.shape[:2]
+        levels = [to_grid(level.flatten(0, 1), self.side) for level in support.levels]
         features = self.project(levels).unflatten(0, batch)  # (B, K, c, h, w)
-        shares = masks_to_grid(masks, self.grid, "bilinear" if self.authors else "area")  # (B, K, h, w)
+        shares = masks_to_grid(
+            support.masks, self.side, "bilinear" if self.authors else "area"
+        )  # (B, K, h, w)
         mean = (features * shares[:, :, None].to(features.dtype)).mean(1)
         return mean, shares.sum((2, 3)).mean(1)
 
     def query_map(self, query: list[Tensor]) -> Tensor:
-        """X_q (B, c, grid, grid)."""
-        return self.project([to_grid(level, self.grid) for level in query])
+        """X_q (B, c, side, side)."""
+        return self.project([to_grid(level, self.side) for level in query])
 
 
 class PaperLERENet(ChannelHead):
     """Eq. 7 to 16, with the switches of Table 3: ``mpr``, ``mpe`` and ``edge`` (MPE* is MPE with edge)."""
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: LERENetConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, image_size)
-        self.concat = config.shots == "concat"
+        self.concat = config.shot_fusion == "concat"
         self.mpr = MPR(self.width, self.authors) if config.mpr else None
         self.mpe = MPE(self.width) if config.mpe else None
         form = config.edge_form or ("aligned" if self.authors else "descriptor")
@@ -78,25 +84,25 @@ class PaperLERENet(ChannelHead):
             two_channels=self.authors,
         )
 
-    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
+    def encode(self, support: Support) -> State:
         """P_s^v, P_s^d, X_proj and the descriptors that D_cos compares with."""
-        masked, area = self.masked_support(support, masks)
+        masked, area = self.masked_support(support)
         state: State = {"masked": masked.flatten(2)}  # X_s, (B, c, l)
         if self.mpr is not None:
             state["s_v"], state["s_d"] = self.mpr.encode(state["masked"])
         if self.mpe is not None:
             state["proj"] = prototype(state["masked"], None if self.authors else area)
         if self.edge == "descriptor":
-            frozen = torch.cat([shots_to_grid(level, self.grid) for level in support], dim=2)
+            frozen = torch.cat([shots_to_grid(level, self.side) for level in support.levels], dim=2)
             state["frozen"] = frozen.flatten(3).detach()  # (B, K, c, l)
-            state["shares"] = masks_to_grid(masks, self.grid).flatten(2)  # (B, K, l)
+            state["shares"] = masks_to_grid(support.masks, self.side).flatten(2)  # (B, K, l)
         return state
 
     def _edge(self, state: State, query: list[Tensor], x_q: Tensor) -> Tensor:
         """D_cos in its form: `descriptor` (B, 2, h, w), `channel` (B, c, h, w) or `aligned` (B, 1, h, w)."""
         batch, flat = len(x_q), x_q.flatten(2)  # X_q, (B, c, l)
         if self.edge == "descriptor":
-            own = torch.cat([to_grid(level, self.grid) for level in query], dim=1).flatten(2).detach()
+            own = torch.cat([to_grid(level, self.side) for level in query], dim=1).flatten(2).detach()
             frozen, shares = expand(state["frozen"], batch), expand(state["shares"], batch)
             maps = relate(own, frozen, shares, self.concat)[0][:, :2]  # (B, 2, l)
         elif self.edge == "channel":
@@ -120,10 +126,11 @@ class PaperLERENet(ChannelHead):
         return self.enlarge(self.ifm(parts or [x_q, masked]))  # all switches off: the Baseline's inputs
 
 
+@register("baseline", BaselineConfig)
 class Baseline(ChannelHead):
     """Section 5.1: X_q and masked X_s joined, residual module, head; no MPR, MPE or IFM."""
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: BaselineConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, image_size)
         self.body = IFM(
             2 * self.width,
@@ -133,9 +140,9 @@ class Baseline(ChannelHead):
             two_channels=self.authors,
         )
 
-    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
+    def encode(self, support: Support) -> State:
         """Masked X_s, (B, c, h, w)."""
-        return {"masked": self.masked_support(support, masks)[0]}
+        return {"masked": self.masked_support(support)[0]}
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """[X_q, X_s] -> logits."""

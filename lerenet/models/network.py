@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
+from lerenet.data.episodes import View
 from lerenet.models.backbones import Backbone
-from lerenet.models.base import Extra, Segmenter, State, without_defect
+from lerenet.models.base import Segmenter, State
+from lerenet.models.batch import assemble
 from lerenet.models.tones import refine
 
 
@@ -20,27 +25,39 @@ class Network(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
 
-    def _features(self, images: Tensor) -> list[Tensor]:
-        found = dict(zip(self.backbone.levels, self.backbone(images), strict=True))
-        return [found[level] for level in self.head.levels]
-
     def enroll(self, images: Tensor, masks: Tensor) -> State:
         """Support images (B, K, 3, H, W) in [0, 1] and masks (B, K, H, W) -> state for `segment`."""
-        shape = images.shape[:2]
-        levels = [level.unflatten(0, shape) for level in self._features(images.flatten(0, 1))]
-        extra: Extra = {}
-        if "masked" in self.head.extras:
-            alone = self._features((images * masks[:, :, None]).flatten(0, 1))
-            extra["masked"] = [level.unflatten(0, shape) for level in alone]
-        if "normal" in self.head.extras:
-            extra["normal"] = without_defect(levels, masks)
-        return self.head.encode(levels, masks, extra)
+        size, shots = images.shape[:2]
+        views = [[(f"{i}", k) for k in range(shots)] for i in range(size)]
+        given = _Given(self.backbone, images.flatten(0, 1), masks.flatten(0, 1))
+        return self.head.encode(assemble(given, views, [], self.head, images.device).support)
 
     def segment(self, state: State, queries: Tensor) -> Tensor:
         """Queries (B, 3, H, W) in [0, 1], H = W = image_size -> logits (B, image_size, image_size)."""
-        logits = self.head.decode(state, self._features(queries))
-        return refine(logits.float(), queries) if self.head.outlined else logits
+        logits = self.head.decode(state, self.backbone.features(queries, self.head.levels))
+        return refine(logits.float(), queries) if self.head.refined else logits
 
     def forward(self, support: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
         """One-way episodes -> logits (B, image_size, image_size)."""
         return self.segment(self.enroll(support, masks), queries)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Support images (n, 3, H, W) and masks (n, H, W) at hand; they are asked for all together, in their order."""
+
+    backbone: Backbone
+    images: Tensor
+    support: Tensor
+
+    def features(self, views: Sequence[View], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
+        return self.backbone.features(self.images * self.support[:, None] if masked else self.images, levels)
+
+    def normal(self, view: View) -> View | None:
+        return None
+
+    def masks(self, views: Sequence[View]) -> Tensor:
+        return self.support
+
+    def pictures(self, views: Sequence[View]) -> Tensor:
+        return self.images

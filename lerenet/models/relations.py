@@ -19,12 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.errors import ModelError
-from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.base import Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.batch import Support
+from lerenet.models.config import Turns, register
 from lerenet.models.descriptors import columns, nearest_mean, relate, stacked, strength
 from lerenet.models.gcn import smooth
 from lerenet.models.ifm import RelationFusion
-from lerenet.params import ModelConfig
+from lerenet.models.lerenet import PaperLERENet
+from lerenet.models.matching import MatchingConfig
+from lerenet.models.settings import LERENetConfig
 
 LEVELS = (2, 3, 4)
 WIDEST = 1024  # channels; a wider level (ResNet's last) costs more to compare than it brings
@@ -43,11 +46,9 @@ def default_levels(channels: Mapping[int, int]) -> tuple[int, ...]:
     return tuple(level for level in LEVELS if channels.get(level, WIDEST + 1) <= WIDEST)
 
 
-def matching_config(channels: Mapping[int, int], turns: int) -> ModelConfig:
+def matching_config(channels: Mapping[int, int], turns: Turns) -> MatchingConfig:
     """The floor that tells what the default's modules bring: matching on its levels and turns, no more."""
-    return ModelConfig.model_validate(
-        {"name": "matching", "levels": default_levels(channels) or None, "turns": turns}
-    )
+    return MatchingConfig(name="matching", levels=default_levels(channels) or None, turns=turns)
 
 
 def edges_of(cosine: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,18 +131,13 @@ class RelationLERENet(Segmenter):
     works_untrained = True  # it starts as the matcher with the query's own prototypes
     relational = True
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
-        if config.edge_form not in (None, "descriptor"):
-            raise ModelError(
-                f"edge_form {config.edge_form!r} needs feature channels; the default preset has none",
-                "set `preset: paper` or `preset: authors` in the recipe's model, or leave edge_form out",
-            )
+    def __init__(self, config: LERENetConfig, channels: Mapping[int, int], image_size: int) -> None:
         levels = config.levels or default_levels(channels) or LEVELS
         super().__init__(channels, levels, image_size)
-        self.grid, width = config.grid or 25, config.width or 16
-        self.concat = config.shots == "concat"
+        self.side, width = config.side or 25, config.width or 16
+        self.concat = config.shot_fusion == "concat"
         self.mpe, self.edge = config.mpe, config.mpe and config.edge
-        self.outlined = self.edge
+        self.refined = self.edge
         inputs = 1 + 2 * int(self.mpe) + 2 * int(self.edge) + int(config.mpr)
         self.norm = nn.BatchNorm1d(inputs)
         self.mpr = RelationReasoning(inputs) if config.mpr else None
@@ -149,10 +145,10 @@ class RelationLERENet(Segmenter):
         self.ifm = RelationFusion(inputs + (STATES if config.mpr else 0), width, dropout)
         self.scale = nn.Parameter(torch.tensor(20.0))
 
-    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
+    def encode(self, support: Support) -> State:
         """Support descriptors of all levels joined, (B, K, c, l), and the masks' shares, (B, K, l)."""
-        levels = [shots_to_grid(level, self.grid).flatten(3) for level in support]
-        return {"support": stacked(levels), "shares": masks_to_grid(masks, self.grid).flatten(2)}
+        levels = [shots_to_grid(level, self.side).flatten(3) for level in support.levels]
+        return {"support": stacked(levels), "shares": masks_to_grid(support.masks, self.side).flatten(2)}
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """Matcher's logits times a learned scale, plus the fusion's correction."""
@@ -164,7 +160,7 @@ class RelationLERENet(Segmenter):
 
         The own prototypes' map is the last one; ``edges`` and ``neighbours`` as `edges_of` gives them.
         """
-        own = stacked([to_grid(level, self.grid).flatten(2) for level in query])  # (B, c, l)
+        own = stacked([to_grid(level, self.side).flatten(2) for level in query])  # (B, c, l)
         support, shares = (expand(state[name], len(own)) for name in ("support", "shares"))
         maps, descriptors = relate(own, support, shares, self.concat)
         matched = maps[:, 2:3]  # (B, 1, l): nearest foreground minus nearest background
@@ -188,6 +184,13 @@ class RelationLERENet(Segmenter):
             graph = affinity(relations["edges"], relations["neighbours"])
             kept = torch.cat([kept, self.mpr(kept, graph)], dim=1)
             matched = torch.lerp(matched, maps[:, -1:], self.mpr.own)
-        square = (self.grid, self.grid)
+        square = (self.side, self.side)
         correction = self.ifm(kept.unflatten(2, square))
         return self.enlarge(correction + self.scale * matched.unflatten(2, square))
+
+
+@register("lerenet", LERENetConfig)
+def lerenet(config: LERENetConfig, channels: Mapping[int, int], image_size: int) -> Segmenter:
+    """LERENet in the reading that ``config.preset`` names."""
+    reading = RelationLERENet if config.preset == "default" else PaperLERENet
+    return reading(config, channels, image_size)

@@ -12,7 +12,7 @@ from lerenet.data.pairs import read_pair
 from lerenet.data.reading import Reading
 from lerenet.errors import DataError
 from lerenet.files import sha256_file, shown
-from lerenet.inference import Support, check_shots
+from lerenet.inference import Example, check_shots
 from lerenet.predict.queries import existing, real
 
 Pair = tuple[Path, Path]
@@ -32,7 +32,7 @@ class Examples:
 
     images: list[Path]
     sha256: list[tuple[str, ...]]
-    supports: list[Support]
+    supports: list[Example]
     notes: list[str]
 
 

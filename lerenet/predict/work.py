@@ -15,7 +15,7 @@ import torch
 from lerenet.data.encoding import encode_png
 from lerenet.errors import DataError
 from lerenet.files import sha256_file, shown
-from lerenet.inference import Pixels, Support, enrol, prepare, read_query, segment
+from lerenet.inference import Example, Pixels, enroll, prepare, read_query, segment
 from lerenet.loading import LoadedNetwork
 from lerenet.models.base import State
 from lerenet.overlay import overlay_png
@@ -52,7 +52,7 @@ class Segmentation:
     state: State = field(default_factory=dict)
 
     def run(
-        self, supports: Sequence[Support], jobs: Sequence[Job], tick: Callable[..., None]
+        self, supports: Sequence[Example], jobs: Sequence[Job], tick: Callable[..., None]
     ) -> list[Prediction]:
         """Rows in the order of ``jobs``.
 
@@ -64,7 +64,7 @@ class Segmentation:
         rows: list[Future[Prediction]] = []
         with one_thread_each() as pool:
             try:
-                self.state = pool.submit(enrol, self.loaded, supports).result()
+                self.state = pool.submit(enroll, self.loaded, supports).result()
                 for job in jobs:
                     rows.append(pool.submit(self.row, job))
                 for row in as_completed(rows):

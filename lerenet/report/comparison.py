@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lerenet.params import PEERS, Params, TableSettings
+from lerenet.params import Params, TableSettings
 from lerenet.report.choose import of_its_shots
 from lerenet.report.findings import MATCHERS
 from lerenet.report.intervals import Gain, gain_over
@@ -21,6 +21,15 @@ TITLES = {
     4: "Table 4: ResNet101",
     6: "Table 6: with and without pretraining",
     7: "Table 7: losses",
+}
+PEERS = {
+    "asgnet": "ASGNet",
+    "bam": "BAM",
+    "canet": "CANet",
+    "dcp": "DCP",
+    "hdmnet": "HDMNet",
+    "pfenet": "PFENet",
+    "tgrnet": "TGRNet",
 }
 NAMES = {"lerenet": "LERENet", "baseline": "Baseline", **PEERS}
 METHODS = {  # as the paper's tables name the recipes

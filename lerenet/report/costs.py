@@ -12,9 +12,11 @@ import torch
 
 from lerenet.cost.flops import Cost, measure_cost
 from lerenet.files import read_json
-from lerenet.models.backbones import create_backbone, turns_of
+from lerenet.models import configure
+from lerenet.models.backbones import create_backbone
+from lerenet.models.config import NetworkConfig, recipe_network
 from lerenet.models.relations import matching_config
-from lerenet.params import ModelConfig, Params
+from lerenet.params import Params
 from lerenet.report.comparison import Row, Section
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
 from lerenet.report.tables import Score
@@ -57,25 +59,25 @@ def cost_rows(found: list[Section], loaded: Loaded, params: Params) -> list[Cost
     return sorted(costs, key=lambda cost: cost.enrolled)
 
 
-def _config(model: Model, params: Params) -> ModelConfig | None:
+def _config(model: Model, params: Params) -> NetworkConfig | None:
     if model.recipe in params.recipes:
-        return params.recipes[model.recipe].model
+        return recipe_network(params, model.recipe)
     name = model.id.removesuffix(f"-{model.backbone}")
     if name == "matching":
-        return ModelConfig(name="matching")
+        return configure("matching")
     return _matching_lerenet(model.backbone, params.levels) if name == "matching_lerenet" else None
 
 
-def _matching_lerenet(backbone: str, levels: tuple[int, ...]) -> ModelConfig:
+def _matching_lerenet(backbone: str, levels: tuple[int, ...]) -> NetworkConfig:
     with torch.device("meta"):
         known = create_backbone(backbone, "random", levels)
     return matching_config(
-        dict(zip(known.levels, known.channels, strict=True)), turns_of(ModelConfig(), backbone)
+        dict(zip(known.levels, known.channels, strict=True)), configure().turns_on(backbone)
     )
 
 
 @cache
-def _cost(config: ModelConfig, backbone: str, size: int) -> Cost:
+def _cost(config: NetworkConfig, backbone: str, size: int) -> Cost:
     return measure_cost(config, backbone, 1, size)
 
 

@@ -59,7 +59,7 @@ def draws_of(
     counts = loaded.counts_of(model.id, shots)
     known = set(counts["split"]) if len(counts) else set()
     wanted = tuple(sorted(known if splits is None else known & set(splits)))
-    key = (model.id, shots, wanted, params.seed, params.gate.draws)
+    key = (model.id, shots, wanted, params.seed, params.evaluation.draws)
     if key not in loaded.draws:
         loaded.draws[key] = resample(counts[counts["split"].isin(wanted)], params) if wanted else None
     found: Draws | None = loaded.draws[key]
@@ -77,7 +77,7 @@ def resample(counts: pd.DataFrame, params: Params) -> Draws:
     drawn: list[tuple[Array, Array]] = []
     for _, fold in counts.groupby("split", sort=True):
         strata = stratify([defects(rows) for _, rows in fold.groupby("seed", sort=True)])
-        totals = draw_totals(strata, params.gate.draws, rng)
+        totals = draw_totals(strata, params.evaluation.draws, rng)
         for kept, sums in ((drawn, totals), (values, [stratum.total for stratum in strata])):
             miou, fb, _ = combine(strata, sums)  # (draws or 1, seeds)
             kept.append((miou.mean(1), fb.mean(1)))
@@ -86,8 +86,8 @@ def resample(counts: pd.DataFrame, params: Params) -> Draws:
 
 
 def bounds(draws: Array, params: Params) -> Interval:
-    """The percentile interval of ``gate.confidence``."""
-    return Interval(*percentiles(draws, params.gate.confidence))
+    """The percentile interval of ``evaluation.confidence``."""
+    return Interval(*percentiles(draws, params.evaluation.confidence))
 
 
 def class_intervals(counts: pd.DataFrame, params: Params) -> dict[str, tuple[float, float, float]]:
@@ -117,7 +117,7 @@ def gain_over(
         high=interval_.high,
         challenger=second.miou,
         champion=first.miou,
-        confidence=params.gate.confidence,
+        confidence=params.evaluation.confidence,
         folds=len(splits),
     )
 

@@ -18,7 +18,7 @@ from lerenet.report.schedule import PAPER_EPOCHS, kept_sentences, short_runs
 
 def results(loaded: Loaded, params: Params) -> str:
     """Facts, findings, tables, differences, clean queries and wall time, ready for ``docs/results.md``."""
-    level = f"{100 * params.gate.confidence:.0f} %"
+    level = f"{100 * params.evaluation.confidence:.0f} %"
     found = findings(loaded, params)
     said = [one.sentence for one in headline(found, loaded, params)] + kept_sentences(loaded, params)
     parts = [
@@ -27,7 +27,7 @@ def results(loaded: Loaded, params: Params) -> str:
         _table(("Run", ""), [(name, f"`{value}`") for name, value in facts(loaded, params).items()]),
         "\n".join(f"- {sentence}" for sentence in said),
         f"Scores are points of IoU (0 to 100) with {level} intervals from resampling the episodes "
-        f"({params.gate.draws:,} draws, seed {params.seed}). [protocol.md](protocol.md) defines them.",
+        f"({params.evaluation.draws:,} draws, seed {params.seed}). [protocol.md](protocol.md) defines them.",
     ]
     if loaded.skipped:
         parts.append(f"Left out, evaluated on other episodes than today's: {', '.join(loaded.skipped)}.")

@@ -10,6 +10,7 @@ import pandas as pd
 from lerenet import layout
 from lerenet.data.catalog import load_catalog
 from lerenet.data.folds import Split, load_folds
+from lerenet.models.config import check_networks
 from lerenet.params import Params, load_params
 
 
@@ -24,9 +25,15 @@ class Inputs:
 
     @classmethod
     def load(cls) -> Inputs:
-        """Read them from the stages before."""
+        """Read them from the stages before; every recipe's network is checked.
+
+        Raises:
+            ParamsError: see `load_params` and `check_networks`.
+        """
+        params = load_params(layout.PARAMS)
+        check_networks(params)
         folds, episodes = load_folds(layout.FOLDS)
-        return cls(load_params(layout.PARAMS), load_catalog(layout.CATALOG), folds, episodes)
+        return cls(params, load_catalog(layout.CATALOG), folds, episodes)
 
     def split(self, name: str) -> Split:
         """The classes of a split."""

@@ -13,21 +13,15 @@ from lerenet.evaluate import likeness, same_backbone, score_heads, summarise, wr
 from lerenet.features import FeatureStore
 from lerenet.files import atomic_path, write_json
 from lerenet.loading import load_network
-from lerenet.models import create_model
-from lerenet.models.backbones import Backbone, create_backbone, turns_of
+from lerenet.models import configure, create_model
+from lerenet.models.backbones import Backbone, create_backbone
 from lerenet.models.base import Segmenter
 from lerenet.models.relations import matching_config
-from lerenet.params import ModelConfig
 from lerenet.progress import progress
 from lerenet.recipes import cell_backbone
 from lerenet.stages.common import Inputs
 
-FLOORS = {
-    "all_foreground": ModelConfig(name="all_foreground"),
-    "all_background": ModelConfig(name="all_background"),
-    "prototype": ModelConfig(name="prototype"),
-    "matching": ModelConfig(name="matching"),
-}
+FLOORS = ("all_foreground", "all_background", "prototype", "matching")
 Subject = tuple[Segmenter, Backbone]
 
 
@@ -47,16 +41,17 @@ def run_floors(key: str) -> None:
     inputs = Inputs.load()
     params = inputs.params
     split, name = layout.parse_base(key)
-    turns = turns_of(ModelConfig(), name)
+    turns = configure().turns_on(name)
     backbones = {
         count: create_backbone(name, params.init, params.levels, count).eval() for count in {1, turns}
     }
     channels = dict(zip(backbones[1].levels, backbones[1].channels, strict=True))
     same = matching_config(channels, turns)
     subjects: dict[str, Subject] = {}
-    for floor, config in {**FLOORS, "matching_lerenet": same}.items():
+    configs = {floor: configure(floor) for floor in FLOORS}
+    for floor, config in {**configs, "matching_lerenet": same}.items():
         head = create_model(config, channels, params.image_size)
-        subjects[floor] = head, backbones[turns_of(config, name)]
+        subjects[floor] = head, backbones[config.turns_on(name)]
     _run("floors", key, layout.FLOORS / key, inputs, split, subjects, "matching")
 
 
@@ -73,7 +68,7 @@ def _run(
     with tracking.stage_run(stage, key, out, params, settings={"key": key, "models": list(subjects)}) as run:
         for name, digest in inputs.datasets().items():
             run.set_dataset(name, digest)
-        masked = any("masked" in head.extras for head, _ in subjects.values())
+        masked = any("masked" in head.reads for head, _ in subjects.values())
         stores: dict[int, FeatureStore] = {}
         for _, backbone in subjects.values():
             if backbone.turns not in stores:
@@ -86,14 +81,14 @@ def _run(
         episodes = inputs.chosen(split, "test")
         started = time.monotonic()
         with progress(f"{stage} {key}", len(episodes) * len(subjects)) as tick:
-            counts = score_heads(placed, episodes, params.train.precision, tick)
+            counts = score_heads(placed, episodes, params.precision, tick)
         seconds = time.monotonic() - started
         rows = summarise(counts, params)
         with atomic_path(out / "counts.parquet") as temporary:
             counts.to_parquet(temporary, index=False)
         write_json(out / "summary.json", rows)
         head, store = placed[shown]
-        write_masks(head, store, episodes, params.train.precision, out / "masks.npz")
+        write_masks(head, store, episodes, params.precision, out / "masks.npz")
         if stage == "floors":
             with atomic_path(out / "likeness.parquet") as temporary:
                 likeness(store, episodes).to_parquet(temporary, index=False)

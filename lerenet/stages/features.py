@@ -8,7 +8,8 @@ from lerenet import layout, tracking
 from lerenet.device import pick_device
 from lerenet.features import FeatureStore
 from lerenet.files import write_json
-from lerenet.models.backbones import create_backbone, turns_of
+from lerenet.models.backbones import create_backbone
+from lerenet.models.config import recipe_network
 from lerenet.progress import progress
 from lerenet.recipes import start_weights
 from lerenet.stages.common import Inputs
@@ -26,7 +27,7 @@ def run(key: str) -> None:
     settings = {"views": params.views.model_dump(), "levels": params.levels, "image_size": params.image_size}
     with tracking.stage_run("features", key, out, params, settings=settings) as run:
         started = time.monotonic()
-        turns = turns_of(params.recipes[params.ship.recipe].model, name)
+        turns = recipe_network(params, params.ship.recipe).turns_on(name)
         start = start_weights(params, key, True)
         backbone = create_backbone(name, start, params.levels, turns).to(pick_device()).eval()
         store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)

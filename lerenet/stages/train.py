@@ -11,11 +11,11 @@ import pandas as pd
 from lerenet import checkpoint, layout, tracking
 from lerenet.data.episodes import EpisodeSampler
 from lerenet.device import pick_device, seed_step
-from lerenet.errors import ParamsError
 from lerenet.features import FeatureStore, LiveSource
 from lerenet.files import atomic_path, read_json, write_json
 from lerenet.models import create_model
-from lerenet.params import ModelConfig, Params
+from lerenet.models.config import NetworkConfig, recipe_network
+from lerenet.params import Params
 from lerenet.progress import progress
 from lerenet.recipes import cell_backbone
 from lerenet.saving import save_network
@@ -27,7 +27,7 @@ from lerenet.train import Row, Trainer
 def run(key: str) -> None:
     """Train a cell of a fold; its weights are those of the best epoch on the validation episodes."""
     inputs, cell = Inputs.load(), layout.Cell.parse(key)
-    _check(inputs.params, cell)
+    recipe_network(inputs.params, cell.recipe)  # or it is refused, before anything is written
     _run("train", inputs, cell, inputs.split(cell.split)["base"], validate=True, stop=None)
 
 
@@ -47,12 +47,6 @@ def run_ship() -> None:
         validate=False,
         stop=stop,
     )
-
-
-def _check(params: Params, cell: layout.Cell) -> None:
-    if cell.recipe not in params.recipes:
-        known = ", ".join(sorted(params.recipes))
-        raise ParamsError(f"{cell.key}: no recipe {cell.recipe!r} in params.yaml", f"known: {known}")
 
 
 def _run(
@@ -82,13 +76,13 @@ def _trainer(
     inputs: Inputs, cell: layout.Cell, classes: list[str], validate: bool, stop: int | None, folder: Path
 ) -> Trainer:
     params = inputs.params
-    recipe, settings = params.recipes[cell.recipe], params.train_settings(cell.recipe)
+    settings = params.train_settings(cell.recipe)
     backbone = cell_backbone(params, cell).to(pick_device())
     trained = settings.backbone_lr_scale > 0
     seed_step(cell.seed, 0, 0)
     channels = dict(zip(backbone.levels, backbone.channels, strict=True))
-    head = create_model(recipe.model, channels, params.image_size).to(pick_device())
-    masked = "masked" in head.extras
+    head = create_model(recipe_network(params, cell.recipe), channels, params.image_size).to(pick_device())
+    masked = "masked" in head.reads
     store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)
     held = inputs.split(cell.split)["validation"] if validate else []
     total = store.size(classes, augmented=True, masked=masked) + store.size(held, masked=masked)
@@ -97,7 +91,7 @@ def _trainer(
         store.ensure(held, masked=masked)
     sampler = EpisodeSampler(
         inputs.catalog, classes, cell.shots, params.views.count, settings.batch, settings.clean_share, cell.seed,
-        settings.episodes_per_epoch, settings.pool,
+        settings.episodes_per_epoch, settings.episodes_per_query,
     )  # fmt: skip
     validation = inputs.chosen(cell.split, "validation", kind="defect", shots=_validation_shots(params, cell))
     rows = inputs.catalog[inputs.catalog["cls"].isin(held)]
@@ -116,9 +110,9 @@ def _numbers(row: Row) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if value is not None and name != "epoch"}
 
 
-def _resolved(trainer: Trainer, model: ModelConfig) -> ModelConfig:
+def _resolved(trainer: Trainer, network: NetworkConfig) -> NetworkConfig:
     """The levels and turns that were trained with: a later version may choose others."""
-    return model.model_copy(update={"levels": trainer.head.levels, "turns": trainer.store.backbone.turns})
+    return network.model_copy(update={"levels": trainer.head.levels, "turns": trainer.store.backbone.turns})
 
 
 def _write(
@@ -133,7 +127,7 @@ def _write(
     params = inputs.params
     config = {
         "cell": cell.key,
-        "model": _resolved(trainer, params.recipes[cell.recipe].model).model_dump(),
+        "model": _resolved(trainer, recipe_network(params, cell.recipe)).model_dump(),
         "backbone": cell.backbone,
         "image_size": params.image_size,
         "shots": cell.shots,

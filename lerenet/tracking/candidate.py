@@ -94,8 +94,8 @@ def collect(params: Params) -> Candidate:
     counts = pd.concat([_counts(cell) for cell in folds.values()], ignore_index=True)
     counts = gate_rows(counts, params.ship.shots)
     defects = counts[counts["kind"] == "defect"]
-    gate = params.gate
-    scores = interval(defects, draws=gate.draws, seed=params.seed, confidence=gate.confidence)
+    resampling = params.evaluation
+    scores = interval(defects, draws=resampling.draws, seed=params.seed, confidence=resampling.confidence)
     shots = int(counts["shots"].iloc[0])
     summaries = [
         row for cell in folds.values() for row in read_json(layout.EVALUATE / cell.key / "summary.json")

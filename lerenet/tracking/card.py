@@ -39,7 +39,7 @@ def render(candidate: Candidate, tags: Mapping[str, str]) -> str:
         f"Licence of the data: {candidate.dataset['licence']}. DVC md5: `{tags.get('data_md5', '')}`.\n",
         "## Metrics\n",
         "IoU in points (0 to 100) on classes not seen in training, frozen episodes, support and query "
-        "never of one group; intervals from resampled query images (`gate.confidence`, 95 % by default).\n",
+        "never of one group; intervals from resampled query images (`evaluation.confidence`, 95 % by default).\n",
         "| score | value | low | high |\n|---|---|---|---|",
         f"| mIoU | {scores['miou']:.1f} | {scores['miou_low']:.1f} | {scores['miou_high']:.1f} |",
         f"| FB-IoU | {scores['fb_iou']:.1f} | {scores['fb_low']:.1f} | {scores['fb_high']:.1f} |\n",

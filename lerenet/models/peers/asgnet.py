@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lerenet.models.base import Extra, State, expand, masks_to_grid
+from lerenet.models.base import State, expand, masks_to_grid
+from lerenet.models.batch import Support
+from lerenet.models.config import HeadConfig, register
 from lerenet.models.descriptors import full
 from lerenet.models.peers.parts import Middle, masked_average
 from lerenet.models.peers.pfenet import Pyramid
-from lerenet.params import ModelConfig
 
 MOST = 5  # prototypes of one support image
 STEPS = {True: 10, False: 5}  # of clustering; in training, and not
@@ -92,24 +93,27 @@ def allocate(query: Tensor, prototypes: Tensor, real: Tensor) -> tuple[Tensor, T
         return guide.unflatten(2, query.shape[2:]), total.unflatten(2, query.shape[2:])
 
 
+@register("asgnet", HeadConfig)
 class ASGNet(Pyramid):
     """Levels 2 and 3, one reduction without ReLU for support and query, up to five prototypes a shot."""
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, (2, 3), image_size)
-        self.cells = max(1, round(100 * self.grid**2 / 60**2))  # of the grid for each prototype
+        self.cells = max(1, round(100 * self.side**2 / 60**2))  # of the grid for each prototype
         self.middle = Middle(sum(self.channels), self.width, self.dropout, relu=False)
 
     @torch.no_grad()
-    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
+    def encode(self, support: Support) -> State:
         """Prototypes of all K shots, (B, 5 K, c), and which of them there are, (B, 5 K). No gradient.
 
         With 0 or 1 prototypes, or no place wholly inside the mask, a shot's only one is its masked average.
         """
-        feature = full(self.middle([level.flatten(0, 1) for level in support], self.grid))  # (B K, c, h, w)
+        feature = full(
+            self.middle([level.flatten(0, 1) for level in support.levels], self.side)
+        )  # (B K, c, h, w)
         with torch.autocast(feature.device.type, enabled=False):
             shares = (
-                masks_to_grid(masks, self.grid, "bilinear").flatten(0, 1).to(feature.dtype)
+                masks_to_grid(support.masks, self.side, "bilinear").flatten(0, 1).to(feature.dtype)
             )  # (B K, h, w)
             mask, sure = (shares >= 0.5).to(feature.dtype), shares > 1 - 1e-5  # the nearest pixel; exactly 1
             count = (mask.sum((1, 2)) / self.cells).round().clamp(1, MOST)
@@ -118,7 +122,7 @@ class ASGNet(Pyramid):
             average = masked_average(feature, shares)[:, None]
             found = torch.where((count == 1)[:, None, None], average, found)
             real = torch.arange(MOST, device=feature.device) < count[:, None]  # (B K, 5)
-        batch = masks.shape[:2]
+        batch = support.masks.shape[:2]
         return {
             "prototypes": found.unflatten(0, batch).flatten(1, 2),
             "real": real.unflatten(0, batch).flatten(1, 2),
@@ -126,6 +130,6 @@ class ASGNet(Pyramid):
 
     def guided(self, state: State, query: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The query's middle features, the nearest prototype at every place, the sum of the cosines."""
-        x = self.middle(query, self.grid)  # (B, c, h, w)
+        x = self.middle(query, self.side)  # (B, c, h, w)
         guide, total = allocate(x, expand(state["prototypes"], len(x)), expand(state["real"], len(x)))
         return x, guide.to(x.dtype), total.to(x.dtype)

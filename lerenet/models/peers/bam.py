@@ -10,13 +10,15 @@ of the shots fit any K and start equal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.base import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.batch import Support, TrainingBatch
+from lerenet.models.config import HeadConfig, register
 from lerenet.models.peers.base_learner import BaseEnsemble, BaseLearner, base_probability, gram, psi
 from lerenet.models.peers.parts import (
     ASPP,
@@ -30,7 +32,6 @@ from lerenet.models.peers.parts import (
     prior,
     tile,
 )
-from lerenet.params import ModelConfig
 
 
 class BaseAware(Segmenter):
@@ -41,17 +42,17 @@ class BaseAware(Segmenter):
     entropy to the loss; it has no gradient, for all of it is frozen, and is left out here.
     """
 
-    extras = ("masked",)
+    reads = ("masked",)
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(channels, config.levels or (2, 3, 4), image_size)
-        self.grid, self.width = config.grid or 25, config.width or WIDTH
+        self.side, self.width = config.side or 25, config.width or WIDTH
         inputs = sum(self.channels[:-1] or self.channels)
         rate = 0.5 if config.dropout is None else config.dropout
         self.query_middle = Middle(inputs, self.width, rate)
         self.support_middle = Middle(inputs, self.width, rate)
         self.ensemble = BaseEnsemble()
-        self.base = BaseLearner(self.channels[-1], self.grid, self.width).requires_grad_(False).eval()
+        self.base = BaseLearner(self.channels[-1], self.side, self.width).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
         """As any module's, but the base learner stays in eval mode."""
@@ -59,18 +60,23 @@ class BaseAware(Segmenter):
         self.base.eval()
         return self
 
+    @property
+    def base_learner(self) -> nn.Module:
+        """`base`, which the training teaches before the episodes."""
+        return self.base
+
     def styles(self, level: Tensor) -> Tensor:
         """The shots' Gram matrices: first level (B, K, c, h, w) -> (B, K, c, c)."""
-        on_grid = shots_to_grid(level, self.grid)
+        on_grid = shots_to_grid(level, self.side)
         found: Tensor = gram(on_grid.flatten(0, 1)).unflatten(0, level.shape[:2])
         return found
 
     def meta(
         self, state: State, query: list[Tensor], known: Tensor, weights: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """The episode's own two-channel output (B, 2, grid, grid), and maps for a side loss.
+        """The episode's own two-channel output (B, 2, side, side), and maps for a side loss.
 
-        ``known`` is the base learner's map of the query, (B, 2 width, grid, grid); ``weights`` the shots', (B, K).
+        ``known`` is the base learner's map of the query, (B, 2 width, side, side); ``weights`` the shots', (B, K).
         """
         raise NotImplementedError
 
@@ -82,7 +88,7 @@ class BaseAware(Segmenter):
         self, state: State, query: list[Tensor], slot: Tensor | None = None
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Two-channel output of the ensemble, and what `meta` gives."""
-        own = gram(to_grid(query[0], self.grid))  # (B, c, c)
+        own = gram(to_grid(query[0], self.side))  # (B, c, c)
         styles = psi(own, expand(state["styles"], len(own)))  # (B, K)
         weights = self.ensemble.weigh(styles)
         with torch.no_grad():
@@ -95,20 +101,11 @@ class BaseAware(Segmenter):
         """State and query features (B, c, h, w) a level -> logits (B, image_size, image_size)."""
         return self.enlarge(difference(self._outputs(state, query)[0]))
 
-    def learn(
-        self,
-        support: list[Tensor],
-        masks: Tensor,
-        query: list[Tensor],
-        truth: Tensor,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        extra: Extra | None = None,
-    ) -> Tensor:
-        """Loss of the ensemble's output + of the meta output + the side loss; `slot` of ``extra`` is left out."""
-        slot = (extra or {}).get("slot")
-        final, meta, maps = self._outputs(self.encode(support, masks, extra), query, slot)
-        both = [loss(self.enlarge(difference(two)), truth) for two in (final, meta)]
-        return both[0] + both[1] + self.side_loss(maps, truth)
+    def learn(self, batch: TrainingBatch, loss: Loss) -> Tensor:
+        """Loss of the ensemble's output + of the meta output + the side loss; the class in `slot` does not count."""
+        final, meta, maps = self._outputs(self.encode(batch.support), batch.query, batch.slot)
+        both = [loss(self.enlarge(difference(two)), batch.truth) for two in (final, meta)]
+        return both[0] + both[1] + self.side_loss(maps, batch.truth)
 
 
 def priors(query: Tensor, support: Tensor) -> Tensor:
@@ -118,10 +115,11 @@ def priors(query: Tensor, support: Tensor) -> Tensor:
     return found
 
 
+@register("bam", HeadConfig)
 class BAM(BaseAware):
     """Levels 2 and 3 are the middle features, level 4 gives the prior and feeds the base learner, level 2 psi."""
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, image_size)
         self.merge = merge(2 * self.width + 1, self.width)
         self.aspp = ASPP(self.width, self.width)
@@ -132,26 +130,27 @@ class BAM(BaseAware):
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight)
 
-    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
-        """The K shots' prototypes (B, K, c), masked highest levels (B, K, c_4, grid, grid), Gram matrices."""
-        shares = masks_to_grid(masks, self.grid, "bilinear").to(support[0].dtype)  # (B, K, h, w)
-        levels = [level.flatten(0, 1) for level in support[:-1] or support]
-        each = masked_average(self.support_middle(levels, self.grid), shares.flatten(0, 1))  # (B K, c)
-        masked = (extra or {}).get("masked") or support
-        high = shots_to_grid(masked[-1], self.grid) * shares[:, :, None]
+    def encode(self, support: Support) -> State:
+        """The K shots' prototypes (B, K, c), masked highest levels (B, K, c_4, side, side), Gram matrices."""
+        shares = masks_to_grid(support.masks, self.side, "bilinear").to(
+            support.levels[0].dtype
+        )  # (B, K, h, w)
+        levels = [level.flatten(0, 1) for level in support.levels[:-1] or support.levels]
+        each = masked_average(self.support_middle(levels, self.side), shares.flatten(0, 1))  # (B K, c)
+        high = shots_to_grid((support.masked or support.levels)[-1], self.side) * shares[:, :, None]
         return {
-            "prototypes": each.unflatten(0, masks.shape[:2]),
+            "prototypes": each.unflatten(0, support.masks.shape[:2]),
             "high": high.detach(),
-            "styles": self.styles(support[0]),
+            "styles": self.styles(support.levels[0]),
         }
 
     def meta(
         self, state: State, query: list[Tensor], known: Tensor, weights: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Prototypes and priors under the shots' weights, beside the query; no maps for a side loss."""
-        x = self.query_middle(query[:-1] or query, self.grid)  # (B, c, h, w)
+        x = self.query_middle(query[:-1] or query, self.side)  # (B, c, h, w)
         prototype = (expand(state["prototypes"], len(x)) * weights[:, :, None]).sum(1)  # (B, c)
-        each = priors(to_grid(query[-1], self.grid), expand(state["high"], len(x)))  # (B, K, h, w)
+        each = priors(to_grid(query[-1], self.side), expand(state["high"], len(x)))  # (B, K, h, w)
         near = (each * weights[:, :, None, None]).sum(1, keepdim=True)
         x = self.merge(torch.cat([x, tile(prototype.to(x.dtype), x), near.to(x.dtype)], dim=1))
         return self.classify(self.after(self.join(self.aspp(x)))), []

@@ -34,9 +34,9 @@ class Norm(nn.BatchNorm2d):
 class BaseLearner(nn.Module):
     """PSPNet's head on the highest level: its means over 1, 4, 9 and 36 windows beside it, then a classifier."""
 
-    def __init__(self, inputs: int, grid: int, width: int = WIDTH) -> None:
+    def __init__(self, inputs: int, side: int, width: int = WIDTH) -> None:
         super().__init__()
-        self.grid, hidden = grid, 2 * width
+        self.side, hidden = side, 2 * width
         self.bins = nn.ModuleList(
             nn.Sequential(
                 nn.AdaptiveAvgPool2d(size), nn.Conv2d(inputs, hidden, 1, bias=False), Norm(hidden), nn.ReLU()
@@ -48,15 +48,15 @@ class BaseLearner(nn.Module):
         self.classify = nn.Sequential(nn.ReLU(), nn.Dropout2d(0.1), nn.Conv2d(hidden, SLOTS, 1))
 
     def features(self, level: Tensor) -> Tensor:
-        """Highest level (B, c, h, w) -> (B, 2 width, grid, grid), before the ReLU: HDMNet's feat5."""
-        x = to_grid(level, self.grid)
-        side = (self.grid, self.grid)
+        """Highest level (B, c, h, w) -> (B, 2 width, side, side), before the ReLU: HDMNet's feat5."""
+        x = to_grid(level, self.side)
+        side = (self.side, self.side)
         parts = [F.interpolate(one(x), side, mode="bilinear", align_corners=True) for one in self.bins]
         joined: Tensor = self.join(torch.cat([x, *parts], dim=1))
         return joined
 
     def forward(self, level: Tensor) -> Tensor:
-        """Highest level (B, c, h, w) -> logits (B, SLOTS, grid, grid)."""
+        """Highest level (B, c, h, w) -> logits (B, SLOTS, side, side)."""
         logits: Tensor = self.classify(self.features(level))
         return logits
 

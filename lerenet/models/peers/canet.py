@@ -10,12 +10,14 @@ the paper, the release being 1-shot only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid
+from lerenet.models.base import Loss, Segmenter, State, expand, masks_to_grid
+from lerenet.models.batch import Support, TrainingBatch
+from lerenet.models.config import HeadConfig, register
 from lerenet.models.descriptors import full
 from lerenet.models.peers.parts import (
     ASPP,
@@ -26,7 +28,6 @@ from lerenet.models.peers.parts import (
     side_by_side,
     tile,
 )
-from lerenet.params import ModelConfig
 
 REFINEMENTS = 4  # at inference, after the first pass
 RECALLED = 0.3  # share of training steps with a history
@@ -45,12 +46,13 @@ def refinement(inputs: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.ReLU(), convs[0], nn.ReLU(), convs[1])
 
 
+@register("canet", HeadConfig)
 class CANet(Segmenter):
     """Levels 2 and 3 are compared; the last prediction's softmax is the history."""
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(channels, config.levels or (2, 3), image_size)
-        self.grid, width = config.grid or 25, config.width or WIDTH
+        self.side, width = config.side or 25, config.width or WIDTH
         dropout = 0.5 if config.dropout is None else config.dropout
         self.reduce = comparison(sum(self.channels), width, dropout)
         self.compare = comparison(2 * width, width, dropout)
@@ -65,10 +67,11 @@ class CANet(Segmenter):
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=SPREAD)
 
-    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
+    def encode(self, support: Support) -> State:
         """The K shots' prototypes, (B, K, c)."""
-        shares = masks_to_grid(masks, self.grid, "bilinear").to(support[0].dtype).flatten(0, 1)
-        middle = self._middle([level.flatten(0, 1) for level in support])
+        masks = support.masks
+        shares = masks_to_grid(masks, self.side, "bilinear").to(support.levels[0].dtype).flatten(0, 1)
+        middle = self._middle([level.flatten(0, 1) for level in support.levels])
         return {"prototypes": masked_average(middle, shares).unflatten(0, masks.shape[:2])}
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
@@ -79,29 +82,21 @@ class CANet(Segmenter):
             two = self._pass(compared, two)
         return self.enlarge(difference(two))
 
-    def learn(
-        self,
-        support: list[Tensor],
-        masks: Tensor,
-        query: list[Tensor],
-        truth: Tensor,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        extra: Extra | None = None,
-    ) -> Tensor:
+    def learn(self, batch: TrainingBatch, loss: Loss) -> Tensor:
         """Loss of one pass, its history being zeros or, in three steps of ten, the first pass."""
-        compared = self._compared(self.encode(support, masks, extra), query)
+        compared = self._compared(self.encode(batch.support), batch.query)
         history = None
         if float(torch.rand(())) < RECALLED:
             with torch.no_grad():
                 history = self._pass(compared, None)
-        return loss(self.enlarge(difference(self._pass(compared, history))), truth)
+        return loss(self.enlarge(difference(self._pass(compared, history))), batch.truth)
 
     def _middle(self, levels: list[Tensor]) -> Tensor:
-        joined: Tensor = self.reduce(side_by_side(levels, self.grid))
+        joined: Tensor = self.reduce(side_by_side(levels, self.side))
         return joined
 
     def _compared(self, state: State, query: list[Tensor]) -> Tensor:
-        """The query beside each of the K prototypes, compared, weighted: (B, c, grid, grid)."""
+        """The query beside each of the K prototypes, compared, weighted: (B, c, side, side)."""
         x = self._middle(query)  # (B, c, h, w)
         prototypes = expand(state["prototypes"], len(x))  # (B, K, c)
         shots = prototypes.shape[1]
@@ -115,7 +110,7 @@ class CANet(Segmenter):
         return weighted
 
     def _pass(self, compared: Tensor, last: Tensor | None) -> Tensor:
-        """One pass over what was compared, with the last two-channel output or none: (B, 2, grid, grid)."""
+        """One pass over what was compared, with the last two-channel output or none: (B, 2, side, side)."""
         shape = (len(compared), 2, *compared.shape[2:])
         history = compared.new_zeros(shape) if last is None else full(last).softmax(1).to(compared.dtype)
         x = compared + self.residual[0](torch.cat([compared, history], dim=1))

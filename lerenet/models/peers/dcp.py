@@ -11,13 +11,15 @@ full size (the release shrinks that mask); a query's own guess serves the loss a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.base import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.batch import Support, TrainingBatch
+from lerenet.models.config import HeadConfig, register
 from lerenet.models.descriptors import full
 from lerenet.models.peers.parts import (
     ASPP,
@@ -31,7 +33,6 @@ from lerenet.models.peers.parts import (
     prior,
     tile,
 )
-from lerenet.params import ModelConfig
 
 
 def regions(guess: Tensor, shares: Tensor) -> Tensor:
@@ -72,17 +73,18 @@ def decoder(inputs: int, width: int = WIDTH, dropout: float = 0.1) -> nn.Sequent
     )
 
 
+@register("dcp", HeadConfig)
 class DCP(Segmenter):
     """Levels 2 and 3 are the middle features, level 4 gives the prior and the guesses (the last of `levels`).
 
     `config.dropout` stands in for both rates: 0.5 after the reduction, 0.1 before each last layer.
     """
 
-    extras = ("masked",)
+    reads = ("masked",)
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(channels, config.levels or (2, 3, 4), image_size)
-        self.grid, self.width = config.grid or 25, config.width or WIDTH
+        self.side, self.width = config.side or 25, config.width or WIDTH
         rate, last = (0.5, 0.1) if config.dropout is None else (config.dropout, config.dropout)
         inputs = sum(self.channels[:-1] or self.channels)
         self.query_middle = Middle(inputs, self.width, rate)
@@ -95,27 +97,27 @@ class DCP(Segmenter):
         self.foreground = decoder(2 * self.width + 4, self.width, last)
         self.background = decoder(2 * self.width + 3, self.width, last)
 
-    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
-        """Means of the K shots' six prototypes, (B, 6, c), and their masked highest level, (B, K, c_4, grid, grid)."""
-        return self._enrolled(support, masks, extra)[0]
+    def encode(self, support: Support) -> State:
+        """Means of the K shots' six prototypes, (B, 6, c), and their masked highest level, (B, K, c_4, side, side)."""
+        return self._enrolled(support)[0]
 
-    def _enrolled(self, support: list[Tensor], masks: Tensor, extra: Extra | None) -> tuple[State, Tensor]:
-        """The state, and the shots' guesses (B, K, 2, grid, grid)."""
-        shares = masks_to_grid(masks, self.grid, "bilinear").to(support[0].dtype)  # (B, K, h, w)
-        guess = self.reason(shots_to_grid(support[-1], self.grid).flatten(0, 1))  # (B K, 2, h, w)
-        levels = [level.flatten(0, 1) for level in support[:-1] or support]
-        feature = self.support_middle(levels, self.grid)  # (B K, c, h, w)
+    def _enrolled(self, support: Support) -> tuple[State, Tensor]:
+        """The state, and the shots' guesses (B, K, 2, side, side)."""
+        levels, masks = support.levels, support.masks
+        shares = masks_to_grid(masks, self.side, "bilinear").to(levels[0].dtype)  # (B, K, h, w)
+        guess = self.reason(shots_to_grid(levels[-1], self.side).flatten(0, 1))  # (B K, 2, h, w)
+        middle = [level.flatten(0, 1) for level in levels[:-1] or levels]
+        feature = self.support_middle(middle, self.side)  # (B K, c, h, w)
         parts = regions(guess, shares.flatten(0, 1)).unbind(1)
         each = torch.stack([masked_average(feature, part) for part in parts], dim=1)  # (B K, 6, c)
-        masked = (extra or {}).get("masked") or support
-        high = shots_to_grid(masked[-1], self.grid) * shares[:, :, None]
+        high = shots_to_grid((support.masked or levels)[-1], self.side) * shares[:, :, None]
         state = {"prototypes": each.unflatten(0, masks.shape[:2]).mean(1), "high": high.detach()}
         return state, guess.unflatten(0, masks.shape[:2])
 
     def _outputs(self, state: State, query: list[Tensor], side: bool) -> tuple[Tensor, list[Tensor]]:
-        """Two-channel output (B, 2, grid, grid); with ``side`` also the query's own guess, else nothing."""
-        x = self.query_middle(query[:-1] or query, self.grid)  # (B, c, h, w)
-        high = to_grid(query[-1], self.grid)
+        """Two-channel output (B, 2, side, side); with ``side`` also the query's own guess, else nothing."""
+        x = self.query_middle(query[:-1] or query, self.side)  # (B, c, h, w)
+        high = to_grid(query[-1], self.side)
         near = prior(high, expand(state["high"], len(x))).to(x.dtype)  # (B, 1, h, w)
         prototypes = expand(state["prototypes"], len(x)).to(x.dtype)  # (B, 6, c)
         like = activations(x, prototypes)  # (B, 6, h, w)
@@ -128,19 +130,11 @@ class DCP(Segmenter):
         """State and query features (B, c, h, w) a level -> logits (B, image_size, image_size)."""
         return self.enlarge(difference(self._outputs(state, query, side=False)[0]))
 
-    def learn(
-        self,
-        support: list[Tensor],
-        masks: Tensor,
-        query: list[Tensor],
-        truth: Tensor,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        extra: Extra | None = None,
-    ) -> Tensor:
+    def learn(self, batch: TrainingBatch, loss: Loss) -> Tensor:
         """Loss of the output + the mean over the query and the K shots of the losses of their own guesses."""
-        state, own = self._enrolled(support, masks, extra)
-        main, side = self._outputs(state, query, side=True)
+        state, own = self._enrolled(batch.support)
+        main, side = self._outputs(state, batch.query, side=True)
         guesses = [*side, *own.unbind(1)]
-        truths = [truth, *masks.to(truth.dtype).unbind(1)]
+        truths = [batch.truth, *batch.support.masks.to(batch.truth.dtype).unbind(1)]
         each = [loss(self.enlarge(difference(two)), t) for two, t in zip(guesses, truths, strict=True)]
-        return loss(self.enlarge(difference(main)), truth) + torch.stack(each).mean()
+        return loss(self.enlarge(difference(main)), batch.truth) + torch.stack(each).mean()

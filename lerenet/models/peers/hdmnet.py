@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models.base import Extra, State, expand, masks_to_grid, to_grid
+from lerenet.models.base import State, expand, masks_to_grid, to_grid
+from lerenet.models.batch import Support
+from lerenet.models.config import HeadConfig, register
 from lerenet.models.descriptors import split_positions
 from lerenet.models.peers.bam import BaseAware
 from lerenet.models.peers.base_learner import gram
 from lerenet.models.peers.parts import masked_average, merge, prior, resized, tile
 from lerenet.models.peers.transformer import Matching, Stage, first, last
-from lerenet.params import ModelConfig
 
 STAGES = ((1, 2, 4), (3, 4, 2), (3, 8, 1))  # embedding's kernel, heads, reduction of keys and values
 NEVER = -1e9
@@ -52,16 +53,17 @@ def distillation(maps: list[Tensor], truth: Tensor) -> Tensor:
     return total / len(maps)
 
 
+@register("hdmnet", HeadConfig)
 class HDMNet(BaseAware):
     """Levels 2 and 3 are the middle features; similarity from level 4 and the base learner's map; level 2 psi.
 
     All of the support's features are of the image with all but the defect blacked out.
     """
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, image_size)
         rate, dim = 0.1 if config.dropout is None else config.dropout, max(1, self.width // 4)
-        sides = (self.grid, -(-self.grid // 2), -(-self.grid // 4))
+        sides = (self.side, -(-self.side // 2), -(-self.side // 4))
         self.query_merge, self.support_merge = merge(2 * self.width + 2, dim), merge(2 * self.width, dim)
         self.stages = nn.ModuleList(
             Stage(dim, kernel, heads, min(coarser, side), rate)
@@ -77,16 +79,16 @@ class HDMNet(BaseAware):
         )
         self.classify = linear_head(dim, self.width, 2)
 
-    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
+    def encode(self, support: Support) -> State:
         """Mean prototype (B, c), highest level and base learner's map under the mask, each stage's tokens."""
+        masks, given = support.masks, support.masked or support.levels
         batch = masks.shape[:2]
-        shares = masks_to_grid(masks, self.grid, "bilinear").flatten(0, 1)[:, None].to(support[0].dtype)
-        masked = (extra or {}).get("masked")
-        levels = [to_grid(level.flatten(0, 1), self.grid) for level in masked or support]  # (B K, c, h, w)
-        levels = levels if masked else [level * shares for level in levels]
+        shares = masks_to_grid(masks, self.side, "bilinear").flatten(0, 1)[:, None].to(given[0].dtype)
+        levels = [to_grid(level.flatten(0, 1), self.side) for level in given]  # (B K, c, h, w)
+        levels = levels if support.masked else [level * shares for level in levels]
         with torch.no_grad():
             known = self.base.features(levels[-1])
-        x = self.support_middle(levels[:-1] or levels, self.grid)
+        x = self.support_middle(levels[:-1] or levels, self.side)
         prototype = masked_average(x, shares[:, 0]).unflatten(0, batch).mean(1)
         x = self.support_merge(torch.cat([x, tile(prototype.repeat_interleave(batch[1], 0), x)], dim=1))
         state = {
@@ -108,9 +110,9 @@ class HDMNet(BaseAware):
         self, state: State, query: list[Tensor], known: Tensor, weights: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Matching in every stage, then a decoder from coarse to fine; the stages' correlation maps."""
-        x = self.query_middle(query[:-1] or query, self.grid)  # (B, c, h, w)
+        x = self.query_middle(query[:-1] or query, self.side)  # (B, c, h, w)
         held = {name: expand(value, len(x)) for name, value in state.items()}
-        high = prior(to_grid(query[-1], self.grid), held["high"], normalise=False)
+        high = prior(to_grid(query[-1], self.side), held["high"], normalise=False)
         alike = torch.cat([prior(known, held["known"], normalise=False), high], dim=1).to(
             x.dtype
         )  # (B, 2, h, w)

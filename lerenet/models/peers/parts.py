@@ -156,14 +156,14 @@ class FEM(nn.Module):
                 x = x + self.between[i - 1](torch.cat([x, resized(refined[-1], size)], dim=1))
             refined.append(self.refine[i](x))
             side.append(self.side[i](refined[-1]))
-        grid = query.shape[-1]
-        merged = self.join(torch.cat([resized(x, grid) for x in refined], dim=1))
+        whole = query.shape[-1]
+        merged = self.join(torch.cat([resized(x, whole) for x in refined], dim=1))
         return self.after(merged), side
 
 
-def bins_of(grid: int) -> tuple[int, int, int, int]:
-    """The grid, a half, a quarter and an eighth of it: 25, 13, 7, 4. The released 60, 30, 15, 8 are of 60 x 60."""
-    return grid, -(-grid // 2), -(-grid // 4), -(-grid // 8)
+def bins_of(side: int) -> tuple[int, int, int, int]:
+    """The side, a half, a quarter and an eighth of it: 25, 13, 7, 4. The released 60, 30, 15, 8 are of 60 x 60."""
+    return side, -(-side // 2), -(-side // 4), -(-side // 8)
 
 
 def resized(x: Tensor, size: int) -> Tensor:
@@ -173,9 +173,9 @@ def resized(x: Tensor, size: int) -> Tensor:
     return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=True)
 
 
-def side_by_side(levels: Sequence[Tensor], grid: int) -> Tensor:
-    """Levels (N, c_i, h_i, w_i) brought to one grid, their channels joined: (N, sum of c_i, grid, grid)."""
-    return torch.cat([to_grid(level, grid) for level in levels], dim=1)
+def side_by_side(levels: Sequence[Tensor], side: int) -> Tensor:
+    """Levels (N, c_i, h_i, w_i) brought to one grid, their channels joined: (N, sum of c_i, side, side)."""
+    return torch.cat([to_grid(level, side) for level in levels], dim=1)
 
 
 class Middle(nn.Module):
@@ -185,7 +185,7 @@ class Middle(nn.Module):
         super().__init__()
         self.reduce = reduce(inputs, width, dropout, relu)
 
-    def forward(self, levels: Sequence[Tensor], grid: int) -> Tensor:
-        """Levels (N, c_i, h_i, w_i) -> (N, width, grid, grid)."""
-        joined: Tensor = self.reduce(side_by_side(levels, grid))
+    def forward(self, levels: Sequence[Tensor], side: int) -> Tensor:
+        """Levels (N, c_i, h_i, w_i) -> (N, width, side, side)."""
+        joined: Tensor = self.reduce(side_by_side(levels, side))
         return joined

@@ -8,12 +8,14 @@ Here: the backbone is not dilated, so every level is brought to one grid; the bi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.base import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.batch import Support, TrainingBatch
+from lerenet.models.config import HeadConfig, register
 from lerenet.models.peers.parts import (
     FEM,
     WIDTH,
@@ -25,7 +27,6 @@ from lerenet.models.peers.parts import (
     prior,
     tile,
 )
-from lerenet.params import ModelConfig
 
 
 class Pyramid(Segmenter):
@@ -35,20 +36,20 @@ class Pyramid(Segmenter):
     """
 
     def __init__(
-        self, config: ModelConfig, channels: Mapping[int, int], levels: tuple[int, ...], image_size: int
+        self, config: HeadConfig, channels: Mapping[int, int], levels: tuple[int, ...], image_size: int
     ) -> None:
         super().__init__(channels, config.levels or levels, image_size)
-        self.grid, self.width = config.grid or 25, config.width or WIDTH
+        self.side, self.width = config.side or 25, config.width or WIDTH
         self.dropout, last = (0.5, 0.1) if config.dropout is None else (config.dropout, config.dropout)
-        self.fem = FEM(2 * self.width + 1, bins_of(self.grid), self.width, last)
+        self.fem = FEM(2 * self.width + 1, bins_of(self.side), self.width, last)
         self.classify = classifier(self.width, dropout=last)
 
     def guided(self, state: State, query: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Query (B, c, grid, grid), what guides it (B, c, grid, grid), and a map (B, 1, grid, grid)."""
+        """Query (B, c, side, side), what guides it (B, c, side, side), and a map (B, 1, side, side)."""
         raise NotImplementedError
 
     def _outputs(self, state: State, query: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Two-channel output (B, 2, grid, grid), and those of the bins on their own grids."""
+        """Two-channel output (B, 2, side, side), and those of the bins on their own grids."""
         merged, side = self.fem(*self.guided(state, query))
         return self.classify(merged), side
 
@@ -56,43 +57,36 @@ class Pyramid(Segmenter):
         """State and query features (B, c, h, w) a level -> logits (B, image_size, image_size)."""
         return self.enlarge(difference(self._outputs(state, query)[0]))
 
-    def learn(
-        self,
-        support: list[Tensor],
-        masks: Tensor,
-        query: list[Tensor],
-        truth: Tensor,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        extra: Extra | None = None,
-    ) -> Tensor:
+    def learn(self, batch: TrainingBatch, loss: Loss) -> Tensor:
         """Loss of the output + the mean over the bins of the losses of theirs."""
-        main, side = self._outputs(self.encode(support, masks, extra), query)
-        bins = torch.stack([loss(self.enlarge(difference(two)), truth) for two in side])
-        return loss(self.enlarge(difference(main)), truth) + bins.mean()
+        main, side = self._outputs(self.encode(batch.support), batch.query)
+        bins = torch.stack([loss(self.enlarge(difference(two)), batch.truth) for two in side])
+        return loss(self.enlarge(difference(main)), batch.truth) + bins.mean()
 
 
+@register("pfenet", HeadConfig)
 class PFENet(Pyramid):
     """Levels 2 and 3 are the middle features, level 4 gives the prior (the last of `levels`; one alone is both)."""
 
-    extras = ("masked",)
+    reads = ("masked",)
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, (2, 3, 4), image_size)
         inputs = sum(self.channels[:-1] or self.channels)
         self.query_middle = Middle(inputs, self.width, self.dropout)
         self.support_middle = Middle(inputs, self.width, self.dropout)
 
-    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
-        """Mean of the K prototypes, (B, c), and the K shots' masked highest level, (B, K, c_4, grid, grid)."""
-        shares = masks_to_grid(masks, self.grid, "bilinear").to(support[0].dtype)  # (B, K, h, w)
-        levels = [level.flatten(0, 1) for level in support[:-1] or support]
-        each = masked_average(self.support_middle(levels, self.grid), shares.flatten(0, 1))  # (B K, c)
-        masked = (extra or {}).get("masked") or support
-        high = shots_to_grid(masked[-1], self.grid) * shares[:, :, None]
+    def encode(self, support: Support) -> State:
+        """Mean of the K prototypes, (B, c), and the K shots' masked highest level, (B, K, c_4, side, side)."""
+        levels, masks = support.levels, support.masks
+        shares = masks_to_grid(masks, self.side, "bilinear").to(levels[0].dtype)  # (B, K, h, w)
+        middle = [level.flatten(0, 1) for level in levels[:-1] or levels]
+        each = masked_average(self.support_middle(middle, self.side), shares.flatten(0, 1))  # (B K, c)
+        high = shots_to_grid((support.masked or levels)[-1], self.side) * shares[:, :, None]
         return {"prototype": each.unflatten(0, masks.shape[:2]).mean(1), "high": high.detach()}
 
     def guided(self, state: State, query: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The query's middle features, the prototype at every place, the prior."""
-        x = self.query_middle(query[:-1] or query, self.grid)  # (B, c, h, w)
-        near = prior(to_grid(query[-1], self.grid), expand(state["high"], len(x)))  # (B, 1, h, w)
+        x = self.query_middle(query[:-1] or query, self.side)  # (B, c, h, w)
+        near = prior(to_grid(query[-1], self.side), expand(state["high"], len(x)))  # (B, 1, h, w)
         return x, tile(expand(state["prototype"], len(x)), x), near

@@ -10,13 +10,15 @@ nothing) and knows no scale; layers that the release builds and never runs are l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models.base import Extra, Segmenter, State, expand, masks_to_grid, to_grid, without_defect
+from lerenet.models.base import Loss, Segmenter, State, expand, masks_to_grid, to_grid
+from lerenet.models.batch import Support, TrainingBatch, without_defect
+from lerenet.models.config import HeadConfig, register
 from lerenet.models.descriptors import full, unit
 from lerenet.models.peers.parts import (
     ASPP,
@@ -30,7 +32,6 @@ from lerenet.models.peers.parts import (
     merge,
     stretched_to_unit,
 )
-from lerenet.params import ModelConfig
 
 TRIPLET = 0.2  # weight of the triplet term
 
@@ -43,14 +44,14 @@ class TripletEncoder(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(size, width, 1) for size in channels)
         self.smooth = nn.Conv2d(width, width, 3, padding=1)
 
-    def forward(self, levels: list[Tensor], grid: int) -> Tensor:
-        """Levels (N, c_i, h_i, w_i), finest first -> (N, width, grid, grid)."""
+    def forward(self, levels: list[Tensor], side: int) -> Tensor:
+        """Levels (N, c_i, h_i, w_i), finest first -> (N, width, side, side)."""
         laterals = [lateral(level) for lateral, level in zip(self.lateral, levels, strict=True)]
         x = laterals[-1]
         for finer in reversed(laterals[:-1]):
             size = finer.shape[-2:]
             x = finer + F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-        found: Tensor = self.smooth(to_grid(x, grid))
+        found: Tensor = self.smooth(to_grid(x, side))
         return found
 
 
@@ -118,31 +119,33 @@ def second_order(query: Tensor, other: Tensor) -> Tensor:
         return found
 
 
+@register("tgrnet", HeadConfig)
 class TGRNet(Segmenter):
     """Levels 1 to 3; the prior's scale starts at zero, and its sign is learned (one scale for both maps)."""
 
-    extras = ("normal",)
+    reads = ("normal",)
 
-    def __init__(self, config: ModelConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(channels, config.levels or (1, 2, 3), image_size)
-        self.grid, width = config.grid or 50, config.width or WIDTH
+        self.side, width = config.side or 50, config.width or WIDTH
         dropout, last = (0.5, 0.1) if config.dropout is None else (config.dropout, config.dropout)
         self.encoder = TripletEncoder(self.channels, width)
         self.reason = GraphReasoning(width)
         self.head = Head(width, dropout, last)
         self.scale = nn.Parameter(torch.zeros(()))
 
-    def encode(self, support: list[Tensor], masks: Tensor, extra: Extra | None = None) -> State:
-        """Encoded support and normal image, (B, c, grid, grid); their means of the finest level, (B, c_1).
+    def encode(self, support: Support) -> State:
+        """Encoded support and normal image, (B, c, side, side); their means of the finest level, (B, c_1).
 
         The K masked supports are averaged level by level before they are encoded.
         """
-        shares = [masks_to_grid(masks, level.shape[-1]).to(level.dtype)[:, :, None] for level in support]
-        masked = [level * share for level, share in zip(support, shares, strict=True)]  # (B, K, c, h, w)
-        normal = (extra or {}).get("normal") or without_defect(support, masks)
+        levels, masks = support.levels, support.masks
+        shares = [masks_to_grid(masks, level.shape[-1]).to(level.dtype)[:, :, None] for level in levels]
+        masked = [level * share for level, share in zip(levels, shares, strict=True)]  # (B, K, c, h, w)
+        normal = support.normal or without_defect(levels, masks)
         return {
-            "support": self.encoder([level.mean(1) for level in masked], self.grid),
-            "normal": self.encoder(normal, self.grid),
+            "support": self.encoder([level.mean(1) for level in masked], self.side),
+            "normal": self.encoder(normal, self.side),
             "defect_mean": full(masked[0]).sum((1, 3, 4)) / (full(shares[0]).sum((1, 3, 4)) + EPS),
             "normal_mean": full(normal[0]).mean((2, 3)),
         }
@@ -151,25 +154,17 @@ class TGRNet(Segmenter):
         """State and query features (B, c, h, w) a level -> logits (B, image_size, image_size)."""
         return self.enlarge(difference(self._output(state, query)))
 
-    def learn(
-        self,
-        support: list[Tensor],
-        masks: Tensor,
-        query: list[Tensor],
-        truth: Tensor,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        extra: Extra | None = None,
-    ) -> Tensor:
+    def learn(self, batch: TrainingBatch, loss: Loss) -> Tensor:
         """Loss of the output + 0.2 of the triplet term.
 
         What is predicted as defect shall look like the support's defect on the finest level, what is
         predicted as background like the normal image: Euclidean distances of (soft) masked means, in units of the
         length of the support's or the normal image's own, for backbones differ in scale.
         """
-        state = self.encode(support, masks, extra)
-        logit = difference(self._output(state, query))  # (B, 1, grid, grid)
-        total: Tensor = loss(self.enlarge(logit), truth)
-        finest, logit = full(to_grid(query[0], self.grid)), full(logit[:, 0])
+        state = self.encode(batch.support)
+        logit = difference(self._output(state, batch.query))  # (B, 1, side, side)
+        total: Tensor = loss(self.enlarge(logit), batch.truth)
+        finest, logit = full(to_grid(batch.query[0], self.side)), full(logit[:, 0])
         for sign, name in ((1.0, "defect_mean"), (-1.0, "normal_mean")):
             mine = masked_average(finest, torch.sigmoid(sign * logit))
             own = state[name]
@@ -178,8 +173,8 @@ class TGRNet(Segmenter):
         return total
 
     def _output(self, state: State, query: list[Tensor]) -> Tensor:
-        """Two-channel output, (B, 2, grid, grid)."""
-        x = self.encoder(query, self.grid)
+        """Two-channel output, (B, 2, side, side)."""
+        x = self.encoder(query, self.side)
         mine = self.reason.project(x)
         answers, priors = [], []
         for name in ("support", "normal"):
