@@ -14,12 +14,11 @@ from benchmarks.project import DEVICE, Project
 from benchmarks.results import Row, Section, ratio
 from lerenet import layout
 from lerenet.features import FeatureStore
-from lerenet.metrics import confusion
 from lerenet.models.backbones import Backbone
 from lerenet.models.base import Segmenter
 from lerenet.models.network import Network
 from lerenet.progress import progress
-from lerenet.scoring import score
+from lerenet.scoring import confusion, score
 
 CACHED, FRESH, PLAIN = "ours: features cached", "ours: features made in it", "plain: one by one, fp32"
 NOTES = [

@@ -109,7 +109,7 @@ def rows(decisions: int, draws: int, seed: int) -> list[dict[str, Any]]:
     """Each case with its rate, exact 95 % interval, and theory."""
     from scipy.stats import binomtest
 
-    bare, whole = GateSettings(draws=draws, max_class_drop=100, max_fb_drop=100), GateSettings(draws=draws)
+    bare, whole = GateSettings(draws=draws, max_class_drop=100, max_drop={}), GateSettings(draws=draws)
     found = []
     for name, gain, guarded, collapsed in CASES:
         settings = whole if guarded else bare

@@ -11,8 +11,7 @@ from prefect import flow
 from flows.runners import LOCAL
 from flows.stages import mirror, publish
 from lerenet import layout
-
-SCORES = ("miou", "miou_low", "miou_high", "fb_iou", "fb_low", "fb_high")
+from lerenet.metrics import NAMES
 
 
 @flow(name="evaluation")
@@ -28,7 +27,7 @@ def score_rows(folder: Path) -> list[dict[str, Any]]:
     """The rows of every ``summary.json`` inside ``folder``, scores rounded."""
     return [
         {name: row[name] for name in ("model", "split", "protocol", "shots", "episodes")}
-        | {name: round(row[name], 2) for name in SCORES}
+        | {name: round(row[name], 2) for name in NAMES}
         for path in sorted(folder.glob("*/summary.json"))
         for row in json.loads(path.read_text(encoding="utf-8"))
     ]

@@ -24,6 +24,7 @@ from lerenet import layout
 from lerenet.errors import ParamsError, run_app
 from lerenet.files import atomic_path, read_json, write_text
 from lerenet.list_command import ListCommand
+from lerenet.metrics import METRICS, NAMES
 from lerenet.params import Params, TableSettings, load_params
 
 if TYPE_CHECKING:
@@ -174,13 +175,13 @@ def scores(table: TableSettings) -> pd.DataFrame:
                     f"{stage}_run_id": read_json(folder / cell.key / "run.json")["mlflow_run_id"]
                     for stage, folder in (("train", layout.TRAIN), ("evaluate", layout.EVALUATE))
                 }
-                points = {key: row[key] for key in ("miou", "miou_low", "miou_high", "fb_iou")}
+                points = {name: row[name] for name in NAMES}
                 found.append({"cell": cell.key, **vars(cell), **points, **runs})
     return pd.DataFrame(found)
 
 
 def means(rows: pd.DataFrame) -> dict[str, float]:
-    """``<recipe>.<K>shot.miou`` and ``.fb_iou``: mean over folds of the mean over seeds.
+    """``<recipe>.<K>shot.<metric>``: mean over folds of the mean over seeds.
 
     With several backbones the first part is ``<recipe>-<backbone>``.
     """
@@ -188,8 +189,9 @@ def means(rows: pd.DataFrame) -> dict[str, float]:
     found = {}
     for (recipe, backbone, shots), part in rows.groupby(["recipe", "backbone", "shots"]):
         name = f"{recipe}-{backbone}" if several else recipe
-        for score in ("miou", "fb_iou"):
-            found[f"{name}.{shots}shot.{score}"] = float(part.groupby("split")[score].mean().mean())
+        for metric in METRICS:
+            mean = part.groupby("split")[metric.name].mean().mean()
+            found[f"{name}.{shots}shot.{metric.name}"] = float(mean)
     return found
 
 

@@ -13,23 +13,33 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from lerenet.errors import PromotionError
+from lerenet.metrics import COUNTS, METRICS, MIOU, Array
 
-COUNTS = ["tp", "fp", "fn", "tn"]
 IDENTITY = ["split", "protocol", "kind", "shots", "episode", "cls", "query"]
 CHUNK = 4_000_000  # weights held at once
-Array = NDArray[np.float64]
+
+
+Scores = dict[str, Array]  # name of each metric -> (draws, models)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A difference in points, and its interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class PairedGain:
-    """Challenger minus champion on the same episodes, in points of IoU (0 to 100).
+    """Challenger minus champion on the same episodes, in points (0 to 100).
 
     Attributes:
         gain, low, high: difference in mIoU and its interval.
-        fb_gain, fb_low, fb_high: the same for FB-IoU.
+        others: the same of every other metric, by name.
         champion, challenger: their mIoU.
         class_gain: difference in IoU of each class.
         episodes, queries: how many episodes and query images it rests on.
@@ -39,9 +49,7 @@ class PairedGain:
     gain: float
     low: float
     high: float
-    fb_gain: float
-    fb_low: float
-    fb_high: float
+    others: dict[str, Change]
     champion: float
     challenger: float
     class_gain: dict[str, float]
@@ -88,20 +96,23 @@ def paired_bootstrap(
     """
     first, second = _paired(champion, challenger)
     strata = stratify([first, second])
-    miou, fb = _resampled(strata, draws, seed)
-    at_miou, at_fb, per_class = _scores(strata)
-    low, high = percentiles(miou[:, 1] - miou[:, 0], confidence)
-    fb_low, fb_high = percentiles(fb[:, 1] - fb[:, 0], confidence)
+    drawn, _ = _resampled(strata, draws, seed)
+    actual, per_class = _actual(strata)
+    changes = {
+        name: Change(
+            float(actual[name][0, 1] - actual[name][0, 0]), *percentiles(both[:, 1] - both[:, 0], confidence)
+        )
+        for name, both in drawn.items()
+    }
+    main = changes.pop(MIOU.name)
     return PairedGain(
-        gain=float(at_miou[1] - at_miou[0]),
-        low=low,
-        high=high,
-        fb_gain=float(at_fb[1] - at_fb[0]),
-        fb_low=fb_low,
-        fb_high=fb_high,
-        champion=float(at_miou[0]),
-        challenger=float(at_miou[1]),
-        class_gain={cls: float(pair[1] - pair[0]) for cls, pair in per_class.items()},
+        gain=main.value,
+        low=main.low,
+        high=main.high,
+        others=changes,
+        champion=float(actual[MIOU.name][0, 0]),
+        challenger=float(actual[MIOU.name][0, 1]),
+        class_gain={cls: float(pair[0, 1] - pair[0, 0]) for cls, pair in per_class.items()},
         episodes=len(first),
         queries=sum(len(stratum.sums) for stratum in strata),
         draws=draws,
@@ -132,9 +143,9 @@ def chance_of_gain(
     """
     first, second = _paired(champion, challenger)
     strata = stratify([first, second], by="query_group" if "query_group" in first else "query")
-    at_miou, _, _ = _scores(strata)
-    miou, _, _ = combine(strata, _exchanged(strata, draws, np.random.default_rng(seed)))
-    reached = int((miou[:, 1] - miou[:, 0] >= at_miou[1] - at_miou[0] - 1e-9).sum())
+    actual = _actual(strata)[0][MIOU.name][0]
+    swapped = combine(strata, _exchanged(strata, draws, np.random.default_rng(seed)))[0][MIOU.name]
+    reached = int((swapped[:, 1] - swapped[:, 0] >= actual[1] - actual[0] - 1e-9).sum())
     return (reached + 1) / (draws + 1)
 
 
@@ -152,7 +163,7 @@ def _exchanged(strata: Sequence[Stratum], draws: int, rng: np.random.Generator) 
 def interval(
     counts: pd.DataFrame, draws: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> dict[str, float]:
-    """mIoU and FB-IoU of one model with their intervals, in points.
+    """The scores of one model with their intervals, in points.
 
     Args:
         counts: One row an episode, of one model; rows of kind "clean" are left out.
@@ -161,24 +172,20 @@ def interval(
         confidence: Probability mass inside the interval.
 
     Returns:
-        ``miou``, ``miou_low``, ``miou_high``, ``fb_iou``, ``fb_low``, ``fb_high``.
+        of each metric its name, ``<name>_low`` and ``<name>_high``.
 
     Raises:
         PromotionError: when the table holds no episode with a defect.
     """
     strata = stratify([defects(counts)])
-    miou, fb = _resampled(strata, draws, seed)
-    at_miou, at_fb, _ = _scores(strata)
-    low, high = percentiles(miou[:, 0], confidence)
-    fb_low, fb_high = percentiles(fb[:, 0], confidence)
-    return {
-        "miou": float(at_miou[0]),
-        "miou_low": low,
-        "miou_high": high,
-        "fb_iou": float(at_fb[0]),
-        "fb_low": fb_low,
-        "fb_high": fb_high,
-    }
+    drawn, _ = _resampled(strata, draws, seed)
+    actual, _ = _actual(strata)
+    found: dict[str, float] = {}
+    for metric in METRICS:
+        low, high = metric.bounds
+        found[metric.name] = float(actual[metric.name][0, 0])
+        found[low], found[high] = percentiles(drawn[metric.name][:, 0], confidence)
+    return found
 
 
 def defects(counts: pd.DataFrame) -> pd.DataFrame:
@@ -233,9 +240,9 @@ def stratify(tables: Sequence[pd.DataFrame], by: str = "query") -> list[Stratum]
     return strata
 
 
-def _resampled(strata: Sequence[Stratum], draws: int, seed: int) -> tuple[Array, Array]:
-    """mIoU and FB-IoU of each draw and model, both (draws, models)."""
-    return combine(strata, draw_totals(strata, draws, np.random.default_rng(seed)))[:2]
+def _resampled(strata: Sequence[Stratum], draws: int, seed: int) -> tuple[Scores, Scores]:
+    """As `combine`, of each draw."""
+    return combine(strata, draw_totals(strata, draws, np.random.default_rng(seed)))
 
 
 def draw_totals(strata: Sequence[Stratum], draws: int, rng: np.random.Generator) -> list[Array]:
@@ -260,30 +267,27 @@ def _chunks(clusters: int, draws: int) -> Iterator[int]:
     yield from (min(step, draws - first) for first in range(0, draws, step))
 
 
-def _scores(strata: Sequence[Stratum]) -> tuple[Array, Array, dict[str, Array]]:
-    """The scores without resampling: mIoU (models,), FB-IoU (models,), IoU of each class (models,)."""
-    miou, fb, classes = combine(strata, [stratum.total for stratum in strata])
-    return miou[0], fb[0], {cls: values[0] for cls, values in classes.items()}
+def _actual(strata: Sequence[Stratum]) -> tuple[Scores, Scores]:
+    """As `combine`, without resampling: one draw."""
+    return combine(strata, [stratum.total for stratum in strata])
 
 
-def combine(strata: Sequence[Stratum], totals: Sequence[Array]) -> tuple[Array, Array, dict[str, Array]]:
-    """From counts (draws, models, 4) a stratum to mIoU: mean over a split's classes, then over splits."""
-    miou, fb = [], []
-    classes: dict[str, Array] = {}
+def combine(strata: Sequence[Stratum], totals: Sequence[Array]) -> tuple[Scores, Scores]:
+    """From counts (draws, models, 4) a stratum to the scores, each the mean over the splits.
+
+    Returns:
+        the metrics by name, and the IoU of each class, (draws, models) each.
+    """
+    scores: dict[str, list[Array]] = {metric.name: [] for metric in METRICS}
+    classes: Scores = {}
     for split in sorted({stratum.split for stratum in strata}):
-        mine = [(s.cls, total) for s, total in zip(strata, totals, strict=True) if s.split == split]
-        scores = {cls: _iou(total, 0) for cls, total in mine}
-        classes |= scores
-        miou.append(np.mean(list(scores.values()), axis=0))
-        whole = np.sum([total for _, total in mine], axis=0)
-        fb.append((_iou(whole, 0) + _iou(whole, 3)) / 2)
-    return np.mean(miou, axis=0), np.mean(fb, axis=0), classes
-
-
-def _iou(counts: Array, hit: int) -> Array:
-    """IoU in points of counts (..., 4): of the foreground (``hit`` 0) or the background (``hit`` 3)."""
-    union = counts[..., hit] + counts[..., 1] + counts[..., 2]
-    return 100.0 * np.divide(counts[..., hit], union, out=np.zeros_like(union), where=union > 0)
+        mine = {s.cls: total for s, total in zip(strata, totals, strict=True) if s.split == split}
+        whole = np.sum(list(mine.values()), axis=0)
+        classes |= {cls: MIOU.of(total) for cls, total in mine.items()}
+        for metric in METRICS:
+            each = [whole] if metric.pooled else list(mine.values())
+            scores[metric.name].append(np.mean([metric.of(total) for total in each], axis=0))
+    return {name: np.mean(values, axis=0) for name, values in scores.items()}, classes
 
 
 def percentiles(values: Array, confidence: float) -> tuple[float, float]:

@@ -134,11 +134,13 @@ class ValidationSettings(Settings):
 
 
 class GateSettings(Settings):
-    """The promotion gate; all scores in points of IoU (0 to 100)."""
+    """The promotion gate; all in points (0 to 100)."""
 
     min_gain: float = 0.0
     max_class_drop: Annotated[float, Field(ge=0)] = 10.0
-    max_fb_drop: Annotated[float, Field(ge=0)] = 1.0
+    max_drop: dict[Name, Annotated[float, Field(ge=0)]] = {
+        "fb_iou": 1.0
+    }  # of other metrics than mIoU, by name
     max_latency_ms: Annotated[float, Field(gt=0)] = 1000.0
     draws: Positive = 10_000
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95

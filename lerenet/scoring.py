@@ -8,11 +8,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lerenet.bootstrap import COUNTS
 from lerenet.data.episodes import View
 from lerenet.device import autocast
 from lerenet.errors import TrainingError
-from lerenet.metrics import confusion
+from lerenet.metrics import COUNTS
 from lerenet.models.base import Segmenter, State
 from lerenet.models.batch import Source, assemble
 from lerenet.models.tones import refine
@@ -21,6 +20,22 @@ KEPT = ["split", "protocol", "kind", "shots", "episode", "cls", "query", "query_
 
 
 Relations = Callable[[Sequence[Sequence[View]], Sequence[View]], State]  # of supports and queries
+
+
+def confusion(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Pixels of each outcome.
+
+    Args:
+        prediction: (B, H, W) bool.
+        truth: (B, H, W) bool.
+
+    Returns:
+        (B, 4) int64: true positives, false positives, false negatives, true negatives.
+    """
+    hit, miss = prediction & truth, ~prediction & truth
+    false = prediction & ~truth
+    sums = [part.flatten(1).sum(1) for part in (hit, false, miss, ~prediction & ~truth)]
+    return torch.stack(sums, dim=1)
 
 
 @torch.inference_mode()

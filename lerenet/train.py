@@ -24,13 +24,13 @@ from torch import Tensor
 
 from lerenet import checkpoint
 from lerenet.base_learner import train_base
-from lerenet.bootstrap import COUNTS, surely_better
+from lerenet.bootstrap import surely_better
 from lerenet.data.episodes import Episode, EpisodeSampler
 from lerenet.device import autocast, in_bf16, seed_step
 from lerenet.errors import TrainingError
 from lerenet.features import FeatureStore, LiveSource, Passing
 from lerenet.files import require_space
-from lerenet.metrics import miou
+from lerenet.metrics import COUNTS, miou
 from lerenet.models.base import Segmenter
 from lerenet.models.batch import Source, TrainingBatch, assemble
 from lerenet.models.losses import create_loss

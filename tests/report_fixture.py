@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lerenet.metrics import class_iou, clean_scores, fb_iou
+from lerenet.metrics import class_iou, clean_scores, mean_of_both, summed
 from lerenet.panels import save_masks
 
 CLASSES = {
@@ -157,10 +157,10 @@ def _evaluation(folder: Path, counts: pd.DataFrame, stage: str) -> None:
 def _summary(row: dict[str, Any], counts: pd.DataFrame) -> dict[str, Any]:
     row = {name: value if isinstance(value, str) else int(value) for name, value in row.items()}
     defects, clean = counts[counts["kind"] == "defect"], counts[counts["kind"] == "clean"]
-    classes, fb = class_iou(defects), fb_iou(defects)
+    classes, fb = class_iou(defects), float(mean_of_both(summed(defects)))
     score = sum(classes.values()) / len(classes)
     row |= {"miou": score, "miou_low": score - 3, "miou_high": score + 3, "classes": classes}
-    row |= {"fb_iou": fb, "fb_low": fb - 2, "fb_high": fb + 2, "episodes": len(defects)}
+    row |= {"fb_iou": fb, "fb_iou_low": fb - 2, "fb_iou_high": fb + 2, "episodes": len(defects)}
     return row | {"clean": clean_scores(clean) if len(clean) else None}
 
 

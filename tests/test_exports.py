@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 EXPORTED = {
     "lerenet": {"__version__"},
-    "lerenet.models": {"PEERS", "create_model"},
+    "lerenet.models": {"configure", "create_model"},
 }
 COMMANDS = {
     "catalog", "validate", "profile", "folds", "validate-folds", "pretrain", "features", "train", "ship", "floors",

@@ -26,7 +26,9 @@ from lerenet.data.catalog import COLUMNS
 from lerenet.errors import DataError
 from lerenet.params import Params
 from lerenet.promotion.gate import Verdict
-from tests.prefect_server import PIPELINE, dvc, moved_into, order, prefect_server
+from tests.prefect_server import PIPELINE, dvc, fresh, moved_into, order, pipeline, prefect_server
+
+__all__ = ["fresh", "pipeline"]  # fixtures
 
 PROJECT = Path(__file__).parent.parent
 # A task run outside a flow has no flow run to send its log to.

@@ -28,9 +28,9 @@ def shifted(counts: pd.DataFrame, pixels: int, only: str = "") -> pd.DataFrame:
     return counts.assign(tp=counts["tp"] + moved, fn=counts["fn"] - moved)
 
 
-def test_no_champion_is_a_bootstrap() -> None:
+def test_without_a_champion_the_first_valid_model_becomes_it() -> None:
     verdict = decide(None, CHAMPION, SETTINGS, GOOD)
-    assert verdict.outcome == "bootstrap"
+    assert verdict.outcome == "first"
     assert verdict.promotes
     assert verdict.scores["miou_low"] < verdict.scores["miou"]
 
@@ -58,7 +58,10 @@ def test_the_same_model_again_is_rejected() -> None:
 def test_doubt_is_inconclusive_and_says_how_many_episodes_would_settle_it() -> None:
     noise = make_counts(seed=9, queries=8).assign(episode=CHAMPION["episode"], query=CHAMPION["query"])
     verdict = decide(
-        CHAMPION, noise, SETTINGS.model_copy(update={"max_fb_drop": 50.0, "max_class_drop": 90.0}), GOOD
+        CHAMPION,
+        noise,
+        SETTINGS.model_copy(update={"max_drop": {"fb_iou": 50.0}, "max_class_drop": 90.0}),
+        GOOD,
     )
     assert verdict.outcome == "inconclusive"
     assert verdict.episodes_needed is not None
@@ -102,12 +105,12 @@ def test_a_class_that_loses_much_rejects_a_better_mean() -> None:
 
 def test_fb_iou_may_not_fall_beyond_its_margin() -> None:
     noisy = shifted(CHAMPION, 200).assign(fp=CHAMPION["fp"] + 100, tn=CHAMPION["tn"] - 100)
-    strict = SETTINGS.model_copy(update={"max_fb_drop": 0.0, "max_class_drop": 90.0})
+    strict = SETTINGS.model_copy(update={"max_drop": {"fb_iou": 0.0}, "max_class_drop": 90.0})
     verdict = decide(CHAMPION, noisy, strict, GOOD)
-    if verdict.gain is not None and verdict.gain.fb_gain < 0:
+    if verdict.gain is not None and verdict.gain.others["fb_iou"].value < 0:
         assert "FB-IoU" in " ".join(verdict.reasons)
     worse = CHAMPION.assign(fp=CHAMPION["fp"] + 300, tn=CHAMPION["tn"] - 300)
-    assert "FB-IoU loses" in " ".join(decide(CHAMPION, worse, SETTINGS, GOOD).reasons)
+    assert "FB-IoU gets worse by" in " ".join(decide(CHAMPION, worse, SETTINGS, GOOD).reasons)
 
 
 def test_nan_counts_are_rejected() -> None:
@@ -157,7 +160,7 @@ def test_without_a_difference_next_to_nothing_is_promoted_and_a_large_gain_is() 
 @pytest.mark.slow
 def test_a_thousand_decisions_without_a_difference_and_some_with_a_gain() -> None:
     """At most 2.5 % promoted, and the power of a normal test, each within the binomial's own chance (0.1 %)."""
-    bare = GateSettings(draws=300, max_class_drop=100, max_fb_drop=100)
+    bare = GateSettings(draws=300, max_class_drop=100, max_drop={})
     assert simulation.promoted(1000, 0.0, bare, seed=2) <= binom.ppf(0.999, 1000, 0.025)
     _, _, power = simulation.theory(simulation.GAIN, bare, seed=2)
     low, high = binom.ppf([0.0005, 0.9995], 300, power)

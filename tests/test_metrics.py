@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.classification import BinaryJaccardIndex, BinaryStatScores
 
-from lerenet.bootstrap import COUNTS
-from lerenet.metrics import class_iou, clean_scores, confusion, fb_iou, miou
+from lerenet.metrics import COUNTS, class_iou, clean_scores, mean_of_both, miou, summed
+from lerenet.scoring import confusion
 
 
 def frame(prediction: torch.Tensor, truth: torch.Tensor, classes: list[str]) -> pd.DataFrame:
@@ -36,7 +36,7 @@ def test_scores_equal_torchmetrics(seed: int, share: float) -> None:
     assert miou(counts) == pytest.approx(sum(iou.values()) / 2, abs=1e-3)
     fore = float(BinaryJaccardIndex()(prediction.int(), truth.int()))
     back = float(BinaryJaccardIndex()((~prediction).int(), (~truth).int()))
-    assert fb_iou(counts) == pytest.approx(50 * (fore + back), abs=1e-3)
+    assert mean_of_both(summed(counts)) == pytest.approx(50 * (fore + back), abs=1e-3)
 
 
 def test_a_class_iou_is_a_ratio_of_sums_not_a_mean_of_ratios() -> None:

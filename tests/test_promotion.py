@@ -43,7 +43,7 @@ def champion() -> str:
 
 def test_the_first_model_then_a_better_then_a_spoiled_one(project: Path) -> None:
     first, params = offered(project, quality=0.5)
-    assert promote(first, params).outcome == "bootstrap"
+    assert promote(first, params).outcome == "first"
     better, _ = offered(project, quality=0.8)
     verdict = promote(better, params, operator="ada")
     assert verdict.outcome == "promoted"
@@ -312,14 +312,14 @@ def test_the_commands(project: Path) -> None:
     first, _ = offered(project, quality=0.5)
     done = runner.invoke(app, ["promote", first, "--operator", "ada"])
     assert done.exit_code == 0, done.output
-    assert "bootstrap" in done.output
+    assert "first" in done.output
     worse, _ = offered(project, quality=0.2)
     assert runner.invoke(app, ["promote", worse]).exit_code == 1
     assert runner.invoke(app, ["promote", worse, "--force", "--reason", "audit"]).exit_code == 0
     assert "version 2 -> version 1" in runner.invoke(app, ["rollback", "--reason", "over"]).output
     assert "champion" in runner.invoke(app, ["models"]).output
     shown = runner.invoke(app, ["ledger"]).output
-    for word in ("bootstrap", "rejected", "forced", "rollback"):
+    for word in ("first", "rejected", "forced", "rollback"):
         assert word in shown
     assert json.loads(layout.LEDGER.read_text().splitlines()[0])["operator"] == "ada"
 

@@ -15,18 +15,15 @@ import pytest
 from lerenet.bootstrap import interval, paired_bootstrap
 from lerenet.cost.flops import measure_cost
 from lerenet.errors import LerenetError
+from lerenet.metrics import METRICS
 from lerenet.models import configure
 from lerenet.params import Params
 from lerenet.report.build import build_report, results_markdown
-from lerenet.report.comparison import sections
-from lerenet.report.costs import cost_rows
+from lerenet.report.data import Data, collect
 from lerenet.report.figures import SHOWN, figures
-from lerenet.report.findings import findings
-from lerenet.report.intervals import bounds, draws_of
-from lerenet.report.load import Loaded, load
+from lerenet.report.load import load
 from lerenet.report.markdown import results
 from lerenet.report.paper import printed, printed_cost
-from lerenet.report.tables import main_rows, summary
 from tests.report_fixture import BACKBONE, CLASSES, make_artifacts
 
 PARAMS = Params.model_validate({"evaluation": {"draws": 200}})
@@ -52,7 +49,7 @@ class Page(HTMLParser):
 
 
 def results_text(root: Path, params: Params) -> str:
-    return results(load(root, params), params)
+    return results(collect(root, params))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +113,7 @@ def test_the_numbers_are_those_of_the_stages(built: Path, page: Page) -> None:
 
 
 def test_floors_come_first_and_all_are_there(built: Path) -> None:
-    rows = main_rows(load(built, PARAMS), 1, PARAMS)
+    rows = collect(built, PARAMS).rows[1]
     assert [row.model.id for row in rows] == [
         "all_foreground",
         "all_background",
@@ -144,7 +141,7 @@ def test_provenance_is_on_the_page(page: Page) -> None:
 )
 def test_the_finding_is_honest(tmp_path: Path, lift: float, said: str) -> None:
     root = make_artifacts(tmp_path / "artifacts", lift=lift, queries=4)
-    found = findings(load(root, PARAMS), PARAMS)
+    found = collect(root, PARAMS).findings
     assert [said in finding.sentence for finding in found] == [True, True]
 
 
@@ -219,7 +216,7 @@ def test_seeds_become_one_row_with_their_mean_spread_and_joint_interval(tmp_path
     draws = 6
     params = Params.model_validate({"evaluation": {"draws": draws}})
     root = make_artifacts(tmp_path / "artifacts", seeds=(0, 1, 2), queries=3)
-    (row,) = [row for row in main_rows(load(root, params), 1, params) if not row.model.floor]
+    (row,) = [row for row in collect(root, params).rows[1] if not row.model.floor]
     folder = root / "evaluate"
     read = {
         (fold, seed): pd.read_parquet(folder / f"{fold}-{BACKBONE}-lerenet-1-{seed}" / "counts.parquet")
@@ -244,14 +241,16 @@ def test_seeds_become_one_row_with_their_mean_spread_and_joint_interval(tmp_path
 
 
 def test_one_seed_has_the_interval_of_the_evaluation(built: Path) -> None:
-    loaded = load(built, PARAMS)
+    data = collect(built, PARAMS)
+    loaded = data.loaded
     found = interval(loaded.counts_of("lerenet", 1), PARAMS.evaluation.draws, PARAMS.seed)
-    drawn = draws_of(loaded, loaded.model("lerenet"), 1, PARAMS)
-    limits = bounds(drawn.miou_draws, PARAMS)
-    assert (drawn.miou, limits.low, limits.high) == pytest.approx(
-        (found["miou"], found["miou_low"], found["miou_high"])
-    )
-    (finding,) = [found for found in findings(loaded, PARAMS) if found.shots == 1]
+    (row,) = [row for row in data.rows[1] if row.model.id == "lerenet"]
+    for metric in METRICS:
+        score, (low, high) = row.scores[metric.name], metric.bounds
+        assert (score.value, score.low, score.high) == pytest.approx(
+            (found[metric.name], found[low], found[high])
+        )
+    (finding,) = [found for found in data.findings if found.shots == 1]
     paired = paired_bootstrap(
         loaded.counts_of("matching", 1), loaded.counts_of("lerenet", 1), PARAMS.evaluation.draws, PARAMS.seed
     )
@@ -262,7 +261,7 @@ def test_one_seed_has_the_interval_of_the_evaluation(built: Path) -> None:
 def test_a_seed_without_every_fold_counts_in_its_fold_alone(tmp_path: Path) -> None:
     root = make_artifacts(tmp_path / "artifacts", seeds=(0, 1), queries=3)
     shutil.rmtree(root / "evaluate" / f"fold2-{BACKBONE}-lerenet-1-1")
-    (row,) = [row for row in main_rows(load(root, PARAMS), 1, PARAMS) if not row.model.floor]
+    (row,) = [row for row in collect(root, PARAMS).rows[1] if not row.model.floor]
     alone = json.loads((root / "evaluate" / f"fold2-{BACKBONE}-lerenet-1-0" / "summary.json").read_text())
     (score,) = [r["miou"] for r in alone if r["shots"] == 1 and r["protocol"] == "groups"]
     assert row.folds[2].value == pytest.approx(score)
@@ -305,9 +304,9 @@ def test_a_table_shows_when_its_cells_are_there(
     tmp_path: Path, recipes: tuple[str, ...], expected: list[int]
 ) -> None:
     root = make_artifacts(tmp_path / "artifacts", folds=("fold1",), recipes=recipes, queries=3)
-    loaded = load(root, WITH_TABLES)
-    assert [section.number for section in sections(loaded, WITH_TABLES)] == expected
-    text = results(loaded, WITH_TABLES)
+    data = collect(root, WITH_TABLES)
+    assert [section.number for section in data.sections] == expected
+    text = results(data)
     assert [f"## Table {number}:" in text for number in (2, 3, 4, 6, 7)] == [
         number in expected for number in (2, 3, 4, 6, 7)
     ]
@@ -320,7 +319,7 @@ def test_what_ships_has_sentences_and_the_others_a_table(tmp_path: Path) -> None
     assert "- With 1 support image, lerenet " in before
     assert "mpr" not in before
     rows = [line for line in after.splitlines() if line.startswith("| mpr | ")]
-    ours = [finding for finding in findings(load(root, PARAMS), PARAMS) if finding.model.id == "mpr"]
+    ours = [finding for finding in collect(root, PARAMS).findings if finding.model.id == "mpr"]
     assert len(rows) >= len(ours) > 0
     for finding in ours:
         wanted = f"| mpr | {finding.shots} | {finding.floor.label} | {finding.gain.gain:+.1f} ("
@@ -349,21 +348,20 @@ def test_table_4_has_its_backbone_to_itself(tmp_path: Path) -> None:
     root = make_artifacts(tmp_path / "artifacts", folds=("fold1",), recipes=("lerenet",), queries=3)
     for path in [*root.glob(f"*/*{BACKBONE}*")]:
         path.rename(path.with_name(path.name.replace(BACKBONE, "resnet101")))
-    (section,) = sections(load(root, WITH_TABLES), WITH_TABLES)
+    (section,) = collect(root, WITH_TABLES).sections
     assert (section.number, list(section.rows)) == (4, [1])
     assert [row.method for row in section.rows[1]] == ["All foreground", "Prototype", "Matching", "LERENet"]
 
 
 @pytest.fixture(scope="module")
-def ablated(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def ablated(tmp_path_factory: pytest.TempPathFactory) -> Data:
     """Three recipes trained on 1 and on 5 shots."""
     root, recipes = tmp_path_factory.mktemp("ablated") / "artifacts", ("baseline", "mpr", "lerenet")
-    return load(make_artifacts(root, recipes=recipes, shots=(1, 5), queries=3), WITH_TABLES)
+    return collect(make_artifacts(root, recipes=recipes, shots=(1, 5), queries=3), WITH_TABLES)
 
 
-def test_a_table_holds_its_rows_differences_clean_queries_and_the_printed_numbers(ablated: Loaded) -> None:
-    loaded = ablated
-    (section,) = [section for section in sections(loaded, WITH_TABLES) if section.number == 3]
+def test_a_table_holds_its_rows_differences_clean_queries_and_the_printed_numbers(ablated: Data) -> None:
+    (section,) = [section for section in ablated.sections if section.number == 3]
     assert list(section.rows) == [1, 5]
     rows = section.rows[5]
     assert [row.method for row in rows] == [
@@ -390,8 +388,8 @@ def test_a_table_holds_its_rows_differences_clean_queries_and_the_printed_number
     ]
 
 
-def test_the_main_table_leaves_ablations_to_their_tables(ablated: Loaded) -> None:
-    rows = summary(main_rows(ablated, 5, WITH_TABLES), WITH_TABLES, 5)
+def test_the_main_table_leaves_ablations_to_their_tables(ablated: Data) -> None:
+    rows = ablated.main[5]
     assert [row.model.id for row in rows if not row.model.floor] == ["lerenet-5shot", "baseline-5shot"]
 
 
@@ -470,7 +468,7 @@ def test_the_markdown_holds_the_same_numbers(built: Path) -> None:
 
 def test_the_papers_numbers_are_as_printed() -> None:
     rows = [row for row in printed() if (row.table, row.backbone, row.method) == (2, "ResNet50", "LERENet")]
-    assert [(row.shots, row.miou, row.fb_iou) for row in rows] == [
+    assert [(row.shots, row.scores["miou"], row.scores["fb_iou"]) for row in rows] == [
         (1, "38.33", "58.77"),
         (5, "41.89", "59.10"),
     ]
@@ -481,8 +479,8 @@ def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(
     tabled: tuple[Path, Params], page: Page, tmp_path: Path
 ) -> None:
     root, params = tabled
-    loaded = load(root, params)
-    rows = cost_rows(sections(loaded, params), loaded, params)
+    data = collect(root, params)
+    rows = data.costs
     costs = {cost.method: cost for cost in rows}
     assert {"LERENet", "Baseline", "PFENet"} < set(costs)
     direct = measure_cost(configure("pfenet"), "efficientnet_lite0", image_size=64)
@@ -495,10 +493,10 @@ def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(
     assert "mIoU against the operations of a query" in text
     cell = root / "evaluate" / f"fold1-{BACKBONE}-pfenet-1-0"
     cell.rename(tmp_path / "away")
-    fewer = load(root, params)
+    fewer = collect(root, params)
     (tmp_path / "away").rename(cell)
-    noted = {cost.method: cost.note for cost in cost_rows(sections(fewer, params), fewer, params)}
+    noted = {cost.method: cost.note for cost in fewer.costs}
     assert noted["PFENet"].endswith("2 of 3 folds")
     plain = params.model_copy(update={"tables": {}})
-    assert cost_rows(sections(loaded, plain), loaded, plain) == []
+    assert collect(root, plain).costs == []
     assert "cost" not in page.values("id")

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from flows import tables
 from lerenet.errors import ParamsError
 from lerenet.layout import Cell
+from lerenet.models.config import recipe_network
 from lerenet.params import load_params
 from lerenet.tracking import runs, stage_run, store
 
@@ -110,7 +111,7 @@ def test_the_projects_tables_are_the_papers() -> None:
     switches = {
         name: (model.mpr, model.mpe, model.mpe and model.edge)
         for name in OURS.tables["table3"].recipes
-        if (model := OURS.recipes[name].model).name == "lerenet"
+        if (model := recipe_network(OURS, name)).name == "lerenet"
     }
     assert switches == {
         "none": (False, False, False),
@@ -247,6 +248,8 @@ def evaluated(cell: Cell, run_id: str, miou: float) -> None:
             "miou_low": 0.0,
             "miou_high": 1.0,
             "fb_iou": 60.0,
+            "fb_iou_low": 50.0,
+            "fb_iou_high": 70.0,
         }
         for protocol in ("groups", "paper")
         for shots in (1, 5)

@@ -69,15 +69,14 @@ def ledger() -> None:
 
 def models() -> None:
     """Show the registered versions, newest first."""
+    from lerenet.metrics import MIOU
     from lerenet.tracking import registry
 
     columns = ("version", "aliases", "verdict", "mIoU", "low", "high", "cell", "commit")
     rows = []
     for item in registry.versions():
         tags = item.tags
-        scores = [
-            f"{float(tags[name]):.1f}" if name in tags else "" for name in ("miou", "miou_low", "miou_high")
-        ]
+        scores = [f"{float(tags[name]):.1f}" if name in tags else "" for name in (MIOU.name, *MIOU.bounds)]
         commit = tags.get("git_commit", "")[:8] + ("+" if tags.get("git_dirty") == "true" else "")
         verdict, cell = tags.get("verdict", ""), tags.get("cell", "")
         rows.append((item.number, " ".join(item.aliases), verdict, *scores, cell, commit))

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from lerenet.bootstrap import COUNTS, PairedGain, chance_of_gain, interval, paired_bootstrap
+from lerenet.bootstrap import PairedGain, chance_of_gain, interval, paired_bootstrap
 from lerenet.errors import PromotionError
+from lerenet.metrics import COUNTS, METRICS, check_guards
 from lerenet.params import GateSettings
 
-Outcome = Literal["promoted", "rejected", "inconclusive", "bootstrap", "forced"]
+Outcome = Literal["promoted", "rejected", "inconclusive", "first", "forced"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Verdict:
     @property
     def promotes(self) -> bool:
         """Whether the alias moves."""
-        return self.outcome in ("promoted", "bootstrap", "forced")
+        return self.outcome in ("promoted", "first", "forced")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the ledger and the tags."""
@@ -79,14 +80,16 @@ def decide(
 
     Raises:
         PromotionError: when the two were scored on different episodes.
+        ParamsError: see `check_guards`.
     """
+    check_guards(settings.max_drop)
     broken = _broken(challenger, settings, guards)
     if not _finite(challenger):
         return Verdict("rejected", tuple(broken))
     scores = interval(challenger, settings.draws, seed, settings.confidence)
     if champion is None:
         reasons = broken or ["there was no champion; the first valid model becomes it"]
-        return Verdict("rejected" if broken else "bootstrap", tuple(reasons), scores=scores)
+        return Verdict("rejected" if broken else "first", tuple(reasons), scores=scores)
     gain = paired_bootstrap(champion, challenger, settings.draws, seed, settings.confidence)
     p = chance_of_gain(champion, challenger, settings.draws, seed)
     return _judge(gain, p, scores, broken + _harmed(gain, settings), settings)
@@ -152,8 +155,10 @@ def _harmed(gain: PairedGain, settings: GateSettings) -> list[str]:
         for cls, change in sorted(gain.class_gain.items())
         if change < -settings.max_class_drop
     ]
-    if gain.fb_gain < -settings.max_fb_drop:
-        found.append(f"FB-IoU loses {-gain.fb_gain:.2f} points, more than {settings.max_fb_drop:.2f}")
+    for metric in METRICS:
+        most, change = settings.max_drop.get(metric.name), gain.others.get(metric.name)
+        if most is not None and change is not None and (drop := metric.drop(change.value)) > most:
+            found.append(f"{metric.title} gets worse by {drop:.2f} points, more than {most:.2f}")
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,17 @@ from markupsafe import Markup
 
 from lerenet.files import atomic_dir, write_json, write_text
 from lerenet.layout import Cell
+from lerenet.metrics import METRICS, MIOU
 from lerenet.params import Params, load_params
 from lerenet.report import plots, tables
-from lerenet.report.choose import shown_model
-from lerenet.report.comparison import OVER, sections
-from lerenet.report.costs import NOTE, CostRow, cost_rows
-from lerenet.report.facts import facts
+from lerenet.report.comparison import OVER
+from lerenet.report.costs import NOTE, CostRow
+from lerenet.report.data import Data, collect
 from lerenet.report.figures import RULE, figures
-from lerenet.report.findings import Finding, findings, headline
-from lerenet.report.intervals import class_intervals
-from lerenet.report.load import Loaded, Model, load
+from lerenet.report.load import FOLD_NAMES, Loaded, Model
 from lerenet.report.paper import beside, printed, printed_cost
-from lerenet.report.schedule import PAPER_EPOCHS, kept_sentences, schedule, short_runs
+from lerenet.report.schedule import PAPER_EPOCHS
 
-Main = dict[int, list[tables.MainRow]]
-ClassTable = dict[str, tuple[float, float, float]]
 BESIDE = ("matching", "baseline")  # what stands beside the shown model in the pictures
 
 
@@ -41,41 +36,16 @@ def build_report(artifacts: Path, params: Params, out: Path) -> None:
     Raises:
         LerenetError: a file that is there but can't be read, or a disk that is full.
     """
-    loaded = load(artifacts, params)
-    main = {shots: tables.main_rows(loaded, shots, params) for shots in loaded.shots}
-    clean, found = tables.clean_rows(loaded), findings(loaded, params)
-    per_class = _class_intervals(loaded, params)
-    page = _page(loaded, params, main, clean, found, per_class)
-    write_text(Path(out) / "report.html", page)
-    write_json(Path(out) / "metrics.json", tables.metrics(main, clean, found))
-    _write_plots(loaded, per_class, Path(out) / "plots")
-
-
-def _compared(loaded: Loaded, params: Params) -> list[Model]:
-    """The shown model and matching, as far as they were evaluated."""
-    pair = (shown_model(loaded, params), loaded.model("matching"))
-    return [model for model in pair if model is not None]
-
-
-def _class_intervals(loaded: Loaded, params: Params) -> dict[int, dict[str, ClassTable]]:
-    models = _compared(loaded, params)
-    return {
-        shots: {m.id: class_intervals(loaded.counts_of(m.id, shots), params) for m in models}
-        for shots in loaded.shots
-    }
+    data = collect(artifacts, params)
+    write_text(Path(out) / "report.html", _page(data))
+    write_json(Path(out) / "metrics.json", tables.metrics(data.rows, data.clean, data.findings))
+    _write_plots(data, Path(out) / "plots")
 
 
 # -- the page -----------------------------------------------------------------------------------------
 
 
-def _page(
-    loaded: Loaded,
-    params: Params,
-    main: Main,
-    clean: list[tables.CleanRow],
-    found: list[Finding],
-    per_class: dict[int, dict[str, ClassTable]],
-) -> str:
+def _page(data: Data) -> str:
     environment = Environment(
         loader=PackageLoader("lerenet.report", "."),
         autoescape=True,
@@ -83,38 +53,24 @@ def _page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = shown_model(loaded, params)
-    compared = sections(loaded, params)
-    costs = cost_rows(compared, loaded, params)
+    loaded, shown = data.loaded, data.shown
     return environment.get_template("template.html.j2").render(
-        facts=facts(loaded, params),
-        loaded=loaded,
-        params=params,
-        main={shots: tables.summary(rows, params, shots) for shots, rows in main.items()},
-        tables=compared,
-        costs=costs,
+        **vars(data),
+        metrics=METRICS,
+        main_metric=MIOU,
+        fold_names=FOLD_NAMES,
         cost_note=NOTE,
-        cost_plot=_cost_plot(costs),
-        schedules={model.id: schedule(loaded, model) for model in loaded.models if not model.floor},
-        short=short_runs(loaded),
+        cost_plot=_cost_plot(data.costs),
         paper_epochs=PAPER_EPOCHS,
         over=OVER,
-        best={shots: _best(tables.summary(rows, params, shots)) for shots, rows in main.items()},
-        clean=clean,
-        findings=found,
-        headline=headline(found, loaded, params),
-        kept=kept_sentences(loaded, params),
-        class_folds=tables.class_folds(loaded),
-        class_scores={shots: tables.class_scores(loaded, shots) for shots in loaded.shots},
-        seconds=tables.stage_seconds(loaded),
+        best={shots: _best(rows) for shots, rows in data.main.items()},
         beside={shots: beside(loaded, shots) for shots in loaded.shots},
         printed=printed(),
         printed_cost=printed_cost(),
-        shown=shown,
         pictures=figures(loaded, shown, _beside(loaded, shown)),
         rule=RULE,
         classes=_class_rows(loaded),
-        figures=_figures(loaded, params, per_class),
+        figures=_figures(data),
     )
 
 
@@ -131,14 +87,17 @@ def _cost_plot(costs: list[CostRow]) -> Markup | None:
     return Markup(plots.accuracy_cost(points)) if len(points) > 1 else None
 
 
-def _best(rows: list[tables.MainRow]) -> set[tuple[str, int]]:
-    """(model id, column) of the highest score of each fold, of the mean (3) and of FB-IoU (4)."""
+def _best(rows: list[tables.MainRow]) -> set[tuple[str, str]]:
+    """(model id, fold or metric) of the best score of each column."""
     found = set()
-    for column in range(5):
-        scores = {row.model.id: (*row.folds, row.mean, row.fb)[column] for row in rows if not row.missing}
-        known = {name: score.value for name, score in scores.items() if score is not None}
+    whole = [row for row in rows if not row.missing]
+    columns = {fold: {row.model.id: row.folds[i] for row in whole} for i, fold in enumerate(FOLD_NAMES)}
+    columns |= {metric.name: {row.model.id: row.scores[metric.name] for row in whole} for metric in METRICS}
+    for name, scores in columns.items():
+        known = {model: score.value for model, score in scores.items() if score is not None}
+        lowest = any(metric.name == name and not metric.higher_is_better for metric in METRICS)
         if len(known) > 1:
-            found.add((max(known, key=lambda name: known[name]), column))
+            found.add(((min if lowest else max)(known, key=lambda model: known[model]), name))
     return found
 
 
@@ -169,22 +128,19 @@ def _class_rows(loaded: Loaded) -> list[dict[str, Any]]:
     return rows
 
 
-def _figures(
-    loaded: Loaded, params: Params, per_class: dict[int, dict[str, ClassTable]]
-) -> dict[str, list[tuple[str, Markup]]]:
+def _figures(data: Data) -> dict[str, list[tuple[str, Markup]]]:
     """Section to its figures: (caption, SVG). The SVG is matplotlib's, which escapes its texts."""
     found: dict[str, list[tuple[str, Markup]]] = {"curves": [], "classes": [], "size": [], "foreground": []}
+    loaded = data.loaded
     for name, by_cell in _curves_by_recipe(loaded).items():
         found["curves"].append((name, Markup(plots.curves(by_cell, name))))
-    for shots, series in per_class.items():
-        caption = f"{shots}-shot"
-        order = [
-            cls for cls in tables.class_folds(loaded) if all(cls in values for values in series.values())
-        ]
+    for shots in loaded.shots:
+        caption, series = f"{shots}-shot", {m.id: data.intervals.classes[m.id, shots] for m in data.compared}
+        order = [cls for cls in data.class_folds if all(cls in values for values in series.values())]
         bars = {name: [values[cls] for cls in order] for name, values in series.items()}
         if order and bars:
             found["classes"].append((caption, Markup(plots.class_bars(order, bars, caption))))
-        counts = {m.id: loaded.counts_of(m.id, shots) for m in _compared(loaded, params)}
+        counts = {m.id: loaded.counts_of(m.id, shots) for m in data.compared}
         counts = {name: rows for name, rows in counts.items() if len(rows)}
         if counts:
             found["size"].append((caption, Markup(plots.size_scatter(counts, caption))))
@@ -206,12 +162,13 @@ def _curves_by_recipe(loaded: Loaded) -> dict[str, dict[tuple[str, int], pd.Data
 # -- files for DVC --------------------------------------------------------------------------------------
 
 
-def _write_plots(loaded: Loaded, per_class: Mapping[int, dict[str, ClassTable]], out: Path) -> None:
+def _write_plots(data: Data, out: Path) -> None:
+    loaded = data.loaded
     classes = [
-        {"shots": shots, "model": model, "cls": cls, "iou": iou, "low": low, "high": high}
-        for shots, models in per_class.items()
-        for model, values in models.items()
-        for cls, (iou, low, high) in values.items()
+        {"shots": shots, "model": model.id, "cls": cls, "iou": iou, "low": low, "high": high}
+        for shots in loaded.shots
+        for model in data.compared
+        for cls, (iou, low, high) in data.intervals.classes[model.id, shots].items()
     ]
     curves = [rows.assign(cell=key) for key, rows in loaded.curves.items()]
     names = ["shots", "model", "cls", "iou", "low", "high"]
@@ -237,4 +194,4 @@ def results_markdown(artifacts: Path) -> str:
 
     artifacts = Path(artifacts).absolute()
     params = load_params(artifacts.parent / "params.yaml")
-    return results(load(artifacts, params), params)
+    return results(collect(artifacts, params))

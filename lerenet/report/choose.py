@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from lerenet.params import Params
-from lerenet.report.load import Loaded, Model
+from lerenet.report.load import FLOORS, Loaded, Model
+
+REFERENCE = "lerenet"  # the recipe that the others are compared with
+MATCHERS = ("matching_lerenet", "matching")  # floors that a trained model has to beat
+MATCHER_LABELS = tuple(FLOORS[name] for name in MATCHERS)
 
 
 def shown_model(loaded: Loaded, params: Params) -> Model | None:
@@ -13,6 +17,12 @@ def shown_model(loaded: Loaded, params: Params) -> Model | None:
     wanted = (ship.recipe, ship.backbone, ship.shots)
     same = [m for m in trained if (m.recipe, m.backbone, m.trained_shots) == wanted]
     return next(iter([*same, *trained]), None)
+
+
+def compared_models(loaded: Loaded, params: Params) -> list[Model]:
+    """The shown model and matching, as far as they were evaluated."""
+    pair = (shown_model(loaded, params), loaded.model("matching"))
+    return [model for model in pair if model is not None]
 
 
 def of_its_shots(models: list[Model], shots: int) -> list[Model]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lerenet.params import Params, TableSettings
-from lerenet.report.choose import of_its_shots
-from lerenet.report.findings import MATCHERS
-from lerenet.report.intervals import Gain, gain_over
+from lerenet.report.choose import MATCHERS, REFERENCE, of_its_shots
+from lerenet.report.intervals import ALL, Gain, Intervals
 from lerenet.report.load import FLOORS, Loaded, Model
 from lerenet.report.paper import PrintedRow, printed
 from lerenet.report.schedule import Schedule, schedule
-from lerenet.report.tables import CleanRow, MainRow, clean_rows, main_rows
+from lerenet.report.tables import CleanRow, MainRow
 
-REFERENCE = "lerenet"  # the recipe that the others are compared with
 TITLES = {
     2: "Table 2: LERENet, Baseline and seven peers",
     3: "Table 3: what MPR, MPE and the edge information bring",
@@ -74,8 +73,14 @@ class Section:
     printed: dict[int, list[PrintedRow]]
 
 
-def sections(loaded: Loaded, params: Params) -> list[Section]:
-    """The tables whose cells are there.
+def sections(
+    loaded: Loaded,
+    params: Params,
+    mains: dict[int, list[MainRow]],
+    clean: list[CleanRow],
+    intervals: Intervals,
+) -> list[Section]:
+    """The tables whose cells are there, of the rows that were computed.
 
     A table shows when a recipe was evaluated that the summary does not name, or, where it names all
     of them, when two rows were (one, where the table has only one).
@@ -85,22 +90,37 @@ def sections(loaded: Loaded, params: Params) -> list[Section]:
         matched = re.fullmatch(r"table(\d+)", name)
         number = int(matched[1]) if matched else 0
         if number in TITLES:
-            section = _section(number, name, loaded, params)
-            found += [section] if section.rows else []
+            rows = {
+                shots: _rows(number, models, shots, _Computed(loaded, params, mains[shots], clean, intervals))
+                for shots, models in _there(number, name, loaded, params).items()
+            }
+            found += [Section(number, TITLES[number], rows, _printed(number, rows))] if rows else []
     return found
 
 
-def _section(number: int, name: str, loaded: Loaded, params: Params) -> Section:
-    table, rows = params.tables[name], {}
-    for shots in (k for k in loaded.shots if k in table.shots):
-        models = _models(number, name, loaded, params, shots)
-        if _is_there(models, table, params):
-            rows[shots] = _rows(number, models, shots, loaded, params)
-    lines = {
+@dataclass(frozen=True)
+class _Computed:
+    """What the rows of one number of shots are made of."""
+
+    loaded: Loaded
+    params: Params
+    mains: list[MainRow]
+    clean: list[CleanRow]
+    intervals: Intervals
+
+
+def _there(number: int, name: str, loaded: Loaded, params: Params) -> dict[int, list[Model]]:
+    """Shots to the models of a table, where enough of it was evaluated to show it."""
+    table = params.tables[name]
+    found = {k: _models(number, name, loaded, params, k) for k in loaded.shots if k in table.shots}
+    return {shots: models for shots, models in found.items() if _is_there(models, table, params)}
+
+
+def _printed(number: int, shown: Iterable[int]) -> dict[int, list[PrintedRow]]:
+    return {
         shots: [row for row in printed() if row.table == number and row.shots == shots and _ours(row)]
-        for shots in rows
+        for shots in shown
     }
-    return Section(number, TITLES[number], rows, lines)
 
 
 def _is_there(models: list[Model], table: TableSettings, params: Params) -> bool:
@@ -132,18 +152,18 @@ def _models(number: int, name: str, loaded: Loaded, params: Params, shots: int) 
     return [*floors, *sorted(trained, key=lambda m: (m.backbone, order[m.recipe]))]
 
 
-def _rows(number: int, models: list[Model], shots: int, loaded: Loaded, params: Params) -> list[Row]:
-    mains = {row.model.id: row for row in main_rows(loaded, shots, params)}
-    clean = {row.model.id: row for row in clean_rows(loaded) if row.shots == shots}
+def _rows(number: int, models: list[Model], shots: int, computed: _Computed) -> list[Row]:
+    mains = {row.model.id: row for row in computed.mains}
+    clean = {row.model.id: row for row in computed.clean if row.shots == shots}
     return [
         Row(
-            (method := _method(number, model, params)),
+            (method := _method(number, model, computed.params)),
             _note(model, method, shots),
             mains[model.id],
             clean.get(model.id),
-            None if model.floor else schedule(loaded, model),
-            _gain(loaded, _peer(models, model, REFERENCE), model, shots, params),
-            tuple(_gain(loaded, _peer(models, model, floor), model, shots, params) for floor in MATCHERS),
+            None if model.floor else schedule(computed.loaded, model),
+            _gain(computed.intervals, _peer(models, model, REFERENCE), model, shots),
+            tuple(_gain(computed.intervals, _peer(models, model, floor), model, shots) for floor in MATCHERS),
         )
         for model in models
         if model.id in mains
@@ -174,7 +194,5 @@ def _peer(models: list[Model], model: Model, name: str) -> Model | None:
     return known[0] if known else None
 
 
-def _gain(loaded: Loaded, champion: Model | None, model: Model, shots: int, params: Params) -> Gain | None:
-    if champion is None or champion.id == model.id or model.floor:
-        return None
-    return gain_over(loaded, champion, model, shots, params)
+def _gain(intervals: Intervals, champion: Model | None, model: Model, shots: int) -> Gain | None:
+    return None if champion is None else intervals.gains.get((champion.id, model.id, shots, ALL))

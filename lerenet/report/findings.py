@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lerenet.params import Params
-from lerenet.report.choose import headline_models
-from lerenet.report.intervals import Gain, gain_over
-from lerenet.report.load import FLOORS, FOLD_NAMES, Loaded, Model
-
-MATCHERS = ("matching_lerenet", "matching")
+from lerenet.report.choose import MATCHER_LABELS, headline_models
+from lerenet.report.intervals import ALL, Gain, Intervals
+from lerenet.report.load import FOLD_NAMES, Loaded, Model
 
 
 @dataclass(frozen=True)
@@ -55,15 +53,14 @@ def headline(found: list[Finding], loaded: Loaded, params: Params) -> list[Findi
     return [one for one in found if one.model in headline_models(loaded, params, one.shots)]
 
 
-def findings(loaded: Loaded, params: Params, shots: int | None = None) -> list[Finding]:
+def findings(loaded: Loaded, intervals: Intervals) -> list[Finding]:
     """Each trained model against the matchers with the same backbone, on the folds that both have."""
     found = []
-    labels = [FLOORS[name] for name in MATCHERS]
     for model in (m for m in loaded.models if not m.floor):
-        known = [m for m in loaded.models if m.label in labels and m.backbone == model.backbone]
-        floors = sorted(known, key=lambda m: labels.index(m.label))
-        for k in loaded.shots if shots is None else [shots]:
+        known = [m for m in loaded.models if m.label in MATCHER_LABELS and m.backbone == model.backbone]
+        floors = sorted(known, key=lambda m: MATCHER_LABELS.index(m.label))
+        for shots in loaded.shots:
             for floor in floors:
-                gain = gain_over(loaded, floor, model, k, params)
-                found += [] if gain is None else [Finding(model, floor, k, gain)]
+                gain = intervals.gains.get((floor.id, model.id, shots, ALL))
+                found += [] if gain is None else [Finding(model, floor, shots, gain)]
     return found

@@ -70,7 +70,6 @@ class Loaded:
     pretrain: dict[str, dict[str, Any]] = field(default_factory=dict)
     inits: dict[str, str] = field(default_factory=dict)  # evaluated folder -> where its backbone began
     skipped: list[str] = field(default_factory=list)  # evaluated on other episodes than today's
-    draws: dict[Any, Any] = field(default_factory=dict)  # of `lerenet.report.intervals`, made once
 
     @property
     def shots(self) -> list[int]:

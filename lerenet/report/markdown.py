@@ -4,62 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lerenet.params import Params
+from lerenet.metrics import METRICS, MIOU
 from lerenet.report import tables
-from lerenet.report.comparison import OVER, Row, sections
-from lerenet.report.costs import NOTE, CostRow, cost_rows
-from lerenet.report.facts import facts
-from lerenet.report.findings import Finding, findings, headline
-from lerenet.report.intervals import Gain, gain_over
-from lerenet.report.load import FOLD_NAMES, Loaded
+from lerenet.report.comparison import OVER, Row
+from lerenet.report.costs import NOTE, CostRow
+from lerenet.report.data import Data
+from lerenet.report.intervals import Gain
+from lerenet.report.load import FOLD_NAMES
 from lerenet.report.paper import PrintedRow
-from lerenet.report.schedule import PAPER_EPOCHS, kept_sentences, short_runs
+from lerenet.report.schedule import PAPER_EPOCHS
+
+OTHERS = tuple(metric.title for metric in METRICS if metric is not MIOU)
 
 
-def results(loaded: Loaded, params: Params) -> str:
+def results(data: Data) -> str:
     """Facts, findings, tables, differences, clean queries and wall time, ready for ``docs/results.md``."""
-    level = f"{100 * params.evaluation.confidence:.0f} %"
-    found = findings(loaded, params)
-    said = [one.sentence for one in headline(found, loaded, params)] + kept_sentences(loaded, params)
+    resampling = data.params.evaluation
+    said = [one.sentence for one in data.headline] + data.kept
     parts = [
         "# Results",
         "Written by `lerenet results` from the last `dvc repro`. Don't edit: run it again.",
-        _table(("Run", ""), [(name, f"`{value}`") for name, value in facts(loaded, params).items()]),
+        _table(("Run", ""), [(name, f"`{value}`") for name, value in data.facts.items()]),
         "\n".join(f"- {sentence}" for sentence in said),
-        f"Scores are points of IoU (0 to 100) with {level} intervals from resampling the episodes "
-        f"({params.evaluation.draws:,} draws, seed {params.seed}). [protocol.md](protocol.md) defines them.",
+        f"Scores are points of IoU (0 to 100) with {100 * resampling.confidence:.0f} % intervals from resampling the "
+        f"episodes ({resampling.draws:,} draws, seed {data.params.seed}). [protocol.md](protocol.md) defines them.",
     ]
-    if loaded.skipped:
-        parts.append(f"Left out, evaluated on other episodes than today's: {', '.join(loaded.skipped)}.")
-    if short := short_runs(loaded):
+    if data.loaded.skipped:
+        parts.append(f"Left out, evaluated on other episodes than today's: {', '.join(data.loaded.skipped)}.")
+    if data.short:
         parts.append(f"Trained shorter than the paper's schedule ({PAPER_EPOCHS} epochs, three folds):")
-        parts.append("\n".join(f"- `{model.id}`: {text}" for model, text in short))
-    for shots in loaded.shots:
-        parts += [f"## {shots}-shot", _main(loaded, params, shots)]
-    compared = sections(loaded, params)
-    for section in compared:
-        for shots, rows in section.rows.items():
-            parts += [f"## {section.title}, {shots}-shot", _section(rows, section.printed[shots])]
-    if costs := cost_rows(compared, loaded, params):
-        parts += ["## Accuracy against cost", NOTE, _costs(costs)]
-    if found:
-        parts += ["## Beside what needs no training", _beside(found, loaded, params)]
-    parts += ["## Clean queries", _clean(loaded), "## Wall time", _times(loaded)]
+        parts.append("\n".join(f"- `{model.id}`: {text}" for model, text in data.short))
+    for shots, rows in data.main.items():
+        parts += [f"## {shots}-shot", _main(rows)]
+    for section in data.sections:
+        for shots, lines in section.rows.items():
+            parts += [f"## {section.title}, {shots}-shot", _section(lines, section.printed[shots])]
+    if data.costs:
+        parts += ["## Accuracy against cost", NOTE, _costs(data.costs)]
+    if data.findings:
+        parts += ["## Beside what needs no training", _beside(data)]
+    parts += ["## Clean queries", _clean(data.clean), "## Wall time", _times(data.seconds)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _beside(found: list[Finding], loaded: Loaded, params: Params) -> str:
-    """Each trained model's difference from matching."""
+def _beside(data: Data) -> str:
+    """Each trained model's difference from matching, on all folds and on each."""
+    gains = data.intervals.gains
     rows = [
-        (one.model.id, str(one.shots), one.floor.label, _gain(one.gain), *_each_fold(one, loaded, params))
-        for one in found
+        (
+            one.model.id,
+            str(one.shots),
+            one.floor.label,
+            _gain(one.gain),
+            *(_gain(gains.get((one.floor.id, one.model.id, one.shots, fold))) for fold in FOLD_NAMES),
+        )
+        for one in data.findings
     ]
     head = ("trained", "shots", "against, without training", "difference, mIoU", *FOLD_NAMES)
     return _table(head, rows)
-
-
-def _each_fold(one: Finding, loaded: Loaded, params: Params) -> list[str]:
-    return [_gain(gain_over(loaded, one.floor, one.model, one.shots, params, fold)) for fold in FOLD_NAMES]
 
 
 def _cell(text: str) -> str:
@@ -77,30 +79,37 @@ def _score(score: tables.Score | None) -> str:
     return f"{score.text} ({score.interval})" if score.interval else score.text
 
 
-def _main(loaded: Loaded, params: Params, shots: int) -> str:
-    head = ("model", *FOLD_NAMES, "mean mIoU", "FB-IoU", 'mIoU, protocol "paper"')
-    rows = []
-    for row in tables.summary(tables.main_rows(loaded, shots, params), params, shots):
+def _main(rows: list[tables.MainRow]) -> str:
+    head = ("model", *FOLD_NAMES, f"mean {MIOU.title}", *OTHERS, f'{MIOU.title}, protocol "paper"')
+    lines = []
+    for row in rows:
         name = f"{row.model.label} ({row.model.detail})"
-        scores = [*map(_score, row.folds), _mean(row), _score(row.fb), _score(row.paper_mean)]
-        rows.append((name, *scores))
-    return _table(head, rows)
+        lines.append((name, *map(_score, row.folds), *_means(row), _score(row.paper[MIOU.name])))
+    return _table(head, lines)
+
+
+def _means(row: tables.MainRow) -> list[str]:
+    """mIoU and every other metric, means over the folds."""
+    return [_mean(row), *(_score(score) for name, score in row.scores.items() if name != MIOU.name)]
 
 
 def _section(rows: list[Row], printed: list[PrintedRow]) -> str:
     """Our rows, then the printed ones, which are of other images and another protocol."""
-    head = ("method", *FOLD_NAMES, "mean mIoU", "FB-IoU", "over lerenet", *OVER, "clean", "epochs", "kept")
+    head = (
+        "method", *FOLD_NAMES, f"mean {MIOU.title}", *OTHERS, "over lerenet", *OVER, "clean", "epochs", "kept",
+    )  # fmt: skip
     lines = []
     for row in rows:
         name = f"{row.method} ({row.note})" if row.note else row.method
-        scores = [*map(_score, row.main.folds), _mean(row.main), _score(row.main.fb)]
+        scores = [*map(_score, row.main.folds), *_means(row.main)]
         clean = row.clean.text if row.clean else "-"
         gains = [_gain(row.over_reference), *(_gain(gain) for gain in row.over_matching)]
         epochs = (row.schedule.epochs_text, row.schedule.kept_text) if row.schedule else ("", "")
         lines.append((name, *scores, *gains, clean, *epochs))
     for line in printed:
         name = f"*as printed, other images and protocol:* {line.method} ({line.backbone})"
-        lines.append((name, *line.folds, line.miou, line.fb_iou, *[""] * (len(head) - 6)))
+        cells = (name, *line.folds, *(line.scores.get(metric.name, "") for metric in METRICS))
+        lines.append((*cells, *[""] * (len(head) - len(cells))))
     return _table(head, lines)
 
 
@@ -132,7 +141,7 @@ def _mean(row: tables.MainRow) -> str:
     return f"{_score(row.mean)}{spread}{folds}"
 
 
-def _clean(loaded: Loaded) -> str:
+def _clean(found: list[tables.CleanRow]) -> str:
     rows = [
         (
             f"{row.model.label} ({row.model.detail})",
@@ -141,12 +150,12 @@ def _clean(loaded: Loaded) -> str:
             f"{100 * row.false_share:.2f} %",
             f"{100 * row.images_clean_share:.1f} %",
         )
-        for row in tables.clean_rows(loaded)
+        for row in found
     ]
     head = ("model", "shots", "episodes", "pixels falsely marked", "images left clean")
     return _table(head, rows) if rows else "No clean queries were evaluated."
 
 
-def _times(loaded: Loaded) -> str:
-    rows = [(stage, str(n), f"{seconds:.1f} s") for stage, n, seconds in tables.stage_seconds(loaded)]
+def _times(found: list[tuple[str, int, float]]) -> str:
+    rows = [(stage, str(n), f"{seconds:.1f} s") for stage, n, seconds in found]
     return _table(("stage", "cells", "wall time, summed"), rows)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from lerenet.metrics import METRICS, MIOU, Metric
 from lerenet.params import Params
 from lerenet.report.choose import of_its_shots
 from lerenet.report.findings import Finding
-from lerenet.report.intervals import Interval, bounds, draws_of
+from lerenet.report.intervals import ALL, Interval, Intervals
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
 from lerenet.stages.table import position
 
@@ -37,23 +38,31 @@ class Score:
 
 @dataclass(frozen=True)
 class MainRow:
-    """One row of a table: mIoU a fold, their mean, FB-IoU, and protocol "paper"; means over the seeds."""
+    """One row of a table: mIoU a fold, then every metric's mean over the folds; means over the seeds.
+
+    Attributes:
+        scores: metric -> mean, protocol "groups".
+        paper: metric -> mean, protocol "paper".
+    """
 
     model: Model
     folds: list[Score | None]
-    mean: Score | None
-    fb: Score | None
-    paper_mean: Score | None
-    paper_fb: Score | None
+    scores: dict[str, Score | None]
+    paper: dict[str, Score | None]
     missing: int  # folds without a result
     spread: Interval | None = None  # of the mean mIoU over training seeds: smallest and largest
 
+    @property
+    def mean(self) -> Score | None:
+        """mIoU, protocol "groups"."""
+        return self.scores[MIOU.name]
 
-def _score(row: Mapping[Any, Any], name: str, low: str, high: str) -> Score | None:
-    if row.get(name) is None or pd.isna(row[name]):
+
+def _score(row: Mapping[Any, Any], metric: Metric) -> Score | None:
+    if row.get(metric.name) is None or pd.isna(row[metric.name]):
         return None
-    bounds = [None if row.get(key) is None or pd.isna(row[key]) else float(row[key]) for key in (low, high)]
-    return Score(float(row[name]), bounds[0], bounds[1])
+    bounds = [None if row.get(key) is None or pd.isna(row[key]) else float(row[key]) for key in metric.bounds]
+    return Score(float(row[metric.name]), bounds[0], bounds[1])
 
 
 def _rows_of(loaded: Loaded, model: Model, shots: int, protocol: str) -> pd.DataFrame:
@@ -62,15 +71,14 @@ def _rows_of(loaded: Loaded, model: Model, shots: int, protocol: str) -> pd.Data
     return rows[wanted]
 
 
-def _by_fold(rows: pd.DataFrame, name: str) -> list[Score | None]:
+def _by_fold(rows: pd.DataFrame, metric: Metric) -> list[Score | None]:
     """Scores a fold: of one seed as its stage wrote them, of several their mean, without an interval."""
-    short = name.removesuffix("_iou")
     found: dict[str, Score | None] = {}
     for split, part in rows.groupby("split"):
         if len(part) == 1:
-            found[str(split)] = _score(part.to_dict("records")[0], name, f"{short}_low", f"{short}_high")
+            found[str(split)] = _score(part.to_dict("records")[0], metric)
         else:
-            found[str(split)] = Score(float(part[name].mean()))
+            found[str(split)] = Score(float(part[metric.name].mean()))
     return [found.get(fold) for fold in FOLD_NAMES]
 
 
@@ -80,12 +88,12 @@ def _with_interval(score: Score | None, interval: Interval | None) -> Score | No
     return Score(score.value, interval.low, interval.high)
 
 
-def _fold_scores(loaded: Loaded, model: Model, shots: int, params: Params) -> list[Score | None]:
-    scores = _by_fold(_rows_of(loaded, model, shots, "groups"), "miou")
+def _fold_scores(rows: pd.DataFrame, model: Model, shots: int, intervals: Intervals) -> list[Score | None]:
+    scores = _by_fold(rows, MIOU)
     for place, (fold, score) in enumerate(zip(FOLD_NAMES, scores, strict=True)):
         if score is not None and score.low is None:
-            drawn = draws_of(loaded, model, shots, params, [fold])
-            scores[place] = _with_interval(score, bounds(drawn.miou_draws, params) if drawn else None)
+            limits = intervals.scores.get((model.id, shots, fold), {})
+            scores[place] = _with_interval(score, limits.get(MIOU.name))
     return scores
 
 
@@ -98,31 +106,24 @@ def _spread(rows: pd.DataFrame) -> Interval | None:
     """Smallest and largest mean mIoU of the seeds that have every fold; None for fewer than two."""
     whole = rows["split"].nunique()
     means = [
-        float(part["miou"].mean()) for _, part in rows.groupby("seed") if part["split"].nunique() == whole
+        float(part[MIOU.name].mean()) for _, part in rows.groupby("seed") if part["split"].nunique() == whole
     ]
     return Interval(min(means), max(means)) if len(means) > 1 else None
 
 
-def main_rows(loaded: Loaded, shots: int, params: Params) -> list[MainRow]:
+def main_rows(loaded: Loaded, shots: int, intervals: Intervals) -> list[MainRow]:
     """Rows of the main table for one number of shots; models without any result there are left out."""
-    rows = [_main_row(loaded, model, shots, params) for model in loaded.models]
-    return [row for row in rows if row.mean is not None or row.paper_mean is not None]
+    rows = [_main_row(loaded, model, shots, intervals) for model in loaded.models]
+    return [row for row in rows if row.mean is not None or row.paper[MIOU.name] is not None]
 
 
-def _main_row(loaded: Loaded, model: Model, shots: int, params: Params) -> MainRow:
+def _main_row(loaded: Loaded, model: Model, shots: int, intervals: Intervals) -> MainRow:
     groups, paper = (_rows_of(loaded, model, shots, protocol) for protocol in ("groups", "paper"))
-    folds = _fold_scores(loaded, model, shots, params)
-    drawn = draws_of(loaded, model, shots, params) if any(folds) else None
-    return MainRow(
-        model,
-        folds,
-        _mean(folds, bounds(drawn.miou_draws, params) if drawn else None),
-        _mean(_by_fold(groups, "fb_iou"), bounds(drawn.fb_draws, params) if drawn else None),
-        _mean(_by_fold(paper, "miou")),
-        _mean(_by_fold(paper, "fb_iou")),
-        folds.count(None),
-        _spread(groups),
-    )
+    folds = _fold_scores(groups, model, shots, intervals)
+    limits = intervals.scores.get((model.id, shots, ALL), {}) if any(folds) else {}
+    scores = {metric.name: _mean(_by_fold(groups, metric), limits.get(metric.name)) for metric in METRICS}
+    means = {metric.name: _mean(_by_fold(paper, metric)) for metric in METRICS}
+    return MainRow(model, folds, scores, means, folds.count(None), _spread(groups))
 
 
 def summary(rows: list[MainRow], params: Params, shots: int) -> list[MainRow]:
@@ -225,14 +226,14 @@ def metrics(main: dict[int, list[MainRow]], clean: list[CleanRow], found: list[F
     for shots, rows in main.items():
         for row in rows:
             key = f"{row.model.id}.{shots}shot"
-            named = {f"{fold}.miou": score for fold, score in zip(FOLD_NAMES, row.folds, strict=True)}
-            named |= {"miou": row.mean, "fb_iou": row.fb, "paper_protocol.miou": row.paper_mean}
+            named = {f"{fold}.{MIOU.name}": score for fold, score in zip(FOLD_NAMES, row.folds, strict=True)}
+            named |= row.scores | {f"paper_protocol.{MIOU.name}": row.paper[MIOU.name]}
             for name, score in named.items():
                 flat |= _flat(f"{key}.{name}", score)
             if row.spread:
                 flat |= {
-                    f"{key}.miou_lowest_seed": row.spread.low,
-                    f"{key}.miou_highest_seed": row.spread.high,
+                    f"{key}.{MIOU.name}_lowest_seed": row.spread.low,
+                    f"{key}.{MIOU.name}_highest_seed": row.spread.high,
                 }
     for each in clean:
         key = f"{each.model.id}.{each.shots}shot.clean"

@@ -10,6 +10,7 @@ import pandas as pd
 from lerenet import layout
 from lerenet.data.catalog import load_catalog
 from lerenet.data.folds import Split, load_folds
+from lerenet.metrics import check_guards
 from lerenet.models.config import check_networks
 from lerenet.params import Params, load_params
 
@@ -28,10 +29,11 @@ class Inputs:
         """Read them from the stages before; every recipe's network is checked.
 
         Raises:
-            ParamsError: see `load_params` and `check_networks`.
+            ParamsError: see `load_params`, `check_networks` and `check_guards`.
         """
         params = load_params(layout.PARAMS)
         check_networks(params)
+        check_guards(params.gate.max_drop)
         folds, episodes = load_folds(layout.FOLDS)
         return cls(params, load_catalog(layout.CATALOG), folds, episodes)
 

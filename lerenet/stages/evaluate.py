@@ -13,6 +13,7 @@ from lerenet.evaluate import likeness, same_backbone, score_heads, summarise, wr
 from lerenet.features import FeatureStore
 from lerenet.files import atomic_path, write_json
 from lerenet.loading import load_network
+from lerenet.metrics import NAMES
 from lerenet.models import configure, create_model
 from lerenet.models.backbones import Backbone, create_backbone
 from lerenet.models.base import Segmenter
@@ -106,7 +107,7 @@ def _flat(rows: list[dict[str, object]]) -> dict[str, float]:
     found = {}
     for row in json.loads(json.dumps(rows)):
         prefix = f"{row['model']}.{row['protocol']}.{row['shots']}shot"
-        for score in ("miou", "miou_low", "miou_high", "fb_iou"):
+        for score in NAMES:
             found[f"{prefix}.{score}"] = float(row[score])
         for cls, value in row["classes"].items():
             found[f"{prefix}.class.{cls}"] = float(value)

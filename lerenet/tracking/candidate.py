@@ -17,6 +17,7 @@ from lerenet import layout
 from lerenet.bootstrap import interval
 from lerenet.errors import ParamsError, TrackingError
 from lerenet.files import read_json
+from lerenet.metrics import MIOU
 from lerenet.params import Fold, Params, Split
 from lerenet.tracking.runs import git_state
 from lerenet.yaml_file import read_yaml
@@ -148,7 +149,7 @@ def _floors(folds: Mapping[str, layout.Cell], shots: int) -> dict[str, float]:
         path = layout.FLOORS / cell.base / "summary.json"
         for row in read_json(path) if path.exists() else []:
             if row["protocol"] == "groups" and row["shots"] == shots:
-                found.setdefault(row["model"], []).append(row["miou"])
+                found.setdefault(row["model"], []).append(row[MIOU.name])
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lerenet.metrics import METRICS, Metric
 from lerenet.tracking.candidate import Candidate
 
 USE = """\
@@ -41,8 +42,8 @@ def render(candidate: Candidate, tags: Mapping[str, str]) -> str:
         "IoU in points (0 to 100) on classes not seen in training, frozen episodes, support and query "
         "never of one group; intervals from resampled query images (`evaluation.confidence`, 95 % by default).\n",
         "| score | value | low | high |\n|---|---|---|---|",
-        f"| mIoU | {scores['miou']:.1f} | {scores['miou_low']:.1f} | {scores['miou_high']:.1f} |",
-        f"| FB-IoU | {scores['fb_iou']:.1f} | {scores['fb_low']:.1f} | {scores['fb_high']:.1f} |\n",
+        *(_score(metric, scores) for metric in METRICS),
+        "",
         _table("model without training (floor)", "mIoU", candidate.floors),
         _table("class", "IoU", candidate.classes),
         f"One episode took {candidate.latency_ms:.0f} ms in the evaluation.\n",
@@ -50,6 +51,14 @@ def render(candidate: Candidate, tags: Mapping[str, str]) -> str:
         _lineage(tags),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _score(metric: Metric, scores: Mapping[str, float]) -> str:
+    return (
+        "| "
+        + " | ".join([metric.title, *(f"{scores[name]:.1f}" for name in (metric.name, *metric.bounds))])
+        + " |"
+    )
 
 
 def _table(name: str, value: str, rows: Mapping[str, float]) -> str:

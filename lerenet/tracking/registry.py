@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from lerenet.errors import TrackingError
 from lerenet.files import atomic_dir, recover_dir, scratch_dir, sha256_file, write_json
 from lerenet.layout import CACHE, CATALOG, FOLDS, PROFILE, WEIGHTS
+from lerenet.metrics import MIOU
 from lerenet.params import Params
 from lerenet.tracking import card, datasets, served, store
 from lerenet.tracking.candidate import Candidate
@@ -313,7 +314,7 @@ def _create(model: Path, logged: Any, tags: Mapping[str, str], candidate: Candid
     os.sync()  # files first: a version must not outlive them
     made = service.create_model_version(
         NAME, logged.artifact_location, run_id=logged.source_run_id, tags=dict(tags), model_id=logged.model_id,
-        description=f"{candidate.cell}: mIoU {candidate.scores['miou']:.1f}",
+        description=f"{candidate.cell}: {MIOU.title} {candidate.scores[MIOU.name]:.1f}",
     )  # fmt: skip
     return str(made.version)
 
