@@ -19,7 +19,8 @@ from torch import Tensor
 
 from benchmarks.project import DEVICE, Project
 from benchmarks.results import Row, Section, ratio
-from lerenet.data.episodes import Episode, EpisodeSampler, View
+from lerenet.cells import View
+from lerenet.data.episodes import Episode, EpisodeSampler
 from lerenet.features import FeatureStore
 from lerenet.models import configure
 from lerenet.models.backbones import Backbone

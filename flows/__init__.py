@@ -1,4 +1,4 @@
-"""Prefect flows: when the pipeline runs, on which worker, who is told. ``stages.py`` starts DVC."""
+"""Prefect flows: when the pipeline runs, on which worker, who is told. ``dvc.py`` starts DVC."""
 
 import os
 

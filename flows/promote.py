@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.stages import refuse_inside_dvc
+from flows.dvc import refuse_inside_dvc
 from lerenet import layout
 from lerenet.params import load_params
 

@@ -16,23 +16,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled, Completed
 
+from flows.data import changed_stages, is_clean, pull_data, push
+from flows.dvc import StageError, logger, refuse_inside_dvc
+from flows.graph import below, read_graph, select
+from flows.mirror import RETRY_SECONDS, locked, mirror
 from flows.runners import LOCAL
-from flows.stages import (
-    RETRY_SECONDS,
-    StageError,
-    below,
-    changed_stages,
-    is_clean,
-    locked,
-    logger,
-    mirror,
-    publish,
-    pull_data,
-    push,
-    read_graph,
-    refuse_inside_dvc,
-    select,
-)
+from flows.tabulate import publish
 from lerenet import layout
 from lerenet.errors import DataError
 from lerenet.params import Fold, Params, load_params

@@ -21,6 +21,7 @@ import yaml
 from pydantic import ValidationError
 
 from lerenet import layout
+from lerenet.cells import Cell
 from lerenet.errors import ParamsError, run_app
 from lerenet.files import atomic_path, read_json, write_text
 from lerenet.list_command import ListCommand
@@ -62,10 +63,10 @@ def choose(params: Params, name: str, **narrowed: Sequence[object]) -> TableSett
     return table
 
 
-def cells(table: TableSettings) -> list[layout.Cell]:
+def cells(table: TableSettings) -> list[Cell]:
     """The cells of a table, in the order in which they are run."""
     lists = (table.folds, table.backbones, table.recipes, table.shots, table.seeds)
-    return [layout.Cell(*values) for values in product(*lists)]
+    return [Cell(*values) for values in product(*lists)]
 
 
 # -- params.yaml ----------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ def run_table(name: str, table: TableSettings, params: Params) -> None:
     Raises:
         StageError: a stage failed; the next call goes on from there.
     """
-    from flows.stages import refuse_inside_dvc, repro
+    from flows.dvc import refuse_inside_dvc, repro
     from lerenet import tracking
 
     refuse_inside_dvc()

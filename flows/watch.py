@@ -18,7 +18,8 @@ from typing import Annotated
 
 import typer
 
-from flows.stages import PULLING, StageError, StageLocked, add_data
+from flows.data import PULLING, add_data
+from flows.dvc import StageError, StageLocked
 from lerenet import layout
 from lerenet.errors import LerenetError
 from lerenet.files import read_json, recover_dir, signature, write_json

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lerenet.data.episodes import View
+from lerenet.cells import View
 from lerenet.data.views import Mask, Pixels, load_plain, load_views
 from lerenet.device import autocast, in_bf16
 from lerenet.errors import TrainingError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lerenet.layout import PRETRAIN, Cell
+from lerenet.cells import Cell
+from lerenet.layout import PRETRAIN
 from lerenet.models.backbones import Backbone, create_backbone
 from lerenet.models.config import recipe_network
 from lerenet.params import Params

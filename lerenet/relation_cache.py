@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lerenet.data.episodes import View
+from lerenet.cells import View
 from lerenet.device import autocast
 from lerenet.models.base import Segmenter, State
 from lerenet.models.batch import Source, assemble

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lerenet.data.episodes import View
+from lerenet.cells import View
 from lerenet.device import autocast
 from lerenet.errors import TrainingError
 from lerenet.metrics import COUNTS

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lerenet.data.episodes import View
+from lerenet.cells import View
 from lerenet.models import configure, create_model
 from lerenet.models.base import Segmenter
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import stages
+from flows.dvc import CHILDREN
 
 PIPELINE = """
 stages:
@@ -48,7 +48,7 @@ def prefect_server(*without: str) -> Iterator[str]:
             yield str(PREFECT_API_URL.value())
 
 
-def dvc(*words: str, folder: Path | None = None) -> None:
+def call_dvc(*words: str, folder: Path | None = None) -> None:
     subprocess.run([sys.executable, "-m", "dvc", *words, "-q"], cwd=folder, check=True)
 
 
@@ -57,7 +57,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git and DVC project of trivial stages."""
     folder = tmp_path_factory.mktemp("fresh")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    dvc("init", folder=folder)
+    call_dvc("init", folder=folder)
     (folder / "dvc.yaml").write_text(PIPELINE)
     return folder
 
@@ -73,7 +73,7 @@ def moved_into(template: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     shutil.copytree(template, folder, dirs_exist_ok=True)
     monkeypatch.chdir(folder)
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    stages.CHILDREN.reset()
+    CHILDREN.reset()
     return folder
 
 

@@ -14,6 +14,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from lerenet import layout
+from lerenet.cells import ship_cells
 from lerenet.files import sha256_file, write_json
 from lerenet.loading import LoadedNetwork
 from lerenet.params import Params, load_params
@@ -80,7 +81,7 @@ def make_project(
         write_json(root / folder / "result.json", {"success": True})
     counts = make_counts(seed=1, queries=6, quality=quality)
     stages: dict[str, Any] = {}
-    for split, cell in layout.ship_cells(params).items():
+    for split, cell in ship_cells(params).items():
         _model(root / layout.TRAIN / cell.key, cell.key, 0.3 + quality / 100 + seed / 1000)
         name = "ship" if split == "all" else f"evaluate@{cell.key}"
         stages[name] = {

@@ -12,6 +12,7 @@ import pytest
 
 from lerenet import layout
 from lerenet.bootstrap import COUNTS, paired_bootstrap, surely_better
+from lerenet.cells import Cell
 from lerenet.files import read_json, write_json
 from tests.pipeline import SMALL, drawn_project
 
@@ -94,7 +95,7 @@ def test_what_segments_untrained_is_replaced_only_by_what_is_surely_better(
         return next(scripted)
 
     monkeypatch.setattr("lerenet.train.score", scored)
-    inputs, cell = Inputs.load(), layout.Cell.parse(f"fold0-efficientnet_lite0-{recipe}-1-0")
+    inputs, cell = Inputs.load(), Cell.parse(f"fold0-efficientnet_lite0-{recipe}-1-0")
     base = inputs.split("fold0")["base"]
     trainer = train._trainer(inputs, cell, base, True, None, tmp_path / "checkpoints")
     trainer.run()

@@ -20,13 +20,13 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from flows import data, dvc, graph, mirror
 from flows import retrain as retraining
-from flows import stages
 from lerenet.data.catalog import COLUMNS
 from lerenet.errors import DataError
 from lerenet.params import Params
 from lerenet.promotion.gate import Verdict
-from tests.prefect_server import PIPELINE, dvc, fresh, moved_into, order, pipeline, prefect_server
+from tests.prefect_server import PIPELINE, call_dvc, fresh, moved_into, order, pipeline, prefect_server
 
 __all__ = ["fresh", "pipeline"]  # fixtures
 
@@ -45,7 +45,7 @@ def server() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def whole(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(fresh, tmp_path_factory.mktemp("done"), dirs_exist_ok=True)
-    dvc("repro", folder=folder)
+    call_dvc("repro", folder=folder)
     return folder
 
 
@@ -77,10 +77,10 @@ def sent(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "data" / name).unlink(missing_ok=True)
         for name in names:
             (folder / "data" / name).write_text(name)
-        dvc("add", "data", folder=folder)
-        dvc("push", folder=folder)
+        call_dvc("add", "data", folder=folder)
+        call_dvc("push", folder=folder)
         shutil.copyfile(folder / "data.dvc", folder / f"{names}.dvc.kept")
-    dvc("repro", folder=folder)
+    call_dvc("repro", folder=folder)
     return folder
 
 
@@ -91,28 +91,28 @@ def stored(sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_images_that_were_removed_here_do_not_come_back(stored: Path) -> None:
-    assert "those of data.dvc" in stages.pull_data()
+    assert "those of data.dvc" in data.pull_data()
     (stored / "data" / "a").unlink()
-    assert "used as they are" in stages.pull_data()
+    assert "used as they are" in data.pull_data()
     assert [path.name for path in (stored / "data").iterdir()] == ["b"]
 
 
 def test_data_that_git_brought_are_fetched_and_a_killed_fetch_is_finished(stored: Path) -> None:
     shutil.copyfile(stored / "abc.dvc.kept", stored / "data.dvc")  # as `git pull` would
     shutil.rmtree(stored / ".dvc" / "cache")  # what another machine pushed is not here
-    stages.pull_data()
+    data.pull_data()
     assert sorted(path.name for path in (stored / "data").iterdir()) == ["a", "b", "c"]
-    assert not stages.PULLING.exists()
+    assert not data.PULLING.exists()
     (stored / "data" / "b").unlink()
-    stages.PULLING.touch()  # a fetch killed at work
-    stages.pull_data()
+    data.PULLING.touch()  # a fetch killed at work
+    data.pull_data()
     assert sorted(path.name for path in (stored / "data").iterdir()) == ["a", "b", "c"]
 
 
 def test_no_log_in_of_a_remote_is_told() -> None:
     line = "store ssh://user:s3cret@host/path (default)\n"
-    assert stages.without_log_in(line) == "store ssh://host/path (default)\n"
-    assert stages.without_log_in("plain: a@b\n") == "plain: a@b\n"
+    assert dvc.without_log_in(line) == "store ssh://host/path (default)\n"
+    assert dvc.without_log_in("plain: a@b\n") == "plain: a@b\n"
 
 
 # -- the graph ----------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ DOT = 'strict digraph {\n"data.dvc";\n"a";\n"b@x-1";\n"data.dvc" -> "a";\n"a" ->
 
 
 def test_the_dot_of_dvc_is_read() -> None:
-    assert stages.parse_dot(DOT) == {
+    assert graph.parse_dot(DOT) == {
         "data.dvc": frozenset(),
         "a": frozenset({"data.dvc"}),
         "b@x-1": frozenset({"a"}),
@@ -131,10 +131,10 @@ def test_the_dot_of_dvc_is_read() -> None:
 def test_a_group_is_its_stages_and_what_they_need() -> None:
     names = ["catalog", "folds", "pretrain@fold0-x", "features@fold0-x", "train@fold0-x-l-1-0", "report"]
     chain = {name: frozenset(names[max(0, i - 1) : i]) for i, name in enumerate(names)}
-    assert list(stages.select(chain, ["pretraining"])) == names[:3]
-    assert list(stages.select(chain, ["training"])) == names[:5]
-    assert stages.select(chain, []) == chain
-    assert set(stages.select({**chain, "other": frozenset()}, ["folds"])) == {"catalog", "folds"}
+    assert list(graph.select(chain, ["pretraining"])) == names[:3]
+    assert list(graph.select(chain, ["training"])) == names[:5]
+    assert graph.select(chain, []) == chain
+    assert set(graph.select({**chain, "other": frozenset()}, ["folds"])) == {"catalog", "folds"}
 
 
 def test_a_fold_is_its_stages_and_what_they_need() -> None:
@@ -144,22 +144,22 @@ def test_a_fold_is_its_stages_and_what_they_need() -> None:
         "ship": frozenset(f"train@fold{n}-x-l-1-0" for n in range(3)),
         "other": frozenset(),
     }
-    assert list(stages.select(graph, folds=["fold1"])) == ["catalog", "train@fold1-x-l-1-0"]
-    assert list(stages.select(graph, ["folds"], ["fold1"])) == []
-    assert stages.below(graph, ["train@fold1-x-l-1-0"]) == ["train@fold1-x-l-1-0", "ship"]
-    assert stages.below(graph, ["catalog"]) == [*graph][:-1]
-    assert stages.below(graph, []) == []
+    assert list(graph.select(graph, folds=["fold1"])) == ["catalog", "train@fold1-x-l-1-0"]
+    assert list(graph.select(graph, ["folds"], ["fold1"])) == []
+    assert graph.below(graph, ["train@fold1-x-l-1-0"]) == ["train@fold1-x-l-1-0", "ship"]
+    assert graph.below(graph, ["catalog"]) == [*graph][:-1]
+    assert graph.below(graph, []) == []
 
 
 def test_every_stage_of_the_project_is_in_one_group() -> None:
-    known = [name for group in stages.GROUPS.values() for name in group]
+    known = [name for group in graph.GROUPS.values() for name in group]
     assert sorted(known) == sorted(yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"])
 
 
 def test_a_flow_inside_a_dvc_stage_refuses_to_start(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_STAGE", "train@fold0")
     with pytest.raises(RuntimeError, match="train@fold0"):
-        stages.mirror()
+        mirror.mirror()
     with pytest.raises(RuntimeError, match="train@fold0"):
         retraining.retrain.fn()
     assert not (pipeline / "order.txt").exists()
@@ -174,19 +174,19 @@ def test_stop_ends_the_whole_group(pipeline: Path) -> None:
 
     def work() -> None:
         try:
-            stages.run_dvc("repro", "--single-item", "train")
+            dvc.run_dvc("repro", "--single-item", "train")
         except BaseException as error:
             errors.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
     pid = wait_for_pid(pipeline / "pid")
-    stages.CHILDREN.stop()
+    dvc.CHILDREN.stop()
     thread.join(20)
-    assert isinstance(errors[0], stages.Cancelled)
+    assert isinstance(errors[0], dvc.Cancelled)
     assert gone(pid)
-    with pytest.raises(stages.Cancelled):
-        stages.run_dvc("version")
+    with pytest.raises(dvc.Cancelled):
+        dvc.run_dvc("version")
 
 
 def gone(pid: int) -> bool:
@@ -211,7 +211,7 @@ def wait_for_pid(path: Path) -> int:
 
 FLOW = """
 from prefect import flow
-from flows.stages import mirror
+from flows.mirror import mirror
 @flow
 def outer() -> None:
     mirror()
@@ -238,37 +238,37 @@ def test_a_terminated_flow_leaves_no_child(pipeline: Path, server: str) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_the_mirror_runs_in_order_and_then_skips_everything(pipeline: Path) -> None:
-    done = stages.mirror(jobs=2)
+    done = mirror.mirror(jobs=2)
     assert set(done) == {"catalog", "folds", "train@fold0-lite_0", "train@fold1-lite_0", "report"}
     ran = order(pipeline)
     assert ran[:2] == ["catalog", "folds"]
     assert set(ran[2:4]) == {"train-fold0-lite_0", "train-fold1-lite_0"}
     assert ran[4:] == ["report"]
-    stages.mirror(["folds"])
+    mirror.mirror(["folds"])
     assert order(pipeline) == ran
 
 
 @pytest.mark.usefixtures("server")
 def test_force_runs_the_groups_own_stages_again(done: Path) -> None:
     ran = order(done)
-    stages.mirror(["folds"], force=True)
+    mirror.mirror(["folds"], force=True)
     assert order(done) == [*ran, "catalog", "folds"]
 
 
 @pytest.mark.usefixtures("server")
 def test_a_failure_starts_nothing_more_and_names_the_stage(pipeline: Path) -> None:
     (pipeline / "dvc.yaml").write_text(PIPELINE.replace("cat catalog.txt > folds.txt", "false"))
-    with pytest.raises(stages.StageError, match=r"folds(.|\n)*not started: .*report"):
-        stages.mirror()
+    with pytest.raises(dvc.StageError, match=r"folds(.|\n)*not started: .*report"):
+        mirror.mirror()
     assert order(pipeline) == ["catalog", "folds"]
 
 
 def test_a_lock_of_dvc_is_told_from_a_failure(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for text, kind in (("ERROR: Unable to acquire lock.", stages.StageLocked), ("boom", stages.StageError)):
+    for text, kind in (("ERROR: Unable to acquire lock.", dvc.StageLocked), ("boom", dvc.StageError)):
         Path("dvc.py").write_text(f"import sys; print({text!r}); sys.exit(1)")  # found before the real one
         monkeypatch.setenv("PYTHONPATH", str(pipeline))
-        with pytest.raises(stages.StageError) as caught:
-            stages.run_dvc("repro")
+        with pytest.raises(dvc.StageError) as caught:
+            dvc.run_dvc("repro")
         assert type(caught.value) is kind
 
 
@@ -279,7 +279,7 @@ def test_a_lock_file_that_a_kill_tore_is_written_anew_and_nothing_runs_again(don
     ran, lock = order(done), Path("dvc.lock").read_text()
     Path("dvc.lock").write_text(torn)
     os.utime("dvc.lock", (0, 0))
-    stages.run_dvc("repro")
+    dvc.run_dvc("repro")
     assert order(done) == [*ran, "catalog"]  # which depends on nothing, so that no cache knows it
     assert Path("dvc.lock").read_text() == lock
 
@@ -294,8 +294,8 @@ def test_a_lock_file_that_another_command_is_writing_stays(
         waits.append(seconds)
         Path("dvc.lock").write_text(lock)  # the other command ends meanwhile
 
-    monkeypatch.setattr(stages, "time", SimpleNamespace(time=time.time, sleep=sleep))
-    assert stages.is_clean()
+    monkeypatch.setattr(dvc, "time", SimpleNamespace(time=time.time, sleep=sleep))
+    assert data.is_clean()
     assert waits == [1]
     assert Path("dvc.lock").read_text() == lock
 
@@ -315,13 +315,13 @@ def test_a_stage_that_meets_a_lock_at_its_end_is_recorded_and_not_run_again(pipe
 
     thread = threading.Thread(target=hold)
     thread.start()
-    stages.run_dvc("repro")
+    dvc.run_dvc("repro")
     thread.join()
     assert len(Path("ran.txt").read_text().splitlines()) == 1
 
 
 @pytest.mark.usefixtures("server")
-@pytest.mark.parametrize(("error", "calls"), [(stages.StageLocked, 3), (stages.StageError, 1)])
+@pytest.mark.parametrize(("error", "calls"), [(dvc.StageLocked, 3), (dvc.StageError, 1)])
 def test_only_locks_are_tried_again(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception], calls: int
 ) -> None:
@@ -333,10 +333,10 @@ def test_only_locks_are_tried_again(
             raise error("no")
         return ""
 
-    monkeypatch.setattr(stages, "run_dvc", run_dvc)
-    hurried = stages.run_stage.with_options(retry_delay_seconds=0)
+    monkeypatch.setattr(mirror, "run_dvc", run_dvc)
+    hurried = mirror.run_stage.with_options(retry_delay_seconds=0)
     state = hurried("catalog", return_state=True)
-    assert state.is_completed() is (error is stages.StageLocked)
+    assert state.is_completed() is (error is dvc.StageLocked)
     assert seen == [("repro", "--single-item", "catalog")] * calls
 
 
@@ -345,12 +345,12 @@ def test_gpu_stages_hold_a_strict_slot_only_with_cuda(monkeypatch: pytest.Monkey
 
     held: list[Any] = []
     monkeypatch.setattr(sync, "concurrency", lambda *words, **named: held.append((words, named)))
-    monkeypatch.setattr(stages, "has_cuda", lambda: False)
-    stages._gpu_slot("train@x")
-    monkeypatch.setattr(stages, "has_cuda", lambda: True)
-    stages._gpu_slot("catalog")
+    monkeypatch.setattr(mirror, "has_cuda", lambda: False)
+    mirror._gpu_slot("train@x")
+    monkeypatch.setattr(mirror, "has_cuda", lambda: True)
+    mirror._gpu_slot("catalog")
     assert held == []
-    stages._gpu_slot("train@x")
+    mirror._gpu_slot("train@x")
     assert held == [(("gpu",), {"occupy": 1, "strict": True})]
 
 
@@ -414,7 +414,7 @@ def test_a_failed_step_ends_the_retraining(
     recorded: list[str], monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     def fail(*_words: Any, **_named: Any) -> None:
-        raise stages.StageError(broken)
+        raise dvc.StageError(broken)
 
     monkeypatch.setattr(retraining, broken, fail)
     assert retraining.retrain(return_state=True).is_failed()
@@ -452,7 +452,7 @@ def hold_the_lock(started: threading.Event, recorded: list[str]) -> None:
 
 def test_what_changed_meanwhile_is_not_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retraining, "changed_stages", lambda: ["catalog"])
-    with pytest.raises(stages.StageError, match=r"catalog(.|\n)*nothing was registered"):
+    with pytest.raises(dvc.StageError, match=r"catalog(.|\n)*nothing was registered"):
         retraining.require_unchanged()
     monkeypatch.setattr(retraining, "changed_stages", lambda: [])
     retraining.require_unchanged()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lerenet.cells import Cell, parse_base
 from lerenet.errors import ParamsError
-from lerenet.layout import Cell, parse_base
 from lerenet.params import Params, load_params
 
 PROJECT = Path(__file__).parent.parent

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from lerenet import layout
+from lerenet.cells import Cell
 from lerenet.files import read_json
 from tests.networks import PEERS
 from tests.pipeline import SMALL, drawn_project
@@ -78,7 +79,7 @@ def test_an_interrupted_training_with_a_base_learner_goes_on_bit_for_bit(
 
     monkeypatch.chdir(prepared)
     monkeypatch.setattr("lerenet.train.CHECKPOINT_SECONDS", 0.0)
-    inputs, cell = Inputs.load(), layout.Cell.parse(f"{BASE}-bam-1-0")
+    inputs, cell = Inputs.load(), Cell.parse(f"{BASE}-bam-1-0")
     base = inputs.split("fold0")["base"]
     found = []
     for folder, dies_at in (("whole", None), ("cut", 2), ("cut", None)):

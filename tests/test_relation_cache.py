@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lerenet.data.episodes import View
+from lerenet.cells import View
 from lerenet.models.batch import assemble
 from lerenet.relation_cache import RelationCache
 from tests.pictures import CPU, Pictures, head

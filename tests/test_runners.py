@@ -12,7 +12,7 @@ import pytest
 from prefect.states import Completed, Running
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import runners, stages
+from flows import dvc, mirror, runners
 from lerenet.files import read_json, sha256_file
 from tests.pipeline import make_dvc_project, run
 from tests.prefect_server import fresh, order, pipeline, prefect_server
@@ -65,8 +65,8 @@ def test_a_lost_worker_is_a_crash_and_not_an_endless_wait() -> None:
 
 
 def test_a_worker_without_the_projects_folder_says_so(tmp_path: Path) -> None:
-    with pytest.raises(stages.StageError, match="mount the project there"):
-        stages.run_stage.fn("catalog", folder=tmp_path / "nowhere")
+    with pytest.raises(dvc.StageError, match="mount the project there"):
+        mirror.run_stage.fn("catalog", folder=tmp_path / "nowhere")
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_failure_on_a_cluster_starts_nothing_more(pipeline: Path) -> None:
     text = (pipeline / "dvc.yaml").read_text()
     (pipeline / "dvc.yaml").write_text(text.replace("cat catalog.txt > folds.txt", "false"))
-    with pytest.raises(stages.StageError, match=r"folds(.|\n)*not started: .*report"):
-        stages.mirror(jobs=2, runner=runners.DASK)
+    with pytest.raises(dvc.StageError, match=r"folds(.|\n)*not started: .*report"):
+        mirror.mirror(jobs=2, runner=runners.DASK)
     assert order(pipeline) == ["catalog", "folds"]
 
 
@@ -122,7 +122,7 @@ def test_a_cluster_of_two_processes_gives_the_results_of_a_serial_run(
     monkeypatch.chdir(spread)
     for name in ("MLFLOW_TRACKING_URI", "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
-    done = stages.mirror(["training"], jobs=2, folds=["fold0", "fold1", "fold2"], runner=runners.DASK)
+    done = mirror.mirror(["training"], jobs=2, folds=["fold0", "fold1", "fold2"], runner=runners.DASK)
     trained = [stage for stage in done if stage.startswith("train@")]
     assert len(trained) == 6
     expected = results(serial)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lerenet import layout
+from lerenet.cells import Cell
 from lerenet.errors import ParamsError, TrainingError
 from lerenet.files import TEMPORARY, read_json
 from lerenet.metrics import miou
@@ -135,7 +136,7 @@ def trained(
     from lerenet.stages.common import Inputs
 
     monkeypatch.chdir(project)
-    inputs, cell = Inputs.load(), layout.Cell.parse(CELL)
+    inputs, cell = Inputs.load(), Cell.parse(CELL)
     base = inputs.split("fold0")["base"]
     trainer = stage._trainer(inputs, cell, base, True, None, project / layout.CHECKPOINTS / name)
     monkeypatch.setattr("lerenet.train.CHECKPOINT_SECONDS", 0.0)
@@ -203,7 +204,7 @@ def test_the_cache_is_not_made_twice_and_sees_a_changed_mask(
     monkeypatch.chdir(ran)
     inputs = Inputs.load()
     store = FeatureStore(
-        cell_backbone(inputs.params, layout.Cell.parse(CELL)), inputs.catalog, inputs.params, layout.DATA
+        cell_backbone(inputs.params, Cell.parse(CELL)), inputs.catalog, inputs.params, layout.DATA
     )
     cls = inputs.split("fold0")["base"][0]
     monkeypatch.setattr(store, "_batches", lambda *_: pytest.fail("computed again"))
@@ -228,7 +229,7 @@ def test_what_is_cached_in_bfloat16_is_apart(ran: Path, monkeypatch: pytest.Monk
 
     monkeypatch.chdir(ran)
     inputs = Inputs.load()
-    backbone, cls = cell_backbone(inputs.params, layout.Cell.parse(CELL)), inputs.split("fold0")["base"][0]
+    backbone, cls = cell_backbone(inputs.params, Cell.parse(CELL)), inputs.split("fold0")["base"][0]
     units = {}
     for precision, has in (("fp32", False), ("bf16", False), ("bf16", True)):
         monkeypatch.setattr("lerenet.device.has_bf16", lambda kind, has=has: has)
@@ -249,7 +250,7 @@ def test_a_backbone_in_training_is_validated_on_the_pictures_of_the_cache(
     cls = inputs.split("fold0")["novel"][0]
     rows = inputs.catalog[inputs.catalog["cls"] == cls]
     store = FeatureStore(
-        cell_backbone(inputs.params, layout.Cell.parse(CELL)), inputs.catalog, inputs.params, layout.DATA
+        cell_backbone(inputs.params, Cell.parse(CELL)), inputs.catalog, inputs.params, layout.DATA
     )
     store.ensure([cls])
     live = LiveSource(layout.DATA, rows, inputs.params)
@@ -267,7 +268,7 @@ def test_filling_the_cache_leaves_the_file_of_a_living_writer(
 
     monkeypatch.chdir(ran)
     inputs = Inputs.load()
-    backbone = cell_backbone(inputs.params, layout.Cell.parse(CELL))
+    backbone = cell_backbone(inputs.params, Cell.parse(CELL))
     store = FeatureStore(backbone, inputs.catalog, inputs.params, layout.DATA, tmp_path)
     cls = inputs.split("fold0")["base"][0]
     folder = store.unit(cls, augmented=False)

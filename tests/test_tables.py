@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flows import tables
+from lerenet.cells import Cell
 from lerenet.errors import ParamsError
-from lerenet.layout import Cell
 from lerenet.models.config import recipe_network
 from lerenet.params import load_params
 from lerenet.tracking import runs, stage_run, store
@@ -279,7 +279,7 @@ def test_cells_are_children_of_the_tables_run_and_old_ones_are_linked(
                 pass
         return ""
 
-    monkeypatch.setattr("flows.stages.repro", stand_in)
+    monkeypatch.setattr("flows.dvc.repro", stand_in)
     tables.run_table("table3", table, params)
     assert called == [(("evaluate", "floors"), False), (("report",), True)]
     client = store.client_of()
@@ -305,7 +305,7 @@ def test_without_a_tracker_the_table_runs(
         evaluated(cell, "1", 10.0)
     seen: list[str | None] = []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr("flows.stages.repro", lambda *_, **__: seen.append(runs.os.environ.get(runs.PARENT)))
+    monkeypatch.setattr("flows.dvc.repro", lambda *_, **__: seen.append(runs.os.environ.get(runs.PARENT)))
     tables.run_table("table3", table, params)
     assert seen == [None, None]
     assert Path(".checkpoints/table3/scores.csv").exists()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lerenet.data.episodes import View
+from lerenet.cells import View
 from lerenet.models import configure, create_model
 from lerenet.models.backbones import create_backbone
 from lerenet.models.batch import assemble

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from flows import watch
-from flows.stages import StageLocked
+from flows.dvc import StageLocked
 from flows.watch import State, look
 from lerenet.errors import LerenetError
 from lerenet.files import signature

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from lerenet.cells import View
 from lerenet.seeds import generator
-
-View = tuple[str, int]  # image key, view (0: the image itself)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lerenet.data.episodes import View
+from lerenet.cells import View
 
 Beside = Literal["masked", "normal"]  # what a network may read of the support beside its levels and masks
 

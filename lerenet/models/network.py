@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from lerenet.data.episodes import View
+from lerenet.cells import View
 from lerenet.models.backbones import Backbone
 from lerenet.models.base import Segmenter, State
 from lerenet.models.batch import assemble

@@ -9,8 +9,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from lerenet.cells import Cell
 from lerenet.files import atomic_dir, write_json, write_text
-from lerenet.layout import Cell
 from lerenet.metrics import METRICS, MIOU
 from lerenet.params import Params, load_params
 from lerenet.report import plots, tables

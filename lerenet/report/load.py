@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from lerenet.cells import Cell
 from lerenet.errors import ParamsError
 from lerenet.files import read_json
-from lerenet.layout import Cell
 from lerenet.params import Params
 
 FLOORS = {

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lerenet import layout, tracking
+from lerenet.cells import Cell, parse_base
 from lerenet.device import pick_device
 from lerenet.evaluate import likeness, same_backbone, score_heads, summarise, write_masks
 from lerenet.features import FeatureStore
@@ -28,7 +29,7 @@ Subject = tuple[Segmenter, Backbone]
 
 def run(key: str) -> None:
     """Evaluate a trained cell on the test episodes of its fold."""
-    inputs, cell = Inputs.load(), layout.Cell.parse(key)
+    inputs, cell = Inputs.load(), Cell.parse(key)
     network = load_network(layout.TRAIN / key / "model").network
     cached = cell_backbone(inputs.params, cell)
     backbone = cached if same_backbone(network.backbone, cached) else network.backbone
@@ -41,7 +42,7 @@ def run_floors(key: str) -> None:
     """Evaluate what needs no training, pretraining neither: FLOORS, and matching on the default's features."""
     inputs = Inputs.load()
     params = inputs.params
-    split, name = layout.parse_base(key)
+    split, name = parse_base(key)
     turns = configure().turns_on(name)
     backbones = {
         count: create_backbone(name, params.init, params.levels, count).eval() for count in {1, turns}

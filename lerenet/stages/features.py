@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from lerenet import layout, tracking
+from lerenet.cells import parse_base
 from lerenet.device import pick_device
 from lerenet.features import FeatureStore
 from lerenet.files import write_json
@@ -22,7 +23,7 @@ def run(key: str) -> None:
     """
     inputs = Inputs.load()
     params = inputs.params
-    split, name = layout.parse_base(key)
+    split, name = parse_base(key)
     out = layout.FEATURES / key
     settings = {"views": params.views.model_dump(), "levels": params.levels, "image_size": params.image_size}
     with tracking.stage_run("features", key, out, params, settings=settings) as run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lerenet import layout, tracking
+from lerenet.cells import parse_base
 from lerenet.pretrain import pretrain
 from lerenet.stages.common import Inputs
 
@@ -11,7 +12,7 @@ def run(key: str) -> None:
     """Write ``artifacts/pretrain/<key>/``."""
     inputs = Inputs.load()
     params = inputs.params
-    split, backbone = layout.parse_base(key)
+    split, backbone = parse_base(key)
     out = layout.PRETRAIN / key
     settings = {
         "pretrain": params.pretrain.model_dump(),

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lerenet import checkpoint, layout, tracking
+from lerenet.cells import Cell, ship_cells
 from lerenet.data.episodes import EpisodeSampler
 from lerenet.device import pick_device, seed_step
 from lerenet.features import FeatureStore, LiveSource
@@ -26,7 +27,7 @@ from lerenet.train import Row, Trainer
 
 def run(key: str) -> None:
     """Train a cell of a fold; its weights are those of the best epoch on the validation episodes."""
-    inputs, cell = Inputs.load(), layout.Cell.parse(key)
+    inputs, cell = Inputs.load(), Cell.parse(key)
     recipe_network(inputs.params, cell.recipe)  # or it is refused, before anything is written
     _run("train", inputs, cell, inputs.split(cell.split)["base"], validate=True, stop=None)
 
@@ -34,7 +35,7 @@ def run(key: str) -> None:
 def run_ship() -> None:
     """Train the shipping cell on every class, as long as its folds needed (median of their best epochs)."""
     inputs = Inputs.load()
-    cells = layout.ship_cells(inputs.params)
+    cells = ship_cells(inputs.params)
     split = inputs.split("all")
     folds = [cell for name, cell in cells.items() if name != "all"]
     epochs = [read_json(layout.TRAIN / cell.key / "metrics.json")["best_epoch"] for cell in folds]
@@ -50,7 +51,7 @@ def run_ship() -> None:
 
 
 def _run(
-    stage: str, inputs: Inputs, cell: layout.Cell, classes: list[str], validate: bool, stop: int | None
+    stage: str, inputs: Inputs, cell: Cell, classes: list[str], validate: bool, stop: int | None
 ) -> None:
     params, out = inputs.params, layout.TRAIN / cell.key
     settings = params.train_settings(cell.recipe)
@@ -73,7 +74,7 @@ def _run(
 
 
 def _trainer(
-    inputs: Inputs, cell: layout.Cell, classes: list[str], validate: bool, stop: int | None, folder: Path
+    inputs: Inputs, cell: Cell, classes: list[str], validate: bool, stop: int | None, folder: Path
 ) -> Trainer:
     params = inputs.params
     settings = params.train_settings(cell.recipe)
@@ -102,7 +103,7 @@ def _trainer(
     )  # fmt: skip
 
 
-def _validation_shots(params: Params, cell: layout.Cell) -> int:
+def _validation_shots(params: Params, cell: Cell) -> int:
     return cell.shots if cell.shots in params.episodes.shots else min(params.episodes.shots)
 
 
@@ -119,7 +120,7 @@ def _write(
     trainer: Trainer,
     curve: list[Row],
     inputs: Inputs,
-    cell: layout.Cell,
+    cell: Cell,
     classes: list[str],
     out: Path,
     run: StageRun,

@@ -15,6 +15,7 @@ import yaml
 
 from lerenet import layout
 from lerenet.bootstrap import interval
+from lerenet.cells import Cell, ship_cells
 from lerenet.errors import ParamsError, TrackingError
 from lerenet.files import read_json
 from lerenet.metrics import MIOU
@@ -90,7 +91,7 @@ def collect(params: Params) -> Candidate:
         ParamsError: see `require_ship`.
     """
     require_ship(params)
-    cells = layout.ship_cells(params)
+    cells = ship_cells(params)
     folds = {name: cell for name, cell in cells.items() if name != "all"}
     counts = pd.concat([_counts(cell) for cell in folds.values()], ignore_index=True)
     counts = gate_rows(counts, params.ship.shots)
@@ -122,7 +123,7 @@ def collect(params: Params) -> Candidate:
     )
 
 
-def _counts(cell: layout.Cell) -> pd.DataFrame:
+def _counts(cell: Cell) -> pd.DataFrame:
     folder = layout.EVALUATE / cell.key
     path = folder / "counts.parquet"
     if not path.exists():
@@ -138,12 +139,12 @@ def episodes_digest() -> str:
     return str(read_json(layout.FOLDS / "folds.json")["digest"])
 
 
-def _metrics(cell: layout.Cell) -> dict[str, Any]:
+def _metrics(cell: Cell) -> dict[str, Any]:
     found: dict[str, Any] = read_json(layout.EVALUATE / cell.key / "metrics.json")
     return found
 
 
-def _floors(folds: Mapping[str, layout.Cell], shots: int) -> dict[str, float]:
+def _floors(folds: Mapping[str, Cell], shots: int) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for cell in folds.values():
         path = layout.FLOORS / cell.base / "summary.json"
@@ -168,7 +169,7 @@ def _dataset() -> dict[str, str]:
 
 def lineage(params: Params) -> dict[str, str]:
     """Where the candidate came from: the tags that every registered version carries."""
-    cells = layout.ship_cells(params)
+    cells = ship_cells(params)
     ship = cells["all"]
     return {
         "cell": ship.key,
@@ -233,7 +234,7 @@ def evaluation_code(params: Params) -> str:
 
 
 def _evaluations(params: Params) -> list[str]:
-    return [f"evaluate@{cell.key}" for name, cell in layout.ship_cells(params).items() if name != "all"]
+    return [f"evaluate@{cell.key}" for name, cell in ship_cells(params).items() if name != "all"]
 
 
 def _locked(text: str | None = None) -> dict[str, Any]:

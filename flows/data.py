@@ -1,0 +1,81 @@
+"""The data and the state of the pipeline, as DVC tells and fetches them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flows.dvc import CHILDREN, StageError, run_dvc
+from lerenet import layout
+
+PULLING = layout.CHECKPOINTS / "pulling"  # while the data are fetched, and after a fetch that was killed
+
+
+def changed_stages() -> list[str]:
+    """The stages that ``dvc status`` finds changed; those below them are not forecast."""
+    return list(_status())
+
+
+def _status(*targets: str) -> dict[str, list[Any]]:
+    """What ``dvc status`` finds changed: stage -> what of it."""
+    lines = [line for line in run_dvc("status", "--json", *targets).splitlines() if line.startswith("{")]
+    return {stage: found for line in lines for stage, found in json.loads(line).items()}
+
+
+def is_clean() -> bool:
+    """Whether ``dvc status`` finds nothing to run."""
+    return not changed_stages()
+
+
+def add_data() -> None:
+    """Record the data folder with DVC: its hash into ``data.dvc``, its files into the cache.
+
+    Raises:
+        StageLocked: another DVC process works with the data.
+        StageError: DVC can't record them.
+    """
+    CHILDREN.reset()
+    run_dvc("add", "--quiet", "data")
+
+
+def has_remote() -> bool:
+    """Whether the project has a default DVC remote."""
+    return any("(default)" in line for line in run_dvc("remote", "list").splitlines())
+
+
+def pull_data() -> str:
+    """Fetch ``data`` from the remote where ``data.dvc`` names others than those here.
+
+    Local changes stay and are used: images that were added, edited or removed. A fetch that was killed is
+    finished first.
+    """
+    if not Path("data.dvc").exists() or not has_remote():
+        return "no remote: the local data are used"
+    if layout.DATA.is_dir() and not PULLING.exists():
+        if "data.dvc" not in _status("data.dvc"):
+            return "the data are those of data.dvc"
+        if not _as_read_last():
+            return "the local data were changed and are used as they are"
+    PULLING.parent.mkdir(exist_ok=True)
+    PULLING.touch()  # until the files are whole; the watcher leaves them alone meanwhile
+    try:
+        said = run_dvc("pull", "data.dvc")
+    except StageError as error:
+        if "without a confirmation" not in str(error):
+            raise
+        said = "the local data were changed and are used as they are"
+    PULLING.unlink()
+    return said
+
+
+def _as_read_last() -> bool:
+    """Whether the data folder is the one that the pipeline read last (``dvc.lock``)."""
+    found = _status("catalog").get("catalog", [])
+    changed = [deps for one in found if isinstance(one, dict) for deps in [one.get("changed deps", {})]]
+    return not any(layout.DATA.as_posix() in deps for deps in changed)
+
+
+def push() -> str:
+    """Send what DVC holds to the remote, when there is one."""
+    return run_dvc("push") if has_remote() else "no remote: nothing pushed"

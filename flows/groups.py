@@ -1,0 +1,75 @@
+"""The four groups of stages, each a flow that can be scheduled alone; its numbers stand in Prefect as a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows.mirror import mirror
+from flows.runners import LOCAL
+from flows.tabulate import publish, read_metrics
+from lerenet import layout
+from lerenet.metrics import NAMES
+
+
+@flow(name="fold-splitting")
+def fold_splitting(jobs: int = 2, force: bool = False, runner: str = LOCAL) -> list[str]:
+    """Run the stages ``catalog``, ``validate``, ``folds`` and ``validate_folds``."""
+    done = mirror(["folds"], jobs, force, runner)
+    publish("folds", fold_rows(), "Classes of each split: base (trained on), validation, novel (tested)")
+    return done
+
+
+def fold_rows() -> list[dict[str, Any]]:
+    """One row a split."""
+    path = layout.FOLDS / "folds.json"
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    roles = ("base", "validation", "novel")
+    return [
+        {
+            "split": split,
+            **{role: ", ".join(classes.get(role, [])) for role in roles},
+            "digest": found["digest"],
+        }
+        for split, classes in found["splits"].items()
+    ]
+
+
+@flow(name="backbone-pretraining")
+def backbone_pretraining(jobs: int = 1, force: bool = False, runner: str = LOCAL) -> list[str]:
+    """Run the stages ``pretrain@…`` and what they need."""
+    done = mirror(["pretraining"], jobs, force, runner)
+    publish("backbone-pretraining", read_metrics(layout.PRETRAIN), "Pretrained backbones, one row each")
+    return done
+
+
+@flow(name="episodic-training")
+def episodic_training(jobs: int = 1, force: bool = False, runner: str = LOCAL) -> list[str]:
+    """Run the stages ``features@…``, ``train@…``, ``ship`` and what they need."""
+    done = mirror(["training"], jobs, force, runner)
+    publish("episodic-training", read_metrics(layout.TRAIN), "Trained cells, one row each")
+    return done
+
+
+@flow(name="evaluation")
+def evaluation(jobs: int = 1, force: bool = False, runner: str = LOCAL) -> list[str]:
+    """Run the stages ``floors@…``, ``evaluate@…``, ``report`` and what they need."""
+    done = mirror(["evaluation"], jobs, force, runner)
+    rows = score_rows(layout.EVALUATE) + score_rows(layout.FLOORS)
+    publish("evaluation", rows, "Scores in points of IoU with intervals, one row a model, split and shots")
+    return done
+
+
+def score_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of every ``summary.json`` inside ``folder``, scores rounded."""
+    return [
+        {name: row[name] for name in ("model", "split", "protocol", "shots", "episodes")}
+        | {name: round(row[name], 2) for name in NAMES}
+        for path in sorted(folder.glob("*/summary.json"))
+        for row in json.loads(path.read_text(encoding="utf-8"))
+    ]
