@@ -13,7 +13,7 @@ import torch
 from benchmarks.project import DEVICE, Project
 from benchmarks.results import Row, Section, ratio
 from lerenet import layout
-from lerenet.features import FeatureStore
+from lerenet.features.store import FeatureStore
 from lerenet.models.backbones import Backbone
 from lerenet.models.base import Segmenter
 from lerenet.models.network import Network

@@ -14,7 +14,7 @@ from lerenet.data.cataloguing import build_catalog
 from lerenet.data.episodes import EpisodeSampler
 from lerenet.data.folds import Split, make_episodes, make_splits
 from lerenet.errors import ParamsError
-from lerenet.features import FeatureStore
+from lerenet.features.store import FeatureStore
 from lerenet.models import create_model
 from lerenet.models.backbones import Backbone, create_backbone
 from lerenet.models.base import Segmenter

@@ -79,7 +79,7 @@ def validate_folds() -> None:
 def features() -> None:
     """What stage ``features@fold0-…`` does, with the initial weights."""
     from lerenet import layout
-    from lerenet.features import FeatureStore
+    from lerenet.features.store import FeatureStore
     from lerenet.models.backbones import create_backbone
     from lerenet.stages.common import Inputs
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from benchmarks.project import DEVICE, Project
 from benchmarks.results import Row, Section
 from lerenet import layout
-from lerenet.features import FeatureStore, LiveSource
+from lerenet.features.live import LiveSource
+from lerenet.features.store import FeatureStore
 from lerenet.params import TrainSettings
 from lerenet.progress import progress
 from lerenet.train import Trainer

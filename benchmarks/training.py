@@ -21,7 +21,7 @@ from benchmarks.project import DEVICE, Project
 from benchmarks.results import Row, Section, ratio
 from lerenet.cells import View
 from lerenet.data.episodes import Episode, EpisodeSampler
-from lerenet.features import FeatureStore
+from lerenet.features.store import FeatureStore
 from lerenet.models import configure
 from lerenet.models.backbones import Backbone
 from lerenet.models.base import Segmenter

@@ -12,7 +12,7 @@ from benchmarks.project import DEVICE, Project
 from benchmarks.results import Row, Section
 from lerenet import layout
 from lerenet.data.folds import Split, make_episodes
-from lerenet.features import FeatureStore
+from lerenet.features.store import FeatureStore
 from lerenet.metrics import miou
 from lerenet.models import configure
 from lerenet.models.config import NetworkConfig

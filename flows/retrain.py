@@ -26,7 +26,7 @@ from lerenet import layout
 from lerenet.errors import DataError
 from lerenet.params import Fold, Params, load_params
 from lerenet.promotion.gate import Verdict
-from lerenet.tracking import registry, store
+from lerenet.tracking import registering, registry, store
 from lerenet.tracking.candidate import collect, lock_hash, require_ship
 
 
@@ -211,7 +211,7 @@ def nothing_changed(params: Params) -> bool:
 
 def register(params: Params) -> str:
     """Register the candidate of the last run; the same ``dvc.lock`` gives the same version again."""
-    return registry.register(collect(params), params)
+    return registering.register(collect(params), params)
 
 
 def decide(version: str, params: Params, operator: str) -> Verdict:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lerenet.data.episodes import EpisodeSampler
 from lerenet.device import autocast, seed_step
 from lerenet.errors import TrainingError
-from lerenet.features import FeatureStore
+from lerenet.features.store import FeatureStore
 from lerenet.seeds import generator
 
 EPOCHS = 8  # passes over the base images, a random view of each

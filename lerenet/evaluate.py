@@ -18,7 +18,7 @@ from lerenet.bootstrap import interval
 from lerenet.data.catalog import load_catalog
 from lerenet.device import pick_device
 from lerenet.errors import ModelError
-from lerenet.features import FeatureStore
+from lerenet.features.store import FeatureStore
 from lerenet.files import read_json
 from lerenet.loading import load_network
 from lerenet.metrics import class_iou, clean_scores
@@ -72,8 +72,8 @@ def shown_episodes(episodes: pd.DataFrame) -> pd.DataFrame:
 def write_masks(
     head: Segmenter, store: FeatureStore, episodes: pd.DataFrame, precision: str, out: Path
 ) -> None:
-    """Save what the head marks on `shown_episodes`, packed; `lerenet.panels.read_masks` reads it."""
-    from lerenet.panels import save_masks
+    """Save what the head marks on `shown_episodes`, packed; `lerenet.masks_of_episodes.read_masks` reads it."""
+    from lerenet.masks_of_episodes import save_masks
 
     shown = shown_episodes(episodes)
     parts = [shown.iloc[i : i + BATCH] for i in range(0, len(shown), BATCH)]

@@ -19,7 +19,7 @@ from lerenet.data.images import MIN_SIDE, read_image
 from lerenet.data.scaling import resize_image, resize_mask
 from lerenet.device import keep_memory, pick_device
 from lerenet.errors import DataError
-from lerenet.features import to_batch
+from lerenet.features.store import to_batch
 from lerenet.files import shown
 from lerenet.fold_norm import fold_norm
 from lerenet.fused import fuse

@@ -23,7 +23,8 @@ from lerenet.data.folds import Split
 from lerenet.data.views import Pixels, load_views
 from lerenet.device import autocast, pick_device, seed_step
 from lerenet.errors import TrainingError
-from lerenet.features import LiveSource, to_batch
+from lerenet.features.live import LiveSource
+from lerenet.features.store import to_batch
 from lerenet.files import atomic_path, write_json
 from lerenet.metrics import miou
 from lerenet.models import configure, create_model

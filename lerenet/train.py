@@ -28,7 +28,8 @@ from lerenet.bootstrap import surely_better
 from lerenet.data.episodes import Episode, EpisodeSampler
 from lerenet.device import autocast, in_bf16, seed_step
 from lerenet.errors import TrainingError
-from lerenet.features import FeatureStore, LiveSource, Passing
+from lerenet.features.live import LiveSource, Passing
+from lerenet.features.store import FeatureStore
 from lerenet.files import require_space
 from lerenet.metrics import COUNTS, miou
 from lerenet.models.base import Segmenter

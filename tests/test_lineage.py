@@ -19,7 +19,7 @@ from lerenet.data.folds import digest_of
 from lerenet.errors import TrackingError
 from lerenet.files import sha256_file, write_json
 from lerenet.promotion import cli
-from lerenet.tracking import registry
+from lerenet.tracking import copies, registered, registering, registry
 from lerenet.tracking.candidate import collect, settings_hash
 from lerenet.tracking.lineage import DVC_FILES, Link, of_mask, trace
 from tests.factories import tiny_dataset
@@ -37,7 +37,7 @@ def git(*words: str) -> str:
 
 
 @pytest.fixture
-def version(project: Path) -> registry.Version:
+def version(project: Path) -> registered.Version:
     """A registered version of which everything is at hand: git, DVC's cache, catalogue, episodes."""
     from lerenet.data.cataloguing import build_catalog
 
@@ -63,14 +63,14 @@ def version(project: Path) -> registry.Version:
     git("init", "-q")
     git("add", "-A")
     git("-c", "user.name=a", "-c", "user.email=a@example.invalid", "commit", "-qm", "start")
-    return registry.get(registry.register(collect(params), params))
+    return registry.by_number(registering.register(collect(params), params))
 
 
 def states(found: list[Link]) -> dict[str, str]:
     return {link.what: link.state for link in found}
 
 
-def test_a_whole_chain_is_verified(version: registry.Version) -> None:
+def test_a_whole_chain_is_verified(version: registered.Version) -> None:
     found = states(trace(version))
     assert found["registration run"] == "ok"
     assert found["training run"] == found["pretraining run"] == "not here"  # the fixture's runs are made up
@@ -89,12 +89,12 @@ def test_a_whole_chain_is_verified(version: registry.Version) -> None:
     assert "differs" not in found.values()
 
 
-def test_what_changed_is_found(version: registry.Version) -> None:
-    folder = registry.local(version) / registry.PACKAGE
+def test_what_changed_is_found(version: registered.Version) -> None:
+    folder = copies.local(version) / registered.PACKAGE
     (folder / "config.json").write_text("{}")
     (folder / "folds" / "fold1" / "weights.safetensors").unlink()
-    settings = json.loads((folder / registry.PARAMS).read_text())
-    (folder / registry.PARAMS).write_text(json.dumps({**settings, "seed": 99}))
+    settings = json.loads((folder / registered.PARAMS).read_text())
+    (folder / registered.PARAMS).write_text(json.dumps({**settings, "seed": 99}))
     listed = DVC_FILES / version.tags["data_md5"][:2] / version.tags["data_md5"][2:]
     listed.write_text("[]")
     found = states(trace(version))
@@ -103,7 +103,7 @@ def test_what_changed_is_found(version: registry.Version) -> None:
     assert found["weights.safetensors"] == found["episodes"] == "ok"
 
 
-def test_a_project_that_went_on_is_told_from_a_broken_chain(version: registry.Version) -> None:
+def test_a_project_that_went_on_is_told_from_a_broken_chain(version: registered.Version) -> None:
     Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     by_name = {link.what: link for link in trace(version)}
     assert by_name["dvc.lock"].state == "ok"
@@ -117,7 +117,7 @@ def test_a_project_that_went_on_is_told_from_a_broken_chain(version: registry.Ve
     assert found["code"] == found["dvc.lock"] == "not here"
 
 
-def predicted(folder: Path, made: registry.Version, **changes: Any) -> Path:
+def predicted(folder: Path, made: registered.Version, **changes: Any) -> Path:
     """A mask as `lerenet predict` leaves it."""
     folder.mkdir(exist_ok=True)
     mask = folder / "a_mask.png"
@@ -137,7 +137,7 @@ def predicted(folder: Path, made: registry.Version, **changes: Any) -> Path:
     return mask
 
 
-def test_from_a_mask_to_its_version(version: registry.Version, tmp_path: Path) -> None:
+def test_from_a_mask_to_its_version(version: registered.Version, tmp_path: Path) -> None:
     mask = predicted(tmp_path / "out", version)
     found, links = of_mask(mask)
     assert found.number == version.number
@@ -156,9 +156,9 @@ def test_from_a_mask_to_its_version(version: registry.Version, tmp_path: Path) -
     assert of_mask(other)[1][2].state == "differs"
 
 
-def test_settings_that_this_code_no_longer_knows_stay_verified(version: registry.Version) -> None:
+def test_settings_that_this_code_no_longer_knows_stay_verified(version: registered.Version) -> None:
     """A setting that went leaves the hash of what was stored as it is."""
-    path = registry.local(version) / registry.PACKAGE / registry.PARAMS
+    path = copies.local(version) / registered.PACKAGE / registered.PARAMS
     stored = {**json.loads(path.read_text()), "gone_since": 1}
     path.write_text(json.dumps(stored))
     tags = {**version.tags, "params_hash": settings_hash(stored)}
@@ -167,7 +167,7 @@ def test_settings_that_this_code_no_longer_knows_stay_verified(version: registry
     assert found["dvc.lock"] == "not here"
 
 
-def test_a_mask_without_a_version_is_refused(version: registry.Version, tmp_path: Path) -> None:
+def test_a_mask_without_a_version_is_refused(version: registered.Version, tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="no version of a registry"):
         of_mask(predicted(tmp_path / "out", version, version=""))
     with pytest.raises(TrackingError, match=r"predictions\.json names"):
@@ -177,7 +177,7 @@ def test_a_mask_without_a_version_is_refused(version: registry.Version, tmp_path
 
 
 def test_the_command_ends_with_status_1_when_a_link_differs(
-    version: registry.Version, tmp_path: Path
+    version: registered.Version, tmp_path: Path
 ) -> None:
     app, runner = typer.Typer(), CliRunner()
     app.command("lineage")(cli.lineage)
@@ -188,5 +188,5 @@ def test_the_command_ends_with_status_1_when_a_link_differs(
         assert word in whole.output
     mask = predicted(tmp_path / "out", version)
     assert "a.png" in runner.invoke(app, ["lineage", "--mask", str(mask)]).output
-    (registry.local(version) / registry.PACKAGE / "config.json").write_text("{}")
+    (copies.local(version) / registered.PACKAGE / "config.json").write_text("{}")
     assert runner.invoke(app, ["lineage", version.number]).exit_code == 1

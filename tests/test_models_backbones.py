@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lerenet.errors import ModelError
-from lerenet.models import backbones
-from lerenet.models.backbones import LITE0, NAMES, create_backbone
+from lerenet.models import weights
+from lerenet.models.backbones import create_backbone
+from lerenet.models.weights import LITE0, NAMES
 
 SMALL = "resnet18"  # any timm network
 
@@ -209,7 +210,7 @@ def test_bundled_weights_in_timm_give_the_packages_own_logits() -> None:
     import timm
 
     full = timm.create_model("tf_efficientnet_lite0").eval()
-    full.load_state_dict(backbones._bundled())
+    full.load_state_dict(weights.bundled())
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert torch.allclose(full(images), written_out(bundled(), images), atol=1e-4)
 
@@ -224,7 +225,7 @@ def test_bundled_weights_know_a_cat() -> None:
     import timm
 
     own = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2,)).eval()
-    own.load_state_dict(backbones._bundled(), strict=False)
+    own.load_state_dict(weights.bundled(), strict=False)
     assert torch.equal(backbone(images)[0], own((images - 0.5) / 0.5)[0])
 
 

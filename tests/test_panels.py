@@ -12,19 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lerenet.errors import DataError
-from lerenet.panels import (
-    FALSE,
-    FOUND,
-    MISSED,
-    OPACITY,
-    RANKS,
-    TRUTH,
-    choose_episodes,
-    choose_extremes,
-    draw_panel,
-    read_masks,
-    save_masks,
-)
+from lerenet.masks_of_episodes import read_masks, save_masks
+from lerenet.panels import FALSE, FOUND, MISSED, OPACITY, TRUTH, draw_panel
+from lerenet.report.episodes import RANKS, choose_episodes, choose_extremes
 
 
 def rows(ious: list[float], cls: str = "tile", **over: Any) -> pd.DataFrame:

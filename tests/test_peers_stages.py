@@ -45,7 +45,7 @@ def test_a_peer_is_trained_saved_and_scored(
     prepared: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     from lerenet.evaluate import score_heads
-    from lerenet.features import FeatureStore
+    from lerenet.features.store import FeatureStore
     from lerenet.loading import load_network
     from lerenet.stages import evaluate, train
     from lerenet.stages.common import Inputs

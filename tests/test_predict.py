@@ -22,7 +22,7 @@ from lerenet.files import read_json, write_json
 from lerenet.inference import prepare
 from lerenet.list_command import ListCommand, expand
 from lerenet.loading import LoadedNetwork, load_network
-from lerenet.overlay import OUTLINE, draw_overlay
+from lerenet.panels import OUTLINE, draw_overlay
 from lerenet.predict import Pair, open_model, predict
 from lerenet.predict_cli import pair_up, predict_command
 from lerenet.saving import save_network
@@ -231,13 +231,13 @@ def test_no_champion_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_champion_comes_from_the_registry(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lerenet.tracking import registry
+    from lerenet.tracking import copies, registered, registry
 
     known = {
-        name: registry.Version(number, {}, (), "", "") for name, number in (("champion", "7"), ("12", "12"))
+        name: registered.Version(number, {}, (), "", "") for name, number in (("champion", "7"), ("12", "12"))
     }
     monkeypatch.setattr(registry, "find", known.__getitem__)
-    monkeypatch.setattr(registry, "verified", lambda version: folder)
+    monkeypatch.setattr(copies, "verified", lambda version: folder)
     assert open_model("champion").source == str(folder)
     assert open_model("champion").version == "7"
     assert open_model("12").version == "12"

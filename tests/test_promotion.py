@@ -20,7 +20,7 @@ from lerenet.params import Params
 from lerenet.promotion import cli, ledger
 from lerenet.promotion import promote as module
 from lerenet.promotion.promote import Rollback, promote, rollback
-from lerenet.tracking import registry, served
+from lerenet.tracking import registered, registering, registry, served
 from lerenet.tracking.candidate import collect
 from tests.registry_fixture import make_project
 
@@ -33,7 +33,7 @@ pytestmark = [
 
 def offered(root: Path, **options: Any) -> tuple[str, Params]:
     params = make_project(root, **options)
-    return registry.register(collect(params), params), params
+    return registering.register(collect(params), params), params
 
 
 def champion() -> str:
@@ -54,7 +54,7 @@ def test_the_first_model_then_a_better_then_a_spoiled_one(project: Path) -> None
     assert verdict.gain is not None
     assert verdict.gain.high < 0
     assert champion() == better
-    tags = registry.get(spoiled).tags
+    tags = registry.by_number(spoiled).tags
     assert tags["verdict"] == "rejected"
     assert float(tags["gain_high"]) < 0
     assert "previous_champion" not in tags
@@ -98,7 +98,7 @@ def test_force_needs_a_reason_and_is_kept(project: Path) -> None:
     assert promote(worse, params, operator="ada", reason="audit", force=True).outcome == "forced"
     assert champion() == worse
     assert ledger.read()[-1]["operator"] == "ada"
-    assert registry.get(worse).tags["previous_champion"] == first
+    assert registry.by_number(worse).tags["previous_champion"] == first
 
 
 def test_the_champion_again_changes_nothing(project: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_crash_at_any_step_shows_nothing_and_a_repeat_finishes(
     promote(better, params)
     assert champion() == better
     assert [entry["version"] for entry in ledger.read()] == [first, better]
-    assert registry.get(better).tags["previous_champion"] == first
+    assert registry.by_number(better).tags["previous_champion"] == first
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -221,7 +221,7 @@ def test_a_ledger_of_another_store_settles_nothing(project: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/other.db")
         number, _ = offered(project, quality=0.6)
-        assert not module.settled(registry.get(number))
+        assert not module.settled(registry.by_number(number))
 
 
 @pytest.mark.parametrize("changed", [{"digest": "f" * 32}, {"code": "d" * 32}])
@@ -329,9 +329,9 @@ def test_a_decision_is_settled_only_once_its_last_step_is_done(
 ) -> None:
     """Else the next retraining would take an interrupted promotion for done and leave the old champion."""
     first, params = offered(project, quality=0.5)
-    assert not module.settled(registry.get(first))
+    assert not module.settled(registry.by_number(first))
     promote(first, params)
-    assert module.settled(registry.get(first))
+    assert module.settled(registry.by_number(first))
     better, _ = offered(project, quality=0.8)
 
     def down(*_words: object) -> None:
@@ -339,14 +339,14 @@ def test_a_decision_is_settled_only_once_its_last_step_is_done(
 
     with pytest.raises(OSError, match="down"):
         promote(better, params, before_alias=down)
-    assert registry.get(better).tags["verdict"] == "promoted"
+    assert registry.by_number(better).tags["verdict"] == "promoted"
     assert champion() == first
-    assert not module.settled(registry.get(better))
+    assert not module.settled(registry.by_number(better))
     promote(better, params)
-    assert module.settled(registry.get(better))
+    assert module.settled(registry.by_number(better))
     assert champion() == better
     (project / "ledger.jsonl").unlink()
-    assert module.settled(registry.get(better)), "the alias is the last step"
+    assert module.settled(registry.by_number(better)), "the alias is the last step"
 
 
 def test_a_rejection_after_an_interrupted_force_is_settled(
@@ -361,9 +361,9 @@ def test_a_rejection_after_an_interrupted_force_is_settled(
         patched.setattr(registry, "set_champion", crashing(registry.set_champion, after=False))
         with pytest.raises(Crash):
             promote(worse, params, force=True, operator="ada", reason="audit")
-    assert not module.settled(registry.get(worse))
+    assert not module.settled(registry.by_number(worse))
     assert promote(worse, params).outcome == "rejected"
-    assert module.settled(registry.get(worse))
+    assert module.settled(registry.by_number(worse))
     assert [entry["event"] for entry in ledger.read()] == ["promote", "decide", "promote", "decide"]
 
 
@@ -403,7 +403,7 @@ def test_no_champion_where_the_ledger_knows_one_is_no_first_model(project: Path)
     promote(first, params)
     better, _ = offered(project, quality=0.8)
     promote(better, params)
-    registry.client().delete_registered_model_alias(registry.NAME, registry.CHAMPION)
+    registry.client().delete_registered_model_alias(registered.NAME, registered.CHAMPION)
     spoiled, _ = offered(project, quality=0.2)
     with pytest.raises(PromotionError, match=f"version {better} is it"):
         promote(spoiled, params)

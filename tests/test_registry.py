@@ -18,7 +18,7 @@ from PIL import Image
 
 from lerenet.errors import DataError, ParamsError, TrackingError
 from lerenet.loading import LoadedNetwork
-from lerenet.tracking import registry, store
+from lerenet.tracking import copies, registered, registering, registry, store
 from lerenet.tracking.candidate import collect, lock_hash
 from tests.registry_fixture import load_model, make_project
 
@@ -34,8 +34,8 @@ def encoded(values: np.ndarray) -> str:
 
 def test_a_version_carries_its_lineage_and_is_found_again(project: Path) -> None:
     params = make_project(project)
-    number = registry.register(collect(params), params)
-    found = registry.get(number)
+    number = registering.register(collect(params), params)
+    found = registry.by_number(number)
     assert found.tags["data_md5"].endswith(".dir")
     assert found.tags["episodes_digest"] == "e" * 32
     assert found.tags["training_run"] == "a" * 32
@@ -44,15 +44,15 @@ def test_a_version_carries_its_lineage_and_is_found_again(project: Path) -> None
         found.tags
     )
     assert found.tags["verdict"] == "candidate"
-    assert registry.register(collect(params), params) == number
+    assert registering.register(collect(params), params) == number
     assert len(registry.versions()) == 1
     make_project(project, quality=0.7)
-    assert registry.register(collect(params), params) != number
+    assert registering.register(collect(params), params) != number
 
 
 def test_the_package_holds_what_scoring_again_needs(project: Path) -> None:
     params = make_project(project)
-    folder = registry.resolve(registry.register(collect(params), params))
+    folder = registry.resolve(registering.register(collect(params), params))
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {"weights.safetensors", "config.json", "counts.parquet", "README.md"} <= names
     assert {f"folds/fold{n}/weights.safetensors" for n in range(3)} <= names
@@ -67,10 +67,10 @@ def served_model(project: Path) -> Any:
     import mlflow
 
     params = make_project(project)
-    registry.set_champion(registry.register(collect(params), params))
+    registry.set_champion(registering.register(collect(params), params))
     mlflow.set_tracking_uri(store.tracking_uri())
     try:
-        return load_model(f"models:/{registry.NAME}@{registry.CHAMPION}")
+        return load_model(f"models:/{registered.NAME}@{registered.CHAMPION}")
     finally:
         mlflow.set_tracking_uri(None)
 
@@ -133,7 +133,7 @@ def test_the_served_model_refuses_what_predict_refuses(project: Path) -> None:
 @pytest.mark.parametrize("name", ["folds/fold1/weights.safetensors", "README.md", "../../pyfunc_model.py"])
 def test_a_changed_file_is_refused(project: Path, name: str) -> None:
     params = make_project(project)
-    number = registry.register(collect(params), params)
+    number = registering.register(collect(params), params)
     path = registry.resolve(number) / name
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(TrackingError, match="sha256 differs"):
@@ -143,7 +143,7 @@ def test_a_changed_file_is_refused(project: Path, name: str) -> None:
 def test_a_file_put_into_a_version_is_refused(project: Path) -> None:
     """A fourth folder under folds/ would be scored with the others."""
     params = make_project(project)
-    number = registry.register(collect(params), params)
+    number = registering.register(collect(params), params)
     (registry.resolve(number) / "folds" / "fold3").mkdir()
     shutil.copyfile("dvc.lock", registry.resolve(number) / "folds" / "fold3" / "config.json")
     with pytest.raises(TrackingError, match=r"fold3/config\.json"):
@@ -152,8 +152,8 @@ def test_a_file_put_into_a_version_is_refused(project: Path) -> None:
 
 def test_a_damaged_download_is_fetched_once_more(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = make_project(project)
-    found = registry.get(registry.register(collect(params), params))
-    origin, calls = registry.local(found), []
+    found = registry.by_number(registering.register(collect(params), params))
+    origin, calls = copies.local(found), []
     remote = dataclasses.replace(found, source="s3://bucket/model")
 
     def fetch(artifact_uri: str, dst_path: str, tracking_uri: str) -> None:
@@ -162,16 +162,16 @@ def test_a_damaged_download_is_fetched_once_more(project: Path, monkeypatch: pyt
 
     monkeypatch.setattr("mlflow.artifacts.download_artifacts", fetch)
     for _ in range(2):
-        registry.verified(remote)
+        copies.verified(remote)
     assert len(calls) == 1
-    for damaged in ("MLmodel", f"{registry.PACKAGE}/config.json"):
-        (registry.local(remote) / damaged).unlink()
-        registry.verified(remote)
+    for damaged in ("MLmodel", f"{registered.PACKAGE}/config.json"):
+        (copies.local(remote) / damaged).unlink()
+        copies.verified(remote)
     assert len(calls) == 3
     (origin / "MLmodel").write_text("other")
-    (registry.local(remote) / "MLmodel").unlink()
+    (copies.local(remote) / "MLmodel").unlink()
     with pytest.raises(TrackingError, match="MLmodel is not the file"):
-        registry.verified(remote)
+        copies.verified(remote)
     assert len(calls) == 4
 
 
@@ -201,7 +201,7 @@ def test_a_failing_store_does_not_look_like_no_champion_or_version(
         get_model_version = get_model_version_by_alias
 
     monkeypatch.setattr(registry, "client", Broken)
-    for asked in (registry.champion, lambda: registry.get("1")):
+    for asked in (registry.champion, lambda: registry.by_number("1")):
         with pytest.raises(TrackingError, match="can't be read"):
             asked()
 

@@ -94,7 +94,7 @@ def test_the_saved_model_gives_the_scores_that_were_written(
     ran: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lerenet.evaluate import score_heads
-    from lerenet.features import FeatureStore
+    from lerenet.features.store import FeatureStore
     from lerenet.loading import load_network
     from lerenet.stages.common import Inputs
 
@@ -197,7 +197,7 @@ def test_an_unknown_recipe_or_key_is_refused(ran: Path, monkeypatch: pytest.Monk
 def test_the_cache_is_not_made_twice_and_sees_a_changed_mask(
     ran: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lerenet.features import FeatureStore
+    from lerenet.features.store import FeatureStore
     from lerenet.recipes import cell_backbone
     from lerenet.stages.common import Inputs
 
@@ -223,7 +223,7 @@ def test_the_cache_is_not_made_twice_and_sees_a_changed_mask(
 
 
 def test_what_is_cached_in_bfloat16_is_apart(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lerenet.features import FeatureStore
+    from lerenet.features.store import FeatureStore
     from lerenet.recipes import cell_backbone
     from lerenet.stages.common import Inputs
 
@@ -241,7 +241,8 @@ def test_what_is_cached_in_bfloat16_is_apart(ran: Path, monkeypatch: pytest.Monk
 def test_a_backbone_in_training_is_validated_on_the_pictures_of_the_cache(
     ran: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lerenet.features import FeatureStore, LiveSource
+    from lerenet.features.live import LiveSource
+    from lerenet.features.store import FeatureStore
     from lerenet.recipes import cell_backbone
     from lerenet.stages.common import Inputs
 
@@ -262,7 +263,7 @@ def test_a_backbone_in_training_is_validated_on_the_pictures_of_the_cache(
 def test_filling_the_cache_leaves_the_file_of_a_living_writer(
     ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lerenet.features import FeatureStore
+    from lerenet.features.store import FeatureStore
     from lerenet.recipes import cell_backbone
     from lerenet.stages.common import Inputs
 

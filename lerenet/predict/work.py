@@ -18,7 +18,7 @@ from lerenet.files import sha256_file, shown
 from lerenet.inference import Example, Pixels, enroll, prepare, read_query, segment
 from lerenet.loading import LoadedNetwork
 from lerenet.models.base import State
-from lerenet.overlay import overlay_png
+from lerenet.panels import overlay_png
 from lerenet.predict.journal import Journal, writing
 from lerenet.predict.names import MASK, OVERLAY
 from lerenet.predict.results import Prediction, sha256

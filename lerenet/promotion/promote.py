@@ -23,9 +23,9 @@ from lerenet.bootstrap import same_episodes
 from lerenet.errors import PromotionError, TrackingError
 from lerenet.params import Params
 from lerenet.promotion import gate, ledger
-from lerenet.tracking import registry, store
+from lerenet.tracking import copies, registered, registry, store
 from lerenet.tracking.candidate import episodes_digest, gate_rows
-from lerenet.tracking.registry import Version
+from lerenet.tracking.registered import Version
 
 LOCK_SECONDS = 600.0
 
@@ -77,7 +77,7 @@ def promote(
         TrackingError: no such version, or the store can't be used.
     """
     with promotion_lock():
-        challenger, champion = registry.get(version), registry.champion()
+        challenger, champion = registry.by_number(version), registry.champion()
         number = challenger.number
         if champion is not None and champion.number == number:
             return gate.Verdict("promoted", (f"version {number} is the champion already",))
@@ -112,7 +112,7 @@ def _require_none_before(last: dict[str, Any]) -> None:
 
 def settled(version: Version) -> bool:
     """Whether the decision on a version was carried out whole: verdict, ledger and, if promoted, the alias."""
-    if registry.CHAMPION in version.aliases:
+    if registered.CHAMPION in version.aliases:
         return True  # the alias moves last
     if version.tags.get("verdict", "candidate") == "candidate":
         return False  # what the ledger says of this number is of another store
@@ -283,8 +283,8 @@ def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollba
                 "promote another version: `lerenet promote VERSION --force`",
             )
         try:
-            predecessor = registry.get(target)
-            registry.verified(predecessor)
+            predecessor = registry.by_number(target)
+            copies.verified(predecessor)
         except TrackingError as error:
             raise PromotionError(
                 f"version {target}, the predecessor of {current.number}, can't be used: {error.what}",

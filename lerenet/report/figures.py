@@ -19,7 +19,9 @@ from PIL import Image
 from lerenet.data.images import Pixels, read_image
 from lerenet.data.masks import read_mask
 from lerenet.data.scaling import Mask, resize_image, resize_mask
-from lerenet.panels import choose_episodes, choose_extremes, draw_panel, read_masks
+from lerenet.masks_of_episodes import read_masks
+from lerenet.panels import draw_panel
+from lerenet.report.episodes import choose_episodes, choose_extremes
 from lerenet.report.load import Loaded, Model
 
 SHOWN = 4  # panels of a figure of differences

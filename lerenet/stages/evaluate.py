@@ -11,7 +11,7 @@ from lerenet import layout, tracking
 from lerenet.cells import Cell, parse_base
 from lerenet.device import pick_device
 from lerenet.evaluate import likeness, same_backbone, score_heads, summarise, write_masks
-from lerenet.features import FeatureStore
+from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, write_json
 from lerenet.loading import load_network
 from lerenet.metrics import NAMES

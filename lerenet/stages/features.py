@@ -7,7 +7,7 @@ import time
 from lerenet import layout, tracking
 from lerenet.cells import parse_base
 from lerenet.device import pick_device
-from lerenet.features import FeatureStore
+from lerenet.features.store import FeatureStore
 from lerenet.files import write_json
 from lerenet.models.backbones import create_backbone
 from lerenet.models.config import recipe_network

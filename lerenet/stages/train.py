@@ -12,7 +12,8 @@ from lerenet import checkpoint, layout, tracking
 from lerenet.cells import Cell, ship_cells
 from lerenet.data.episodes import EpisodeSampler
 from lerenet.device import pick_device, seed_step
-from lerenet.features import FeatureStore, LiveSource
+from lerenet.features.live import LiveSource
+from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, read_json, write_json
 from lerenet.models import create_model
 from lerenet.models.config import NetworkConfig, recipe_network

@@ -15,9 +15,9 @@ from lerenet.data.folds import digest_of
 from lerenet.errors import TrackingError
 from lerenet.files import read_json, sha256_file, shown
 from lerenet.params import Params
-from lerenet.tracking import registry
+from lerenet.tracking import copies, registered, registry
 from lerenet.tracking.candidate import lock_hash, settings_hash
-from lerenet.tracking.registry import Version
+from lerenet.tracking.registered import Version
 from lerenet.tracking.runs import git
 
 State = Literal["ok", "differs", "not here"]
@@ -48,9 +48,9 @@ def trace(version: Version) -> list[Link]:
         TrackingError: the registry can't be used.
     """
     tags = version.tags
-    folder = registry.local(version)
-    package = folder / registry.PACKAGE
-    settings = package / registry.PARAMS
+    folder = copies.local(version)
+    package = folder / registered.PACKAGE
+    settings = package / registered.PARAMS
     return [
         *_files(version, folder),
         _run("registration", version.run_id),
@@ -88,7 +88,7 @@ def of_mask(mask: Path) -> tuple[Version, list[Link]]:
             f"{shown(mask)}: made by {found['model']}, which is no version of a registry",
             "see `lerenet models`",
         )
-    version = registry.get(found["version"])
+    version = registry.by_number(found["version"])
     return version, [_mask(mask, row, version, found["weights_sha256"]), *_inputs(found, row)]
 
 
@@ -115,11 +115,11 @@ def _inputs(found: dict[str, Any], row: dict[str, Any]) -> list[Link]:
 
 def _files(version: Version, folder: Path) -> list[Link]:
     found = []
-    for name, digest, there in registry.check_files(version, folder):
+    for name, digest, there in copies.check_files(version, folder):
         note = f"{folder / name} is gone" if there is None else "SHA-256 of the file in the store"
         found.append(
             Link(
-                name.removeprefix(f"{registry.PACKAGE}/"),
+                name.removeprefix(f"{registered.PACKAGE}/"),
                 digest,
                 "ok" if there == digest else "differs",
                 note,
@@ -181,7 +181,7 @@ def _text(path: Path) -> str | None:
 
 
 def _episodes(digest: str, package: Path) -> Link:
-    episodes, catalog = package / registry.EPISODES, package / "catalog.parquet"
+    episodes, catalog = package / registered.EPISODES, package / "catalog.parquet"
     if not (episodes.is_file() and catalog.is_file()):
         return Link("episodes", digest, "not here", "the version holds no episodes")
     same = digest_of(pd.read_parquet(episodes), load_catalog(catalog)) == digest

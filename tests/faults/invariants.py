@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from lerenet import files
 from lerenet.promotion import ledger
-from lerenet.tracking import registry
+from lerenet.tracking import copies, registry
 
 FOLDERS = ("artifacts", ".checkpoints", ".cache", "mlartifacts")
 READERS = {
@@ -56,7 +56,7 @@ def registry_agrees() -> list[str]:
     found = []
     for version in registry.versions():
         try:
-            registry.verified(version)
+            copies.verified(version)
         except Exception as error:
             found.append(f"version {version.number} can't be used: {error}")
     champion = registry.champion()

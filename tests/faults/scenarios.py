@@ -16,7 +16,7 @@ from lerenet.files import sha256_file
 from lerenet.params import load_params
 from lerenet.promotion import ledger
 from lerenet.promotion.promote import promote
-from lerenet.tracking import registry, served
+from lerenet.tracking import registering, served
 from lerenet.tracking.candidate import collect
 from tests import pipeline, registry_fixture
 from tests.faults import invariants
@@ -73,8 +73,8 @@ class Promotion(Scenario):
     name = "promotion"
     _client = "mlflow.tracking:MlflowClient"
     points = (
-        "lerenet.tracking.registry:_package@1/before",
-        "lerenet.tracking.registry:_package@1/after",
+        "lerenet.tracking.registering:_package@1/before",
+        "lerenet.tracking.registering:_package@1/after",
         "lerenet.tracking.served:save@1/after",
         f"{_client}.create_run@1/after",
         f"{_client}.log_model_artifacts@1/before",
@@ -106,7 +106,7 @@ class Promotion(Scenario):
 
     def run(self) -> None:
         params = load_params(layout.PARAMS)
-        promote(registry.register(collect(params), params), params, operator="faults")
+        promote(registering.register(collect(params), params), params, operator="faults")
 
     def after_kill(self) -> list[str]:
         return super().after_kill() + invariants.registry_agrees()

@@ -1,0 +1,1 @@
+"""Features of images: cached (`store`), or of a backbone in training (`live`)."""

@@ -1,0 +1,84 @@
+"""Features of a backbone that is being trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lerenet.cells import View
+from lerenet.data.views import Pixels, load_plain
+from lerenet.features.store import BATCH, FeatureStore, extract, normal_of, to_batch
+from lerenet.models.backbones import Backbone
+from lerenet.params import Params
+
+
+class LiveSource:
+    """Features of some catalogue rows under a backbone that is being trained, held in memory."""
+
+    def __init__(self, data: Path, rows: pd.DataFrame, params: Params) -> None:
+        plain = [load_plain(data, row, params.image_size) for _, row in rows.iterrows()]
+        self._pictures = [picture for picture, _ in plain]
+        self._masks = torch.stack([torch.from_numpy(mask.copy()) for _, mask in plain]).float()
+        self._at = {name: i for i, name in enumerate(rows["image"])}
+        self._rows = {name: part for _, part in rows.groupby("cls") for name in part["image"]}
+        self._masked: dict[int, Tensor] = {}
+        self._levels: dict[int, Tensor] = {}
+        self._precision = params.precision
+
+    def refresh(self, backbone: Backbone, masked: bool = False) -> None:
+        """Recompute the features with the backbone as it is now, in eval mode."""
+        backbone.eval()
+        self._levels = self._extract(backbone, self._pictures)
+        if masked:
+            both = zip(self._pictures, self._masks.bool().numpy(), strict=True)
+            self._masked = self._extract(backbone, [picture * mask[..., None] for picture, mask in both])
+
+    def _extract(self, backbone: Backbone, pictures: Sequence[Pixels]) -> dict[int, Tensor]:
+        parts = [
+            extract(backbone, pictures[i : i + BATCH], self._precision)
+            for i in range(0, len(pictures), BATCH)
+        ]
+        return {level: torch.cat([p[i] for p in parts]) for i, level in enumerate(backbone.levels)}
+
+    def features(self, views: Sequence[View], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
+        """(n, c, h, w) for each of ``levels``; every view must be 0."""
+        index = [self._at[name] for name, _ in views]
+        kept = self._masked if masked else self._levels
+        return [kept[level][index] for level in levels]
+
+    def normal(self, view: View) -> View | None:
+        """A defect-free image of the same class, as `FeatureStore.normal`."""
+        return normal_of(self._rows[view[0]], view)
+
+    def masks(self, views: Sequence[View]) -> Tensor:
+        """(n, H, W) in {0, 1}."""
+        return self._masks[[self._at[name] for name, _ in views]]
+
+    def pictures(self, views: Sequence[View]) -> Tensor:
+        """(n, 3, H, W) in [0, 1]."""
+        return to_batch([self._pictures[self._at[name]] for name, _ in views], torch.device("cpu"))
+
+
+class Passing:
+    """Features with their gradient: each batch of pictures goes through a backbone that is being trained.
+
+    Args:
+        store: the pictures and masks; its ``backbone`` is the one trained.
+        device: where the backbone is.
+    """
+
+    def __init__(self, store: FeatureStore, device: torch.device) -> None:
+        self.store, self.device = store, device
+        self.normal, self.masks, self.pictures = store.normal, store.masks, store.pictures
+
+    def features(self, views: Sequence[View], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
+        """(n, c, h, w) for each of ``levels``, as the backbone is now."""
+        pictures = self.store.pictures(views)
+        if masked:
+            pictures = pictures * self.store.masks(views)[:, None]
+        placed = pictures.to(self.device, memory_format=torch.channels_last)
+        return self.store.backbone.features(placed, levels)
