@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.project import Project
 from lerenet.files import write_json
-from lerenet.tracking.runs import git_state
+from lerenet.tracking.git import git_state
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A network from its folder: ``weights.safetensors`` and ``config.json``, never a pickle."""
+"""A network on disk: ``weights.safetensors`` (``head.*``, ``backbone.*``) and ``config.json``, never a pickle."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lerenet.errors import LerenetError, ModelError, ParamsError
-from lerenet.files import read_json, sha256_file
+from lerenet.files import atomic_dir, read_json, sha256_file, write_json
 from lerenet.layout import WEIGHTS
 from lerenet.models import configure, create_model
-from lerenet.models.backbones import create_backbone
+from lerenet.models.backbones import Backbone, create_backbone
+from lerenet.models.base import Segmenter
 from lerenet.models.config import NetworkConfig, network_config, networks
 from lerenet.models.network import Network
 from lerenet.models.relations import matching_config
@@ -48,7 +49,7 @@ class LoadedNetwork:
 
 
 def load_network(folder: Path, sha256: str | None = None) -> LoadedNetwork:
-    """Load a folder that `lerenet.saving.save_network` wrote.
+    """Load a folder that `lerenet.loading.save_network` wrote.
 
     Args:
         folder: Holds weights.safetensors and config.json.
@@ -142,3 +143,23 @@ def _fill(module: Any, weights: Mapping[str, Tensor], prefix: str, folder: Path)
         module.load_state_dict(mine, strict=True)
     except RuntimeError as error:
         raise ModelError(f"{folder / WEIGHTS}: {error}", RESTORE) from error
+
+
+def save_network(folder: Path, head: Segmenter, backbone: Backbone, config: dict[str, Any]) -> str:
+    """Write the network whole or not at all; return the SHA-256 of its weights file.
+
+    The backbone is kept only as deep as the head reads. Nothing is pickled.
+    """
+    slim = backbone.cut(head.levels)
+    parts = {"head": head, "backbone": slim}
+    state = {
+        f"{part}.{name}": value.detach().cpu().clone().contiguous()
+        for part, module in parts.items()
+        for name, value in module.state_dict().items()
+    }
+    with atomic_dir(folder) as temporary:
+        save_file(state, temporary / "weights.safetensors")
+        sha = sha256_file(temporary / "weights.safetensors")
+        kept = {"levels": list(slim.levels), "channels": list(slim.channels), "weights_sha256": sha}
+        write_json(temporary / "config.json", {**config, **kept})
+    return sha

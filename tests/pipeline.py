@@ -16,8 +16,9 @@ import yaml
 
 from lerenet.params import Params
 from tests.factories import tiny_dataset
+from tests.helpers import PROJECT
 
-SOURCE = Path(__file__).parent.parent
+SOURCE = PROJECT
 SMALL: dict[str, Any] = {
     "image_size": 64,
     "levels": [1, 2, 3],

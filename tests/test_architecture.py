@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from lerenet.stages.table import STAGES as TABLE
+from tests.helpers import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 PACKAGE, FLOWS = PROJECT / "lerenet", PROJECT / "flows"
 
 

@@ -8,12 +8,12 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+from tests.helpers import PROJECT
+
+PROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 OWN = {"lerenet", "flows", "tests", "benchmarks"}
 
 
@@ -22,7 +22,7 @@ def declared(lines: list[str]) -> set[str]:
 
 
 def roots(folder: str) -> Iterator[str]:
-    for path in (ROOT / folder).rglob("*.py"):
+    for path in (PROJECT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 yield from (alias.name.partition(".")[0] for alias in node.names)

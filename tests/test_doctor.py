@@ -15,8 +15,8 @@ import pytest
 from lerenet import doctor
 from lerenet.errors import ModelError
 from tests.factories import tiny_dataset
+from tests.helpers import PROJECT
 
-ROOT = Path(__file__).parent.parent
 SECRET = "hunter2secret"
 
 
@@ -24,7 +24,7 @@ SECRET = "hunter2secret"
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A sound project folder, with the environment's servers unset."""
     for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
+        shutil.copy(PROJECT / name, tmp_path)
     tiny_dataset(tmp_path / "data", classes=3, defect=1, clean=0, size=16)
     (tmp_path / ".git").mkdir()
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", *doctor.CREDENTIALS):

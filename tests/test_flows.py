@@ -27,11 +27,11 @@ from lerenet.errors import DataError
 from lerenet.params import Params
 from lerenet.promotion.gate import Verdict
 from lerenet.tracking.registered import Version
+from tests.helpers import PROJECT
 from tests.prefect_server import PIPELINE, call_dvc, fresh, moved_into, order, pipeline, prefect_server
 
 __all__ = ["fresh", "pipeline"]  # fixtures
 
-PROJECT = Path(__file__).parent.parent
 # A task run outside a flow has no flow run to send its log to.
 pytestmark = pytest.mark.filterwarnings("ignore:Logger 'prefect.task_runs' attempted:UserWarning")
 
@@ -145,8 +145,8 @@ def test_a_fold_is_its_stages_and_what_they_need() -> None:
         "ship": frozenset(f"train@fold{n}-x-l-1-0" for n in range(3)),
         "other": frozenset(),
     }
-    assert list(stages.select(known, folds=["fold1"])) == ["catalog", "train@fold1-x-l-1-0"]
-    assert list(stages.select(known, ["folds"], ["fold1"])) == []
+    assert list(graph.select(known, folds=["fold1"])) == ["catalog", "train@fold1-x-l-1-0"]
+    assert list(graph.select(known, ["folds"], ["fold1"])) == []
     assert graph.below(known, ["train@fold1-x-l-1-0"]) == ["train@fold1-x-l-1-0", "ship"]
     assert graph.below(known, ["catalog"]) == [*known][:-1]
     assert graph.below(known, []) == []

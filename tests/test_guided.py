@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lerenet.models.guided import EPSILON, RADIUS, follow_edges
+from lerenet.models.tones import EPSILON, RADIUS, follow_edges
 
 Map = NDArray[np.float64]
 

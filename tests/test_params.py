@@ -9,8 +9,7 @@ import pytest
 from lerenet.cells import Cell, parse_base
 from lerenet.errors import ParamsError
 from lerenet.params import Params, load_params
-
-PROJECT = Path(__file__).parent.parent
+from tests.helpers import PROJECT
 
 
 def test_the_projects_own_file_holds_the_defaults() -> None:

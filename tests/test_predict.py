@@ -21,11 +21,10 @@ from lerenet.errors import DataError, ModelError, TrackingError
 from lerenet.files import read_json, write_json
 from lerenet.inference import prepare
 from lerenet.list_command import ListCommand, expand
-from lerenet.loading import LoadedNetwork, load_network
+from lerenet.loading import LoadedNetwork, load_network, save_network
 from lerenet.panels import OUTLINE, draw_overlay
 from lerenet.predict import Pair, open_model, predict
 from lerenet.predict_cli import pair_up, predict_command
-from lerenet.saving import save_network
 from tests.predict_fixture import SIZE, names, picture, pixels, truth
 
 

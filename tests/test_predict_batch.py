@@ -24,10 +24,10 @@ from lerenet.loading import LoadedNetwork
 from lerenet.predict import Pair, predict, work
 from lerenet.predict.journal import Journal, opened
 from lerenet.predict.results import JOURNAL
+from tests.helpers import PROJECT
 from tests.predict_fixture import SIZE, names, picture, pictures, truth
 
 pytestmark = pytest.mark.usefixtures("prepared_once")
-PROJECT = Path(__file__).parent.parent
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from lerenet.data.views import load_plain
 from lerenet.errors import DataError
 from lerenet.promotion import ledger
 from tests.factories import tiny_dataset
+from tests.helpers import PROJECT
 
-ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+PAGE = (PROJECT / "docs" / "reliability.md").read_text(encoding="utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| failure")]
 
 
@@ -33,7 +33,7 @@ def named(row: str) -> list[tuple[str, str]]:
 def test_each_promise_names_tests_that_exist(row: str) -> None:
     assert named(row), "a promise without a test"
     for file, name in named(row):
-        tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+        tree = ast.parse((PROJECT / "tests" / file).read_text(encoding="utf-8"))
         assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, file
 
 

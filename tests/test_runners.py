@@ -14,6 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import dvc, mirror, runners
 from lerenet.files import read_json, sha256_file
+from tests.helpers import PROJECT
 from tests.pipeline import make_dvc_project, run
 from tests.prefect_server import fresh, order, pipeline, prefect_server
 
@@ -72,7 +73,7 @@ def test_a_worker_without_the_projects_folder_says_so(tmp_path: Path) -> None:
 @pytest.fixture
 def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The workers, fresh processes, find this project's code."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     yield
     assert os.environ["PYTHONPATH"]
 

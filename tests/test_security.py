@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-FILES = [path for folder in ("lerenet", "flows") for path in sorted((ROOT / folder).rglob("*.py"))]
+from tests.helpers import PROJECT
+
+FILES = [path for folder in ("lerenet", "flows") for path in sorted((PROJECT / folder).rglob("*.py"))]
 UNPICKLERS = {
     "pickle",
     "cPickle",
@@ -64,7 +65,7 @@ def of_call(node: ast.Call) -> Iterator[str]:
         yield called
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_the_package_unpickles_and_evaluates_nothing(path: Path) -> None:
     assert list(dangers(ast.parse(path.read_text(encoding="utf-8")))) == []
 

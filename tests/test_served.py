@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from lerenet.loading import LoadedNetwork, load_network
-from lerenet.saving import save_network
+from lerenet.loading import LoadedNetwork, load_network, save_network
 from lerenet.tracking import served
+from tests.helpers import PROJECT
 
 # MLflow compares a range with a column when it writes the input example.
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def imported(path: Path, seen: set[Path]) -> set[str]:
             parts = name.split(".")
             found |= {parts[0]} - {"lerenet"}
             for end in range(1, len(parts) + 1 if parts[0] == "lerenet" else 0):
-                base = ROOT.joinpath(*parts[:end])
+                base = PROJECT.joinpath(*parts[:end])
                 found |= imported(base.with_suffix(".py"), seen) | imported(base / "__init__.py", seen)
     return found
 

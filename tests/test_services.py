@@ -16,8 +16,8 @@ from flows.services import processes, standing
 from flows.services.processes import Service, ServiceError, leader, members, start, stop
 from flows.services.register import zombie_automation
 from lerenet.files import read_json, write_json
+from tests.helpers import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 CHILD = "import subprocess, sys, time; subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
 READY = "open('ready', 'w').close(); time.sleep(300)"
 

@@ -18,8 +18,8 @@ from lerenet.errors import ParamsError
 from lerenet.models.config import recipe_network
 from lerenet.params import load_params
 from lerenet.tracking import runs, stage_run, store
+from tests.helpers import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 OURS = load_params(PROJECT / "params.yaml")
 TEXT = """\
 # the head

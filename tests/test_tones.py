@@ -14,9 +14,8 @@ from lerenet.cells import View
 from lerenet.models import configure, create_model
 from lerenet.models.backbones import create_backbone
 from lerenet.models.batch import assemble
-from lerenet.models.guided import follow_edges
 from lerenet.models.network import Network
-from lerenet.models.tones import AROUND, BINS, FINE, PRIOR, WEIGHT, refine, tone_evidence
+from lerenet.models.tones import AROUND, BINS, FINE, PRIOR, WEIGHT, follow_edges, refine, tone_evidence
 from lerenet.relation_cache import RelationCache
 from lerenet.scoring import predict_batch
 from tests.pictures import CPU, Pictures, head

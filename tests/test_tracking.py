@@ -14,6 +14,7 @@ import pytest
 from lerenet.errors import TrackingError
 from lerenet.params import Params
 from lerenet.tracking import runs, stage_run, store
+from tests.helpers import PROJECT
 
 PARAMS = Params()
 
@@ -186,7 +187,7 @@ assert statuses == [0, 0, 0, 0], statuses
 def test_four_processes_share_a_fresh_store(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").touch()
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    environment["PYTHONPATH"] = str(PROJECT)
     done = subprocess.run([sys.executable, "-c", CHILDREN], cwd=tmp_path, env=environment, timeout=120)
     assert done.returncode == 0
     assert all(run_json(tmp_path / "out" / str(n))["tracked"] for n in range(4))

@@ -14,12 +14,12 @@ from lerenet.files import atomic_dir, write_json, write_text
 from lerenet.metrics import METRICS, MIOU
 from lerenet.params import Params, load_params
 from lerenet.report import plots, tables
-from lerenet.report.comparison import OVER
+from lerenet.report.comparison import OVER, beside
 from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data, collect
 from lerenet.report.figures import RULE, figures
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
-from lerenet.report.paper import beside, printed, printed_cost
+from lerenet.report.paper import printed, printed_cost
 from lerenet.report.schedule import PAPER_EPOCHS
 
 BESIDE = ("matching", "baseline")  # what stands beside the shown model in the pictures

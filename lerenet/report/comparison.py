@@ -10,7 +10,7 @@ from lerenet.params import Params, TableSettings
 from lerenet.report.choose import MATCHERS, REFERENCE, of_its_shots
 from lerenet.report.intervals import ALL, Gain, Intervals
 from lerenet.report.load import FLOORS, Loaded, Model
-from lerenet.report.paper import PrintedRow, printed
+from lerenet.report.paper import BACKBONES, PrintedRow, printed
 from lerenet.report.schedule import Schedule, schedule
 from lerenet.report.tables import CleanRow, MainRow
 
@@ -196,3 +196,19 @@ def _peer(models: list[Model], model: Model, name: str) -> Model | None:
 
 def _gain(intervals: Intervals, champion: Model | None, model: Model, shots: int) -> Gain | None:
     return None if champion is None else intervals.gains.get((champion.id, model.id, shots, ALL))
+
+
+def beside(loaded: Loaded, shots: int) -> list[PrintedRow]:
+    """What stands below the main table: LERENet and Baseline with the grid's backbones.
+
+    A backbone that the paper does not use is answered with its ResNet50 rows.
+    """
+    used = {BACKBONES[m.backbone] for m in loaded.models if m.backbone in BACKBONES} or {"ResNet50"}
+    return [
+        row
+        for row in printed()
+        if row.table in (2, 4)
+        and row.shots == shots
+        and row.backbone in used
+        and row.method in ("LERENet", "Baseline")
+    ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from lerenet.errors import DataError
 from lerenet.params import Params
 from lerenet.report.load import Loaded
-from lerenet.tracking.runs import git_state
+from lerenet.tracking.git import git_state
 from lerenet.yaml_file import read_yaml
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from lerenet.metrics import METRICS
-from lerenet.report.load import Loaded
 
 BACKBONES = {"vgg16": "VGG16", "resnet50": "ResNet50", "resnet101": "ResNet101"}
 
@@ -58,20 +57,4 @@ def printed_cost() -> list[PrintedCost]:
     return [
         PrintedCost(row["method"], row["gflops"], row["learnable_params_million"])
         for row in _rows("paper_cost.csv")
-    ]
-
-
-def beside(loaded: Loaded, shots: int) -> list[PrintedRow]:
-    """What stands below the main table: LERENet and Baseline with the grid's backbones.
-
-    A backbone that the paper does not use is answered with its ResNet50 rows.
-    """
-    used = {BACKBONES[m.backbone] for m in loaded.models if m.backbone in BACKBONES} or {"ResNet50"}
-    return [
-        row
-        for row in printed()
-        if row.table in (2, 4)
-        and row.shots == shots
-        and row.backbone in used
-        and row.method in ("LERENet", "Baseline")
     ]

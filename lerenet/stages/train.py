@@ -15,12 +15,12 @@ from lerenet.device import pick_device, seed_step
 from lerenet.features.live import LiveSource
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, read_json, write_json
+from lerenet.loading import save_network
 from lerenet.models import create_model
 from lerenet.models.config import NetworkConfig, recipe_network
 from lerenet.params import Params
 from lerenet.progress import progress
 from lerenet.recipes import cell_backbone
-from lerenet.saving import save_network
 from lerenet.stages.common import Inputs
 from lerenet.tracking import StageRun
 from lerenet.train import Row, Trainer

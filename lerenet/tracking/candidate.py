@@ -20,7 +20,7 @@ from lerenet.errors import ParamsError, TrackingError
 from lerenet.files import read_json
 from lerenet.metrics import MIOU
 from lerenet.params import Fold, Params, Split
-from lerenet.tracking.runs import git_state
+from lerenet.tracking.git import git_state
 from lerenet.yaml_file import read_yaml
 
 LOCK = Path("dvc.lock")

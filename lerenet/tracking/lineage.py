@@ -17,8 +17,8 @@ from lerenet.files import read_json, sha256_file, shown
 from lerenet.params import Params
 from lerenet.tracking import copies, registered, registry
 from lerenet.tracking.candidate import lock_hash, settings_hash
+from lerenet.tracking.git import git
 from lerenet.tracking.registered import Version
-from lerenet.tracking.runs import git
 
 State = Literal["ok", "differs", "not here"]
 DVC_FILES = Path(".dvc/cache/files/md5")

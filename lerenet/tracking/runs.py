@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from lerenet.files import write_json
 from lerenet.layout import CHECKPOINTS
 from lerenet.params import Params
 from lerenet.tracking import datasets, store
+from lerenet.tracking.git import git_state
 
 log = logging.getLogger(__name__)
 
@@ -26,25 +26,6 @@ PARENT = "LERENET_PARENT_RUN"  # environment variable: runs of stages become chi
 MAX_VALUE = 500  # characters of a parameter
 UPLOAD_SECONDS = 30.0  # at least this long between two uploads of a running stage
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits for one call
-
-
-def git(*words: str, folder: Path | None = None) -> str | None:
-    """What ``git WORDS`` prints in ``folder`` (the current one); None when it fails or there is no git."""
-    try:
-        done = subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=20, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def git_state(folder: Path | None = None) -> dict[str, str]:
-    """``{"git_commit": <sha or "unknown">, "git_dirty": "true" | "false" | "unknown"}``."""
-    commit = git("rev-parse", "HEAD", folder=folder)
-    status = git("status", "--porcelain", "--untracked-files=no", folder=folder)
-    dirty = "unknown" if status is None else str(bool(status)).lower()
-    return {"git_commit": commit or "unknown", "git_dirty": dirty}
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
