@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lerenet.errors import run_app
+from lerenet.cli.terminal import run_app
 
 
 class What(StrEnum):

@@ -13,12 +13,12 @@ import torch
 from benchmarks.project import DEVICE, Project
 from benchmarks.results import Row, Section, ratio
 from lerenet import layout
+from lerenet.evaluation.score import confusion, score
 from lerenet.features.store import FeatureStore
-from lerenet.models.backbones import Backbone
-from lerenet.models.base import Segmenter
+from lerenet.models.backbones.factory import Backbone
 from lerenet.models.network import Network
+from lerenet.models.segmenter import Segmenter
 from lerenet.progress import progress
-from lerenet.scoring import confusion, score
 
 CACHED, FRESH, PLAIN = "ours: features cached", "ours: features made in it", "plain: one by one, fp32"
 NOTES = [

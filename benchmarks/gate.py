@@ -17,7 +17,7 @@ import pandas as pd
 import typer
 
 from lerenet.params import GateSettings
-from lerenet.promotion.gate import Guards, decide
+from lerenet.registry.gate import Guards, decide
 
 QUERIES = (19, 50, 61, 50, 18, 50, 50, 37, 21, 57, 26, 33)  # images a class, four classes a fold
 REPEATS = 2  # episodes a query image
@@ -67,7 +67,7 @@ def simulate(
 
 
 def gain_of(champion: pd.DataFrame, challenger: pd.DataFrame) -> float:
-    """Difference in mIoU, points: mean over classes of a fold, then over folds; written without `lerenet.bootstrap`."""
+    """Difference in mIoU, points: mean over classes of a fold, then over folds; written by itself."""
     scores = []
     for table in (champion, challenger):
         sums = table.groupby(["split", "cls"])[["tp", "fp", "fn"]].sum()

@@ -11,14 +11,14 @@ import torch
 
 from lerenet import layout
 from lerenet.data.cataloguing import build_catalog
-from lerenet.data.episodes import EpisodeSampler
 from lerenet.data.folds import Split, make_episodes, make_splits
+from lerenet.data.sampler import EpisodeSampler
 from lerenet.errors import ParamsError
 from lerenet.features.store import FeatureStore
 from lerenet.models import create_model
-from lerenet.models.backbones import Backbone, create_backbone
-from lerenet.models.base import Segmenter
+from lerenet.models.backbones.factory import Backbone, create_backbone
 from lerenet.models.config import NetworkConfig, recipe_network
+from lerenet.models.segmenter import Segmenter
 from lerenet.params import Params, TrainSettings, load_params
 from lerenet.progress import progress
 

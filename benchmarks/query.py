@@ -13,9 +13,9 @@ from lerenet.data.images import read_image
 from lerenet.data.pairs import read_pair
 from lerenet.device import autocast, has_bf16
 from lerenet.inference import Example, Pixels, enroll, prepare, segment
-from lerenet.loading import LoadedNetwork
-from lerenet.models.backbones import create_backbone
+from lerenet.models.backbones.factory import create_backbone
 from lerenet.models.network import Network
+from lerenet.models.serialization import LoadedNetwork
 from lerenet.progress import progress
 
 BACKBONES = {"efficientnet_lite0": 60.0, "resnet50": 250.0}  # targets of `lerenet predict`, ms

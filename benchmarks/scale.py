@@ -80,7 +80,7 @@ def features() -> None:
     """What stage ``features@fold0-…`` does, with the initial weights."""
     from lerenet import layout
     from lerenet.features.store import FeatureStore
-    from lerenet.models.backbones import create_backbone
+    from lerenet.models.backbones.factory import create_backbone
     from lerenet.stages.common import Inputs
 
     inputs = Inputs.load()

@@ -14,7 +14,7 @@ from lerenet.features.live import LiveSource
 from lerenet.features.store import FeatureStore
 from lerenet.params import TrainSettings
 from lerenet.progress import progress
-from lerenet.train import Trainer
+from lerenet.training.trainer import Trainer
 
 
 def measure(project: Project, epochs: int, bound: int) -> Section:

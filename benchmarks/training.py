@@ -20,16 +20,16 @@ from torch import Tensor
 from benchmarks.project import DEVICE, Project
 from benchmarks.results import Row, Section, ratio
 from lerenet.cells import View
-from lerenet.data.episodes import Episode, EpisodeSampler
+from lerenet.data.sampler import Episode, EpisodeSampler
 from lerenet.features.store import FeatureStore
 from lerenet.models import configure
-from lerenet.models.backbones import Backbone
-from lerenet.models.base import Segmenter
+from lerenet.models.backbones.factory import Backbone
 from lerenet.models.batch import EpisodeBatch, Support
 from lerenet.models.config import NetworkConfig
 from lerenet.models.losses import create_loss
+from lerenet.models.segmenter import Segmenter
 from lerenet.progress import progress
-from lerenet.train import Trainer, create_optimizer
+from lerenet.training.trainer import Trainer, create_optimizer
 
 WARM_UP = 2  # steps that are not counted
 FIRST, KEPT = "ours, first pass", "ours, later passes"

@@ -12,14 +12,14 @@ from benchmarks.project import DEVICE, Project
 from benchmarks.results import Row, Section
 from lerenet import layout
 from lerenet.data.folds import Split, make_episodes
+from lerenet.evaluation.metrics import miou
+from lerenet.evaluation.score import score
 from lerenet.features.store import FeatureStore
-from lerenet.metrics import miou
 from lerenet.models import configure
+from lerenet.models.baselines import LEVELS as MATCHED
 from lerenet.models.config import NetworkConfig
-from lerenet.models.matching import LEVELS as MATCHED
-from lerenet.models.relations import LEVELS as JOINED
+from lerenet.models.lerenet.relations import LEVELS as JOINED
 from lerenet.progress import progress
-from lerenet.scoring import score
 
 VARIANTS = {
     "matching, levels 2 and 3: the floor": configure("matching"),

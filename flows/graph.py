@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from flows.dvc import run_dvc
-from lerenet.stages.table import STAGES, groups
+from lerenet.pipeline import STAGES, groups
 
 Graph = dict[str, frozenset[str]]  # stage -> the stages it reads from
 GROUPS = groups()

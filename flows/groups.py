@@ -12,7 +12,7 @@ from flows.mirror import mirror
 from flows.runners import LOCAL
 from flows.tabulate import publish, read_metrics
 from lerenet import layout
-from lerenet.metrics import NAMES
+from lerenet.evaluation.metrics import NAMES
 
 
 @flow(name="fold-splitting")

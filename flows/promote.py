@@ -13,7 +13,7 @@ from lerenet.params import load_params
 @flow(name="promote", persist_result=False)
 def promote(version: str, operator: str, reason: str, force: bool = False) -> str:
     """Judge a registered version and promote it if the gate, or force, says so; return the verdict."""
-    from lerenet.promotion.promote import promote as change
+    from lerenet.registry.promote import promote as change
 
     refuse_inside_dvc()
     verdict = change(version, load_params(layout.PARAMS), operator=operator, reason=reason, force=force)
@@ -25,7 +25,7 @@ def promote(version: str, operator: str, reason: str, force: bool = False) -> st
 @flow(name="rollback", persist_result=False)
 def rollback(operator: str, reason: str, leave: str = "") -> str:
     """Make the predecessor of the champion (or of ``leave``, which must be it) champion again; return its number."""
-    from lerenet.promotion.promote import rollback as change
+    from lerenet.registry.promote import rollback as change
 
     refuse_inside_dvc()
     done = change(operator=operator, reason=reason, leave=leave)

@@ -25,9 +25,11 @@ from flows.tabulate import publish
 from lerenet import layout
 from lerenet.errors import DataError
 from lerenet.params import Fold, Params, load_params
-from lerenet.promotion.gate import Verdict
-from lerenet.tracking import registering, registry, store
-from lerenet.tracking.candidate import collect, lock_hash, require_ship
+from lerenet.registry import registering
+from lerenet.registry import versions as registry
+from lerenet.registry.candidate import collect, lock_hash, require_ship
+from lerenet.registry.gate import Verdict
+from lerenet.tracking import store
 
 
 def step(work: Any, name: str) -> Any:
@@ -153,7 +155,7 @@ def _outlook(params: Params, stale: bool, force: bool) -> str:
     if stale:
         return f"The gate would judge the new version {against}"
     known = registry.find_by_lock(lock_hash(params)) if store_exists() else None
-    from lerenet.promotion.promote import judge, settled
+    from lerenet.registry.promote import judge, settled
 
     if known and settled(known) and not force:
         return f"Version {known.number} is decided: {known.tags['verdict']}. Nothing would be done"
@@ -176,8 +178,8 @@ def report_drift(params: Params, accept: bool = False) -> None:
     Raises:
         DataError: a class shifted, ``drift.action`` is ``block`` and nobody accepted it.
     """
-    from lerenet.data.drift import drift_summary, load_profiled
-    from lerenet.data.drift_markdown import drift_markdown, shifted
+    from lerenet.drift.compare import drift_summary, load_profiled
+    from lerenet.drift.markdown import drift_markdown, shifted
 
     champion = registry.champion()
     old = registry.resolve(champion.number) / "catalog.parquet" if champion else None
@@ -201,7 +203,7 @@ def report_drift(params: Params, accept: bool = False) -> None:
 
 def nothing_changed(params: Params) -> bool:
     """Whether ``dvc status`` is clean and the version of this ``dvc.lock`` was decided, to the last step."""
-    from lerenet.promotion.promote import settled
+    from lerenet.registry.promote import settled
 
     if not is_clean():
         return False
@@ -216,7 +218,7 @@ def register(params: Params) -> str:
 
 def decide(version: str, params: Params, operator: str) -> Verdict:
     """Judge ``version``; promote it if the gate agrees. The verdict is published before the alias moves."""
-    from lerenet.promotion.promote import promote
+    from lerenet.registry.promote import promote
 
     return promote(version, params, operator=operator, reason="retraining", before_alias=publish_verdict)
 

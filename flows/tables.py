@@ -22,10 +22,11 @@ from pydantic import ValidationError
 
 from lerenet import layout
 from lerenet.cells import Cell
-from lerenet.errors import ParamsError, run_app
+from lerenet.cli.list_options import ListCommand
+from lerenet.cli.terminal import run_app
+from lerenet.errors import ParamsError
+from lerenet.evaluation.metrics import METRICS, NAMES
 from lerenet.files import atomic_path, read_json, write_text
-from lerenet.list_command import ListCommand
-from lerenet.metrics import METRICS, NAMES
 from lerenet.params import Params, TableSettings, load_params
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from flows.dvc import StageError, StageLocked
 from lerenet import layout
 from lerenet.errors import LerenetError
 from lerenet.files import read_json, recover_dir, signature, write_json
-from lerenet.tracking.candidate import locked_data_md5
+from lerenet.registry.candidate import locked_data_md5
 
 EVENT = "lerenet.data.changed"
 RESOURCE = "lerenet.data"

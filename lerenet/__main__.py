@@ -1,6 +1,6 @@
 """``python -m lerenet``."""
 
-from lerenet.cli import main
+from lerenet.cli.main import main
 
 if __name__ == "__main__":
     main()

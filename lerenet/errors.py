@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 
 class LerenetError(Exception):
@@ -50,15 +49,3 @@ def refuse(problems: Sequence[str], remedy: str) -> None:
         shown = "\n".join(f"  {problem}" for problem in problems[:20])
         more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
         raise DataError(f"{len(problems)} files can't be used:\n{shown}{more}", remedy)
-
-
-def run_app(app: Callable[[], object]) -> None:
-    """Call a command line: an error that a user can act on ends with its message and status 2."""
-    from lerenet.terminal import any_letters
-
-    any_letters()
-    try:
-        app()
-    except LerenetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

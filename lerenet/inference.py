@@ -21,12 +21,12 @@ from lerenet.device import keep_memory, pick_device
 from lerenet.errors import DataError
 from lerenet.features.store import to_batch
 from lerenet.files import shown
-from lerenet.fold_norm import fold_norm
-from lerenet.fused import fuse
+from lerenet.models.backbones.fuse_batchnorm import fold_norm
+from lerenet.models.backbones.fused import fuse
 
 if TYPE_CHECKING:
-    from lerenet.loading import LoadedNetwork
-    from lerenet.models.base import State
+    from lerenet.models.segmenter import State
+    from lerenet.models.serialization import LoadedNetwork
 
 MAX_SHOTS = 5
 Pixels = NDArray[np.uint8]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from lerenet.loading import LoadedNetwork
+    from lerenet.models.serialization import LoadedNetwork
 
 # Before torch is loaded, and for every child: test processes run side by side, one thread each. With a pool of
 # threads in each they wait for one another, and the suite takes four times as long on two cores.
@@ -51,22 +51,22 @@ def project(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPat
     """The current folder is an empty project with its own MLflow store; networks load from a stand-in."""
     import lerenet.predict
     import lerenet.stages.evaluate  # noqa: F401  (both keep the loader that they were imported with)
-    from tests import registry_fixture
+    from tests.helpers import registry as registry_fixture
 
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
     shutil.copyfile(mlflow_template, tmp_path / "mlflow.db")
     (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lerenet.loading.load_network", registry_fixture.load_network)
-    monkeypatch.setattr("lerenet.tracking.served.answer", registry_fixture.answer)
+    monkeypatch.setattr("lerenet.models.serialization.load_network", registry_fixture.load_network)
+    monkeypatch.setattr("lerenet.registry.served.answer", registry_fixture.answer)
     return tmp_path
 
 
 @pytest.fixture
 def little_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions carry one file of code and name one package, for this process answers for them: it is quicker."""
-    from lerenet.tracking import served
+    from lerenet.registry import served
 
     package = tmp_path / "code" / "lerenet"
     package.mkdir(parents=True)
@@ -78,7 +78,7 @@ def little_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def loaded() -> LoadedNetwork:
     """The training-free matcher on a random backbone."""
-    from tests.predict_fixture import network
+    from tests.helpers.prediction import network
 
     return network()
 
@@ -86,7 +86,7 @@ def loaded() -> LoadedNetwork:
 @pytest.fixture
 def support(tmp_path: Path) -> tuple[Path, Path]:
     """A picture with a bright blob, and its mask."""
-    from tests.predict_fixture import picture, truth
+    from tests.helpers.prediction import picture, truth
 
     path = picture(tmp_path / "in" / "support.png", seed=1)
     return path, truth(path)
@@ -95,7 +95,7 @@ def support(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def query(tmp_path: Path) -> Path:
     """Another picture with a bright blob."""
-    from tests.predict_fixture import picture
+    from tests.helpers.prediction import picture
 
     return picture(tmp_path / "in" / "query.jpg", seed=2)
 
@@ -104,6 +104,6 @@ def query(tmp_path: Path) -> Path:
 def prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """`predict` prepares a network once and not in each call, which is most of a small call's time."""
     from lerenet.predict import work
-    from tests.predict_fixture import prepared
+    from tests.helpers.prediction import prepared
 
     monkeypatch.setattr(work, "prepare", prepared)

@@ -17,8 +17,8 @@ from benchmarks.__main__ import app
 from benchmarks.results import Row, ratio
 from lerenet.errors import ParamsError
 from lerenet.models import configure
-from lerenet.models.backbones import Backbone
-from tests.pipeline import make_project
+from lerenet.models.backbones.factory import Backbone
+from tests.helpers.pipeline import make_project
 
 SMALL = {"name": "lerenet", "preset": "authors", "side": 4, "width": 8}
 RECIPES = {

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers import PROJECT
 
-PROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+DECLARED = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 OWN = {"lerenet", "flows", "tests", "benchmarks"}
 
 
@@ -37,9 +37,9 @@ def roots(folder: str) -> Iterator[str]:
     [(("lerenet", "flows"), ["dask"]), (("tests", "benchmarks"), ["dask", "stores", "dev"])],
 )
 def test_every_import_is_declared(folders: tuple[str, ...], extras: list[str]) -> None:
-    known = declared(PROJECT["dependencies"])
+    known = declared(DECLARED["dependencies"])
     for extra in extras:
-        known |= declared(PROJECT["optional-dependencies"][extra])
+        known |= declared(DECLARED["optional-dependencies"][extra])
     owners = packages_distributions() | {"ruamel.yaml": ["ruamel.yaml"]}
     used = {root for folder in folders for root in roots(folder)} - OWN - set(sys.stdlib_module_names)
     missing = {

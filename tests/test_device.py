@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lerenet import device
-from lerenet.doctor import check_torch
+from lerenet.cli.doctor import check_torch
 
 CPU = torch.device("cpu")
 

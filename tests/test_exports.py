@@ -28,7 +28,7 @@ def test_packages_export_what_they_say(package: str) -> None:
 def test_the_command_line_has_its_commands() -> None:
     import typer
 
-    from lerenet.cli import app
+    from lerenet.cli.main import app
 
     group = typer.main.get_command(app)
     assert set(group.commands) == COMMANDS  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ def test_the_command_line_has_its_commands() -> None:
 
 @pytest.mark.parametrize("words", [[], ["data"], ["data", "import"], ["predict"], ["train"], ["promote"]])
 def test_every_help_answers(words: list[str]) -> None:
-    from lerenet.cli import app
+    from lerenet.cli.main import app
 
     done = CliRunner().invoke(app, [*words, "--help"])
     assert done.exit_code == 0
@@ -48,7 +48,7 @@ def test_a_user_error_ends_with_its_message_and_status_2(
 ) -> None:
     import sys
 
-    from lerenet import cli
+    from lerenet.cli import main as cli
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lerenet", "train", "fold0"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline import SOURCE, environment
+from tests.helpers.pipeline import SOURCE, environment
 
 pytestmark = pytest.mark.slow
 
@@ -30,20 +30,21 @@ def test_whatever_is_killed_is_finished_by_the_same_command(
 PROMOTE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from tests import registry_fixture
-from lerenet import layout, loading
-loading.load_network = registry_fixture.load_network
+from lerenet import layout
+from lerenet.models import serialization
 from lerenet.params import load_params
-from lerenet.promotion.promote import promote
-from lerenet.tracking import registry
-from lerenet.tracking.candidate import collect
+from lerenet.registry.candidate import collect
+from lerenet.registry.promote import promote
+from lerenet.registry.registering import register
+from tests.helpers.registry import load_network
+serialization.load_network = load_network
 params = load_params(layout.PARAMS)
-promote(registry.register(collect(params), params), params)
+promote(register(collect(params), params), params)
 """
 
 
 def test_four_retrainings_at_once_make_one_version_and_one_entry(tmp_path: Path) -> None:
-    from tests.registry_fixture import make_project
+    from tests.helpers.registry import make_project
 
     make_project(tmp_path)
     words = [sys.executable, "-c", PROMOTE, str(SOURCE)]

@@ -13,20 +13,21 @@ from typing import Any
 
 import pytest
 
-from lerenet import checkpoint, cli
+from lerenet.cli import main as cli
 from lerenet.data import cataloguing
-from lerenet.data.views import load_plain
+from lerenet.data.augment import load_plain
 from lerenet.errors import DataError
-from lerenet.promotion import ledger
-from tests.factories import tiny_dataset
+from lerenet.registry import ledger
+from lerenet.training import checkpoint
 from tests.helpers import PROJECT
+from tests.helpers.factories import tiny_dataset
 
 PAGE = (PROJECT / "docs" / "reliability.md").read_text(encoding="utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| failure")]
 
 
 def named(row: str) -> list[tuple[str, str]]:
-    return re.findall(r"`(\w+\.py)::(\w+)`", row)
+    return re.findall(r"`([\w/]+\.py)::(\w+)`", row)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[2:40])

@@ -11,7 +11,7 @@ from filelock import FileLock
 from flows.services.processes import FOLDER, leader, members, start, stop
 from flows.services.register import register
 from flows.services.standing import environment, services
-from lerenet.errors import run_app
+from lerenet.cli.terminal import run_app
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 LATER = "worker"  # needs pool and deployments; they are made before it starts

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lerenet.models import create_model
-from lerenet.models.backbones import Backbone, create_backbone
-from lerenet.models.base import Segmenter, parameters_of
+from lerenet.models.backbones.factory import Backbone, create_backbone
+from lerenet.models.backbones.weights import AUTHORS
 from lerenet.models.batch import Support
 from lerenet.models.config import NetworkConfig
-from lerenet.models.tones import refine
-from lerenet.models.weights import AUTHORS
+from lerenet.models.refine import refine
+from lerenet.models.segmenter import Segmenter, parameters_of
 
 LEVELS = (1, 2, 3, 4)
 OWN = "relations to the support"  # products in the head itself, in none of its modules

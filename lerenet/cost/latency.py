@@ -13,8 +13,8 @@ import torch
 
 from lerenet.cost.flops import build, example_masks
 from lerenet.device import autocast
-from lerenet.fold_norm import fold_norm
-from lerenet.models.backbones import create_backbone
+from lerenet.models.backbones.factory import create_backbone
+from lerenet.models.backbones.fuse_batchnorm import fold_norm
 from lerenet.models.config import NetworkConfig
 from lerenet.models.network import Network
 

@@ -13,11 +13,11 @@ from PIL import Image
 from scipy.fft import dctn
 
 from lerenet.data.catalog import COLUMNS
+from lerenet.data.dataset import DATASET, SOURCES, Dataset, Folds, Row, read_dataset, read_sources
 from lerenet.data.entries import Entry, find_entries
 from lerenet.data.images import Pixels, read_image
 from lerenet.data.masks import measure_mask
 from lerenet.data.names import nfc
-from lerenet.data.tables import DATASET, SOURCES, Dataset, Folds, Row, read_dataset, read_sources
 from lerenet.errors import DataError, refuse
 from lerenet.files import atomic_path, sha256_file, shown
 from lerenet.progress import progress

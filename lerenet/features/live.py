@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lerenet.cells import View
-from lerenet.data.views import Pixels, load_plain
+from lerenet.data.augment import Pixels, load_plain
 from lerenet.features.store import BATCH, FeatureStore, extract, normal_of, to_batch
-from lerenet.models.backbones import Backbone
+from lerenet.models.backbones.factory import Backbone
 from lerenet.params import Params
 
 

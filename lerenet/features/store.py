@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lerenet.cells import View
-from lerenet.data.views import Mask, Pixels, load_views
+from lerenet.data.augment import Mask, Pixels, load_views
 from lerenet.device import autocast, in_bf16
 from lerenet.errors import TrainingError
 from lerenet.files import atomic_path, require_space
 from lerenet.layout import CACHE
-from lerenet.models.backbones import Backbone
+from lerenet.models.backbones.factory import Backbone
 from lerenet.params import Params
 
 BATCH = 16

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lerenet.models.base import Segmenter
     from lerenet.models.config import NetworkConfig
+    from lerenet.models.segmenter import Segmenter
 
 __all__ = ["configure", "create_model"]
 

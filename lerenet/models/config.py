@@ -19,10 +19,14 @@ from lerenet.errors import ParamsError
 from lerenet.params import Level, Name, Params, Positive, Settings, Share, explain
 
 if TYPE_CHECKING:
-    from lerenet.models.base import Segmenter
+    from lerenet.models.segmenter import Segmenter
 
 DEFAULT = "lerenet"  # the network of settings that name none
-ROOMS = ("lerenet.models", "lerenet.models.peers")  # packages whose files may hold networks
+ROOMS = (
+    "lerenet.models",
+    "lerenet.models.lerenet",
+    "lerenet.models.peers",
+)  # packages whose files may hold networks
 Turns = Literal[1, 2, 4]
 ShotFusion = Literal["average", "concat"]
 Build = Callable[[Any, Mapping[int, int], int], "Segmenter"]  # settings, channels of the levels, image size

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lerenet.models.base import weighted_mean
+from lerenet.models.segmenter import weighted_mean
 
 NEAREST = 3
 ABSENT = -2.0  # below any cosine

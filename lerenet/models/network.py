@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lerenet.cells import View
-from lerenet.models.backbones import Backbone
-from lerenet.models.base import Segmenter, State
+from lerenet.models.backbones.factory import Backbone
 from lerenet.models.batch import assemble
-from lerenet.models.tones import refine
+from lerenet.models.refine import refine
+from lerenet.models.segmenter import Segmenter, State
 
 
 class Network(nn.Module):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lerenet.data.reading import PLAIN, Reading
 from lerenet.files import shown
-from lerenet.loading import LoadedNetwork
+from lerenet.models.serialization import LoadedNetwork
 from lerenet.predict.earlier import Earlier
 from lerenet.predict.ending import collect, finish
 from lerenet.predict.guard import check_overwrite

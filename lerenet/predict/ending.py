@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, replace
 
 from lerenet.files import atomic_path, shown, write_json
-from lerenet.loading import LoadedNetwork
+from lerenet.models.serialization import LoadedNetwork
 from lerenet.predict.earlier import Earlier
 from lerenet.predict.journal import Journal, writing
 from lerenet.predict.results import CSV, JOURNAL, JSON, Prediction, Predictions, as_csv, sha256

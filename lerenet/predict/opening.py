@@ -12,7 +12,7 @@ from lerenet.device import pick_device
 from lerenet.errors import ModelError, TrackingError
 from lerenet.features.store import fingerprint
 from lerenet.layout import PARAMS
-from lerenet.loading import CONFIG, LoadedNetwork, load_network, matching_network
+from lerenet.models.serialization import CONFIG, LoadedNetwork, load_network, matching_network
 from lerenet.predict.results import sha256
 from lerenet.predict.supports import Examples
 
@@ -29,7 +29,8 @@ def open_model(model: str, image_size: int = 200) -> LoadedNetwork:
     if model == "matching":
         return matching_network(image_size)
     if model == "champion" or model.isdigit():
-        from lerenet.tracking import copies, registry
+        from lerenet.registry import copies
+        from lerenet.registry import versions as registry
 
         try:
             version = registry.find(model)

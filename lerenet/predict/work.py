@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from lerenet.data.encoding import encode_png
+from lerenet.drawing import overlay_png
 from lerenet.errors import DataError
 from lerenet.files import sha256_file, shown
 from lerenet.inference import Example, Pixels, enroll, prepare, read_query, segment
-from lerenet.loading import LoadedNetwork
-from lerenet.models.base import State
-from lerenet.panels import overlay_png
+from lerenet.models.segmenter import State
+from lerenet.models.serialization import LoadedNetwork
 from lerenet.predict.journal import Journal, writing
 from lerenet.predict.names import MASK, OVERLAY
 from lerenet.predict.results import Prediction, sha256

@@ -10,8 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lerenet.cells import Cell
+from lerenet.evaluation.metrics import METRICS, MIOU
 from lerenet.files import atomic_dir, write_json, write_text
-from lerenet.metrics import METRICS, MIOU
+from lerenet.paper.printed import printed, printed_cost
 from lerenet.params import Params, load_params
 from lerenet.report import plots, tables
 from lerenet.report.comparison import OVER, beside
@@ -19,7 +20,6 @@ from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data, collect
 from lerenet.report.figures import RULE, figures
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
-from lerenet.report.paper import printed, printed_cost
 from lerenet.report.schedule import PAPER_EPOCHS
 
 BESIDE = ("matching", "baseline")  # what stands beside the shown model in the pictures

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lerenet.paper.printed import BACKBONES, PrintedRow, printed
 from lerenet.params import Params, TableSettings
 from lerenet.report.choose import MATCHERS, REFERENCE, of_its_shots
 from lerenet.report.intervals import ALL, Gain, Intervals
 from lerenet.report.load import FLOORS, Loaded, Model
-from lerenet.report.paper import BACKBONES, PrintedRow, printed
 from lerenet.report.schedule import Schedule, schedule
 from lerenet.report.tables import CleanRow, MainRow
 

@@ -13,9 +13,9 @@ import torch
 from lerenet.cost.flops import Cost, measure_cost
 from lerenet.files import read_json
 from lerenet.models import configure
-from lerenet.models.backbones import create_backbone
+from lerenet.models.backbones.factory import create_backbone
 from lerenet.models.config import NetworkConfig, recipe_network
-from lerenet.models.relations import matching_config
+from lerenet.models.lerenet.relations import matching_config
 from lerenet.params import Params
 from lerenet.report.comparison import Row, Section
 from lerenet.report.load import FOLD_NAMES, Loaded, Model

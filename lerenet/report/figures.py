@@ -19,8 +19,8 @@ from PIL import Image
 from lerenet.data.images import Pixels, read_image
 from lerenet.data.masks import read_mask
 from lerenet.data.scaling import Mask, resize_image, resize_mask
-from lerenet.masks_of_episodes import read_masks
-from lerenet.panels import draw_panel
+from lerenet.drawing import draw_panel
+from lerenet.evaluation.masks import read_masks
 from lerenet.report.episodes import choose_episodes, choose_extremes
 from lerenet.report.load import Loaded, Model
 

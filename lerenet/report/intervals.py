@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from lerenet.bootstrap import combine, defects, draw_totals, percentiles, stratify
-from lerenet.metrics import METRICS, MIOU, Array
+from lerenet.evaluation.metrics import METRICS, MIOU, Array
+from lerenet.evaluation.resampling import combine, defects, draw_totals, percentiles, stratify
 from lerenet.params import EvaluationSettings, Params
 from lerenet.report.choose import MATCHER_LABELS, REFERENCE
 from lerenet.report.load import FOLD_NAMES, Loaded, Model

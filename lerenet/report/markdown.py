@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lerenet.metrics import METRICS, MIOU
+from lerenet.evaluation.metrics import METRICS, MIOU
+from lerenet.paper.printed import PrintedRow
 from lerenet.report import tables
 from lerenet.report.comparison import OVER, Row
 from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data
 from lerenet.report.intervals import Gain
 from lerenet.report.load import FOLD_NAMES
-from lerenet.report.paper import PrintedRow
 from lerenet.report.schedule import PAPER_EPOCHS
 
 OTHERS = tuple(metric.title for metric in METRICS if metric is not MIOU)

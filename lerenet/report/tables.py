@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from lerenet.metrics import METRICS, MIOU, Metric
+from lerenet.evaluation.metrics import METRICS, MIOU, Metric
 from lerenet.params import Params
+from lerenet.pipeline import position
 from lerenet.report.choose import of_its_shots
 from lerenet.report.findings import Finding
 from lerenet.report.intervals import ALL, Interval, Intervals
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
-from lerenet.stages.table import position
 
 
 @dataclass(frozen=True)

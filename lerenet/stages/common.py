@@ -10,7 +10,7 @@ import pandas as pd
 from lerenet import layout
 from lerenet.data.catalog import load_catalog
 from lerenet.data.folds import Split, load_folds
-from lerenet.metrics import check_guards
+from lerenet.evaluation.metrics import check_guards
 from lerenet.models.config import check_networks
 from lerenet.params import Params, load_params
 

@@ -10,18 +10,18 @@ from pathlib import Path
 from lerenet import layout, tracking
 from lerenet.cells import Cell, parse_base
 from lerenet.device import pick_device
-from lerenet.evaluate import likeness, same_backbone, score_heads, summarise, write_masks
+from lerenet.evaluation.metrics import NAMES
+from lerenet.evaluation.protocol import likeness, same_backbone, score_heads, summarise, write_masks
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, write_json
-from lerenet.loading import load_network
-from lerenet.metrics import NAMES
 from lerenet.models import configure, create_model
-from lerenet.models.backbones import Backbone, create_backbone
-from lerenet.models.base import Segmenter
-from lerenet.models.relations import matching_config
+from lerenet.models.backbones.factory import Backbone, create_backbone
+from lerenet.models.lerenet.relations import matching_config
+from lerenet.models.segmenter import Segmenter
+from lerenet.models.serialization import load_network
 from lerenet.progress import progress
-from lerenet.recipes import cell_backbone
 from lerenet.stages.common import Inputs
+from lerenet.stages.recipes import cell_backbone
 
 FLOORS = ("all_foreground", "all_background", "prototype", "matching")
 Subject = tuple[Segmenter, Backbone]

@@ -9,11 +9,11 @@ from lerenet.cells import parse_base
 from lerenet.device import pick_device
 from lerenet.features.store import FeatureStore
 from lerenet.files import write_json
-from lerenet.models.backbones import create_backbone
+from lerenet.models.backbones.factory import create_backbone
 from lerenet.models.config import recipe_network
 from lerenet.progress import progress
-from lerenet.recipes import start_weights
 from lerenet.stages.common import Inputs
+from lerenet.stages.recipes import start_weights
 
 
 def run(key: str) -> None:

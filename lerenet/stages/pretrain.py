@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lerenet import layout, tracking
 from lerenet.cells import parse_base
-from lerenet.pretrain import pretrain
 from lerenet.stages.common import Inputs
+from lerenet.training.pretrain import pretrain
 
 
 def run(key: str) -> None:

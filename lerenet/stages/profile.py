@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lerenet import layout, tracking
 from lerenet.data.catalog import load_catalog
+from lerenet.drift.profile import profile_images
 from lerenet.files import atomic_path
 from lerenet.params import load_params
-from lerenet.profile import profile_images
 
 
 def run() -> None:

@@ -8,22 +8,23 @@ from typing import Any
 
 import pandas as pd
 
-from lerenet import checkpoint, layout, tracking
+from lerenet import layout, tracking
 from lerenet.cells import Cell, ship_cells
-from lerenet.data.episodes import EpisodeSampler
+from lerenet.data.sampler import EpisodeSampler
 from lerenet.device import pick_device, seed_step
 from lerenet.features.live import LiveSource
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, read_json, write_json
-from lerenet.loading import save_network
 from lerenet.models import create_model
 from lerenet.models.config import NetworkConfig, recipe_network
+from lerenet.models.serialization import save_network
 from lerenet.params import Params
 from lerenet.progress import progress
-from lerenet.recipes import cell_backbone
 from lerenet.stages.common import Inputs
+from lerenet.stages.recipes import cell_backbone
 from lerenet.tracking import StageRun
-from lerenet.train import Row, Trainer
+from lerenet.training import checkpoint
+from lerenet.training.trainer import Row, Trainer
 
 
 def run(key: str) -> None:

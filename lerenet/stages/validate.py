@@ -5,7 +5,7 @@ from __future__ import annotations
 from lerenet import layout, tracking
 from lerenet.data.catalog import load_catalog
 from lerenet.data.folds import load_folds
-from lerenet.data.validate import validate_catalog, validate_folds
+from lerenet.data.validation.runner import validate_catalog, validate_folds
 from lerenet.params import load_params
 
 

@@ -1,4 +1,4 @@
-"""MLflow: one run a stage (`stage_run`), and the model registry (`lerenet.tracking.registry`)."""
+"""MLflow: the store, and one run a stage (`stage_run`)."""
 
 from lerenet.tracking.runs import StageRun, stage_run
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from lerenet import files
-from lerenet.promotion import ledger
-from lerenet.tracking import copies, registry
+from lerenet.registry import copies, ledger
+from lerenet.registry import versions as registry
 
 FOLDERS = ("artifacts", ".checkpoints", ".cache", "mlartifacts")
 READERS = {

@@ -7,16 +7,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests import pipeline
 from tests.faults.points import VARIABLE, Point
 from tests.faults.scenarios import CELL, Training
+from tests.helpers import pipeline
 
 
 class Repro(Training):
     """Data to features are done; the training's stage is run by DVC, in processes of its own."""
 
     name = "repro"
-    points = ("lerenet.checkpoint:save@1/after", "lerenet.stages.train:save_network@1/after")
+    points = ("lerenet.training.checkpoint:save@1/after", "lerenet.stages.train:save_network@1/after")
     target = f"train@{CELL}"
 
     def prepare(self) -> None:

@@ -11,16 +11,18 @@ from typing import Any
 
 import pandas as pd
 
-from lerenet import checkpoint, layout, loading
+from lerenet import layout
 from lerenet.files import sha256_file
+from lerenet.models import serialization as loading
 from lerenet.params import load_params
-from lerenet.promotion import ledger
-from lerenet.promotion.promote import promote
-from lerenet.tracking import registering, served
-from lerenet.tracking.candidate import collect
-from tests import pipeline, registry_fixture
+from lerenet.registry import ledger, registering, served
+from lerenet.registry.candidate import collect
+from lerenet.registry.promote import promote
+from lerenet.training import checkpoint
 from tests.faults import invariants
 from tests.faults.points import Point, arm, patch
+from tests.helpers import pipeline
+from tests.helpers import registry as registry_fixture
 
 CELL = "fold0-efficientnet_lite0-lerenet-1-0"
 
@@ -73,9 +75,9 @@ class Promotion(Scenario):
     name = "promotion"
     _client = "mlflow.tracking:MlflowClient"
     points = (
-        "lerenet.tracking.registering:_package@1/before",
-        "lerenet.tracking.registering:_package@1/after",
-        "lerenet.tracking.served:save@1/after",
+        "lerenet.registry.registering:_package@1/before",
+        "lerenet.registry.registering:_package@1/after",
+        "lerenet.registry.served:save@1/after",
         f"{_client}.create_run@1/after",
         f"{_client}.log_model_artifacts@1/before",
         "shutil:copyfile@3/after",
@@ -84,14 +86,14 @@ class Promotion(Scenario):
         f"{_client}.create_model_version@1/after",
         f"{_client}.set_model_version_tag@1/after",
         f"{_client}.set_model_version_tag@3/before",
-        "lerenet.tracking.registry:set_tags@1/after",
-        "lerenet.promotion.ledger:append@1/before",
-        "lerenet.promotion.ledger:os.fsync@2/before",
-        "lerenet.promotion.ledger:os.fsync@2/torn",
-        "lerenet.promotion.ledger:append@1/after",
-        "lerenet.tracking.registry:describe@1/after",
-        "lerenet.tracking.registry:set_champion@1/before",
-        "lerenet.tracking.registry:set_champion@1/after",
+        "lerenet.registry.versions:set_tags@1/after",
+        "lerenet.registry.ledger:append@1/before",
+        "lerenet.registry.ledger:os.fsync@2/before",
+        "lerenet.registry.ledger:os.fsync@2/torn",
+        "lerenet.registry.ledger:append@1/after",
+        "lerenet.registry.versions:describe@1/after",
+        "lerenet.registry.versions:set_champion@1/before",
+        "lerenet.registry.versions:set_champion@1/after",
     )
 
     def enter(self) -> None:
@@ -120,15 +122,15 @@ class Training(Scenario):
 
     name = "training"
     points = (
-        "lerenet.train:Trainer._step@3/before",
-        "lerenet.train:Trainer._step@9/after",
-        "lerenet.train:Trainer._record@1/after",
-        "lerenet.train:Trainer._record@2/before",
-        "lerenet.train:Trainer._record@2/after",
-        "lerenet.checkpoint:torch.save@1/before",
-        "lerenet.checkpoint:torch.save@1/after",
-        "lerenet.checkpoint:save@1/after",
-        "lerenet.checkpoint:save@5/before",
+        "lerenet.training.trainer:Trainer._step@3/before",
+        "lerenet.training.trainer:Trainer._step@9/after",
+        "lerenet.training.trainer:Trainer._record@1/after",
+        "lerenet.training.trainer:Trainer._record@2/before",
+        "lerenet.training.trainer:Trainer._record@2/after",
+        "lerenet.training.checkpoint:torch.save@1/before",
+        "lerenet.training.checkpoint:torch.save@1/after",
+        "lerenet.training.checkpoint:save@1/after",
+        "lerenet.training.checkpoint:save@5/before",
         "lerenet.files:os.fsync@4/before",
         "lerenet.files:os.replace@6/before",
         "lerenet.files:os.replace@6/after",
@@ -138,8 +140,8 @@ class Training(Scenario):
         "lerenet.stages.train:write_json@1/after",
         "lerenet.tracking.runs:StageRun.finish@1/before",
         "lerenet.tracking.runs:StageRun.finish@1/after",
-        "lerenet.checkpoint:clear@1/before",
-        "lerenet.checkpoint:clear@1/after",
+        "lerenet.training.checkpoint:clear@1/before",
+        "lerenet.training.checkpoint:clear@1/after",
         "torch:save@2/torn",
     )
 
@@ -157,11 +159,11 @@ class Training(Scenario):
         os.chdir(self.work)
 
     def run(self) -> None:
-        from lerenet import train
         from lerenet.stages import train as stage
+        from lerenet.training import trainer as train
 
         train.CHECKPOINT_SECONDS = 0.0
-        patch("lerenet.checkpoint:save", self._told)
+        patch("lerenet.training.checkpoint:save", self._told)
         stage.run(CELL)
 
     def _told(self, real: Any) -> Any:
@@ -210,10 +212,10 @@ class Ledger(Scenario):
 
     name = "ledger"
     points = (
-        "lerenet.promotion.ledger:os.fsync@7/before",
-        "lerenet.promotion.ledger:os.fsync@7/after",
-        "lerenet.promotion.ledger:json.dumps@9/before",
-        "lerenet.promotion.ledger:os.fsync@8/torn",
+        "lerenet.registry.ledger:os.fsync@7/before",
+        "lerenet.registry.ledger:os.fsync@7/after",
+        "lerenet.registry.ledger:json.dumps@9/before",
+        "lerenet.registry.ledger:os.fsync@8/torn",
     )
     COUNT = 20
 

@@ -22,9 +22,9 @@ from PIL import Image
 
 from flows.services.processes import FOLDER, MARK
 from lerenet.files import read_json, sha256_file
-from tests import pipeline
 from tests.faults import invariants, process
 from tests.faults.bench import Trial
+from tests.helpers import pipeline
 
 VICTIMS = ("worker", "prefect", "mlflow", "watch", "all")
 RETRAIN = "from flows.retrain import retrain; retrain(wait=True, operator='faults')"

@@ -14,11 +14,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from lerenet.data.dataset import COLUMNS
 from lerenet.data.encoding import write_jpeg, write_mask
 from lerenet.data.sample.classes import KINDS, Kind
 from lerenet.data.sample.defects import Mask
 from lerenet.data.sample.textures import Field, grid, noise
-from lerenet.data.tables import COLUMNS
 from lerenet.files import atomic_dir
 
 SIZES = ((160, 200), (176, 176), (200, 160), (192, 240), (224, 208))

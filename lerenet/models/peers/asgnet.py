@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lerenet.models.base import State, expand, masks_to_grid
 from lerenet.models.batch import Support
 from lerenet.models.config import HeadConfig, register
 from lerenet.models.descriptors import full
 from lerenet.models.peers.parts import Middle, masked_average
 from lerenet.models.peers.pfenet import Pyramid
+from lerenet.models.segmenter import State, expand, masks_to_grid
 
 MOST = 5  # prototypes of one support image
 STEPS = {True: 10, False: 5}  # of clustering; in training, and not

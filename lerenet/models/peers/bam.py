@@ -16,10 +16,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from lerenet.models.base import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
 from lerenet.models.batch import Support, TrainingBatch
 from lerenet.models.config import HeadConfig, register
-from lerenet.models.peers.base_learner import BaseEnsemble, BaseLearner, base_probability, gram, psi
+from lerenet.models.peers.ensemble import BaseEnsemble, BaseLearner, base_probability, gram, psi
 from lerenet.models.peers.parts import (
     ASPP,
     WIDTH,
@@ -32,6 +31,7 @@ from lerenet.models.peers.parts import (
     prior,
     tile,
 )
+from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
 
 
 class BaseAware(Segmenter):

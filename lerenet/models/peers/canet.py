@@ -15,7 +15,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lerenet.models.base import Loss, Segmenter, State, expand, masks_to_grid
 from lerenet.models.batch import Support, TrainingBatch
 from lerenet.models.config import HeadConfig, register
 from lerenet.models.descriptors import full
@@ -28,6 +27,7 @@ from lerenet.models.peers.parts import (
     side_by_side,
     tile,
 )
+from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid
 
 REFINEMENTS = 4  # at inference, after the first pass
 RECALLED = 0.3  # share of training steps with a history

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models.base import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
 from lerenet.models.batch import Support, TrainingBatch
 from lerenet.models.config import HeadConfig, register
 from lerenet.models.descriptors import full
@@ -33,6 +32,7 @@ from lerenet.models.peers.parts import (
     prior,
     tile,
 )
+from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
 
 
 def regions(guess: Tensor, shares: Tensor) -> Tensor:

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models.base import State, expand, masks_to_grid, to_grid
 from lerenet.models.batch import Support
 from lerenet.models.config import HeadConfig, register
 from lerenet.models.descriptors import split_positions
 from lerenet.models.peers.bam import BaseAware
-from lerenet.models.peers.base_learner import gram
+from lerenet.models.peers.ensemble import gram
 from lerenet.models.peers.parts import masked_average, merge, prior, resized, tile
 from lerenet.models.peers.transformer import Matching, Stage, first, last
+from lerenet.models.segmenter import State, expand, masks_to_grid, to_grid
 
 STAGES = ((1, 2, 4), (3, 4, 2), (3, 8, 1))  # embedding's kernel, heads, reduction of keys and values
 NEVER = -1e9

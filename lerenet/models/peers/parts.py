@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models.base import to_grid
 from lerenet.models.descriptors import full
+from lerenet.models.segmenter import to_grid
 
 EPS = 5e-4  # of the masked average, as in the peers' code
 WIDTH = 256

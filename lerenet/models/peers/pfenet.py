@@ -13,7 +13,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lerenet.models.base import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
 from lerenet.models.batch import Support, TrainingBatch
 from lerenet.models.config import HeadConfig, register
 from lerenet.models.peers.parts import (
@@ -27,6 +26,7 @@ from lerenet.models.peers.parts import (
     prior,
     tile,
 )
+from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
 
 
 class Pyramid(Segmenter):

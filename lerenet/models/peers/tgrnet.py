@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models.base import Loss, Segmenter, State, expand, masks_to_grid, to_grid
 from lerenet.models.batch import Support, TrainingBatch, without_defect
 from lerenet.models.config import HeadConfig, register
 from lerenet.models.descriptors import full, unit
@@ -32,6 +31,7 @@ from lerenet.models.peers.parts import (
     merge,
     stretched_to_unit,
 )
+from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid, to_grid
 
 TRIPLET = 0.2  # weight of the triplet term
 

@@ -1,0 +1,127 @@
+"""``lerenet data sample``, ``lerenet data import`` and ``lerenet data drift``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lerenet.files import recover_dir, shown
+
+app = typer.Typer(no_args_is_help=True)
+Data = Annotated[Path, typer.Option(help="The data folder.")]
+
+
+@app.command()
+def sample(
+    data: Data = Path("data"),
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of everything; 0 gives the bytes that data.dvc names.")
+    ] = 0,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Do nothing when the data folder is there.")
+    ] = False,
+) -> None:
+    """Make the sample data set: 12 procedurally made classes, the same bytes every time."""
+    recover_dir(data)  # what an import that was killed between its last two steps left
+    if if_missing and data.exists():
+        typer.echo(f"{shown(data)}: there already, left as it is")
+        return
+    from lerenet.data.importing.replacing import check_replaceable
+    from lerenet.data.sample import make_sample
+
+    check_replaceable(data, "move the folder away, or give another with --data")
+    make_sample(data, seed)
+    typer.echo(f"{shown(data)}: the sample data set, 12 classes (seed {seed})")
+
+
+@app.command(name="import")
+def import_command(
+    path: Annotated[Path, typer.Argument(help="A folder, or a zip or tar archive.")],
+    kind: Annotated[
+        str, typer.Option(help="Layout: canonical, magnetic-tile, mvtec-ad, ...; guessed when empty.")
+    ] = "",
+    spec: Annotated[Path | None, typer.Option(help="YAML file that describes a layout of your own.")] = None,
+    folds: Annotated[Path | None, typer.Option(help="YAML file with three lists of class names.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the data set.")] = "",
+    add: Annotated[bool, typer.Option("--add", help="Keep the classes that are there.")] = False,
+    label: Annotated[
+        str, typer.Option(help="The defect in masks of several labels: a number, a colour #rrggbb, or any.")
+    ] = "",
+    ignore: Annotated[
+        str, typer.Option(help="A label that is neither defect nor background: a number or a colour.")
+    ] = "",
+    inverted: Annotated[bool, typer.Option("--inverted", help="The defect is black in the masks.")] = False,
+    drawn_on: Annotated[
+        str, typer.Option(help="raw or upright: the pixels masks were drawn on where EXIF turns the image.")
+    ] = "",
+    bits: Annotated[int, typer.Option(help="Bits that a 16-bit camera uses, 8 to 16.")] = 0,
+    data: Data = Path("data"),
+) -> None:
+    """Import images: all of them, or none when a file can't be used."""
+    from rich.console import Console
+
+    from lerenet.data.importing.importer import import_dataset
+    from lerenet.data.reading import Reading
+
+    reading = Reading(bits, label, ignore, inverted, drawn_on)
+    with Console(stderr=True).status(f"importing {shown(path)}"):
+        done = import_dataset(path, data, kind or None, spec, folds, name, add, reading)
+    _show(done.source, data, done.folds, done.defect, done.clean)
+    _show_unused(done.source, done.unused)
+    if done.dealt:
+        typer.echo(f"dealt to folds by rule (give --folds to choose): {', '.join(done.dealt)}")
+    typer.echo("next: `dvc add data` (or `dvc commit -f data.dvc`), then `dvc repro`")
+
+
+@app.command()
+def drift(
+    old: Annotated[Path, typer.Argument(help="A data folder, or a catalogue (.parquet).")],
+    new: Annotated[Path, typer.Argument(help="Another one, to be compared with it.")],
+    embeddings: Annotated[
+        bool, typer.Option(help="Of data folders: compare what the frozen backbone sees, too.")
+    ] = True,
+) -> None:
+    """Compare two versions of the data, class by class, as Markdown; status 1 when a class shifted."""
+    from lerenet import layout
+    from lerenet.drift.compare import drift_summary
+    from lerenet.drift.markdown import drift_markdown
+    from lerenet.drift.profile import profiled
+    from lerenet.params import DriftSettings, load_params
+
+    settings = load_params(layout.PARAMS).drift if layout.PARAMS.exists() else DriftSettings()
+    summary = drift_summary(profiled(old, embeddings), profiled(new, embeddings), settings)
+    typer.echo(drift_markdown(summary))
+    if summary["shifts"]:
+        raise typer.Exit(1)
+
+
+def _show(
+    source: str,
+    data: Path,
+    folds: Sequence[Sequence[str]],
+    defect: Mapping[str, int],
+    clean: Mapping[str, int],
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{shown(data)} ({source})")
+    for heading in ("fold", "class", "defect", "clean"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for number, names in enumerate(folds):
+        for cls in names:
+            table.add_row(str(number), cls, str(defect.get(cls, 0)), str(clean.get(cls, 0)))
+    Console().print(table)
+
+
+def _show_unused(source: str, unused: Sequence[str], most: int = 20) -> None:
+    if unused:
+        names = "".join(f"\n  {name}" for name in unused[:most])
+        more = f"\n  and {len(unused) - most} more" if len(unused) > most else ""
+        typer.echo(
+            f"warning: left out, as {source} has no rule for them: {len(unused)} image files{names}{more}",
+            err=True,
+        )

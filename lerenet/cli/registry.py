@@ -1,0 +1,125 @@
+"""``lerenet promote``, ``rollback``, ``ledger``, ``models``, ``lineage``: the registry by hand."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Operator = Annotated[str, typer.Option(help="Who does it; your user name when empty.")]
+Reason = Annotated[str, typer.Option(help="Why, in a sentence; kept in the ledger.")]
+
+
+def _operator(given: str) -> str:
+    try:
+        return given or getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def promote(
+    version: Annotated[str, typer.Argument(help="Number of the version; see `lerenet models`.")],
+    operator: Operator = "",
+    reason: Reason = "",
+    force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; needs --reason.")] = False,
+) -> None:
+    """Judge a version against the champion and promote it if the gate lets it through (else status 1)."""
+    from lerenet import layout
+    from lerenet.params import load_params
+    from lerenet.registry.promote import promote as change
+
+    params = load_params(layout.PARAMS)
+    verdict = change(version, params, operator=_operator(operator), reason=reason, force=force)
+    typer.echo(f"version {version}: {verdict.outcome}")
+    for line in verdict.reasons:
+        typer.echo(f"  {line}")
+    if not verdict.promotes:
+        raise typer.Exit(1)
+
+
+def rollback(
+    operator: Operator = "",
+    reason: Reason = "",
+    leave: Annotated[
+        str, typer.Option("--from", help="The champion to leave; needed to go back a second step.")
+    ] = "",
+) -> None:
+    """Make the champion's predecessor champion again; repeated, it changes nothing."""
+    from lerenet.registry.promote import rollback as change
+
+    done = change(operator=_operator(operator), reason=reason, leave=leave)
+    if done.again:
+        typer.echo(f"already rolled back from version {done.before} to {done.after}: nothing changed")
+        typer.echo(f"  to go back further: lerenet rollback --from {done.after}")
+    else:
+        typer.echo(f"champion: version {done.before} -> version {done.after}")
+
+
+def ledger() -> None:
+    """Show every decision, promotion and rollback."""
+    from lerenet.registry.ledger import COLUMNS, read, table
+    from lerenet.tracking.store import require_project
+
+    require_project()
+    _show(COLUMNS, table(read()), "the ledger is empty: nothing was decided yet")
+
+
+def models() -> None:
+    """Show the registered versions, newest first."""
+    from lerenet.evaluation.metrics import MIOU
+    from lerenet.registry import versions as registry
+
+    columns = ("version", "aliases", "verdict", "mIoU", "low", "high", "cell", "commit")
+    rows = []
+    for item in registry.versions():
+        tags = item.tags
+        scores = [f"{float(tags[name]):.1f}" if name in tags else "" for name in (MIOU.name, *MIOU.bounds)]
+        commit = tags.get("git_commit", "")[:8] + ("+" if tags.get("git_dirty") == "true" else "")
+        verdict, cell = tags.get("verdict", ""), tags.get("cell", "")
+        rows.append((item.number, " ".join(item.aliases), verdict, *scores, cell, commit))
+    _show(columns, rows, "no version is registered yet: run the retraining")
+
+
+def lineage(
+    version: Annotated[str, typer.Argument(help="A number, or champion.")] = "champion",
+    mask: Annotated[Path | None, typer.Option(help="A mask of `lerenet predict` instead.")] = None,
+) -> None:
+    """Show where a version, or a mask, came from, and verify every link (else status 1)."""
+    from rich.console import Console
+    from rich.tree import Tree
+
+    from lerenet.registry import versions as registry
+    from lerenet.registry.lineage import of_mask, trace
+
+    found, links = of_mask(mask) if mask is not None else (registry.find(version), [])
+    links += trace(found)
+    aliases = f" ({', '.join(found.aliases)})" if found.aliases else ""
+    tree = Tree(
+        f"version {found.number}{aliases}, {found.tags.get('verdict', '')}, {found.tags.get('cell', '')}"
+    )
+    colours = {"ok": "green", "differs": "bold red", "not here": "yellow"}
+    for link in links:
+        state = f"[{colours[link.state]}]{link.state:<8}[/]"
+        tree.add(f"{state} {link.what} [bold]{link.value[:40]}[/] [dim]{link.note}[/]")
+    Console(soft_wrap=True).print(tree)
+    if any(link.state == "differs" for link in links):
+        raise typer.Exit(1)
+
+
+def _show(columns: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        typer.echo(empty)
+        return
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+COMMANDS: list[Callable[..., None]] = [promote, rollback, ledger, models, lineage]

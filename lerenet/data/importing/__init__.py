@@ -1,0 +1,1 @@
+"""Bringing other people's folders and archives in: found, checked, placed, recorded."""

@@ -1,0 +1,1 @@
+"""The protocol: episodes scored, counted, resampled; `metrics` is the table of scores."""

@@ -1,0 +1,1 @@
+"""Backbones: built (`factory`), filled (`weights`), and made quick for prediction."""

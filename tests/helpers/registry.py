@@ -1,0 +1,114 @@
+"""A project after ``dvc repro``, in miniature: artifacts, ``dvc.lock`` and a store to register into."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from lerenet import layout
+from lerenet.cells import ship_cells
+from lerenet.files import sha256_file, write_json
+from lerenet.models.serialization import LoadedNetwork
+from lerenet.params import Params, load_params
+from lerenet.registry import served
+from tests.helpers.counts import make_counts
+
+
+class Threshold(torch.nn.Module):
+    """A network whose only weight is the brightness below which a pixel is defect."""
+
+    def __init__(self, level: torch.Tensor) -> None:
+        super().__init__()
+        self.level = torch.nn.Parameter(level)
+        self.backbone = torch.nn.Identity()
+
+    def enroll(self, images: torch.Tensor, masks: torch.Tensor) -> int:
+        assert images.shape[:2] == masks.shape[:2]
+        return images.shape[1]
+
+    def segment(self, state: int, query: torch.Tensor) -> torch.Tensor:
+        return 4 * (self.level - query.mean(dim=1))
+
+
+def load_network(folder: Path, sha256: str | None = None) -> LoadedNetwork:
+    """Stands in for `lerenet.models.serialization.load_network`."""
+    level = load_file(folder / "weights.safetensors")["level"]
+    return LoadedNetwork(Threshold(level).eval(), 32)
+
+
+def load_model(uri: str) -> Any:
+    """An MLflow model in this process, where the stand-in is known; the code that it carries leaves the path again."""
+    path = sys.path[:]
+    try:
+        return served.pyfunc().load_model(uri)
+    finally:
+        sys.path[:] = path
+
+
+def answer(model: Path) -> str | None:
+    """Stands in for `lerenet.registry.served.answer`, which asks a process of its own."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = load_model(str(model))
+    except MlflowException:
+        return None
+    finally:
+        shutil.rmtree(model / "__pycache__", ignore_errors=True)
+    mask: str = found.predict(found.input_example)["mask"][0]
+    return mask
+
+
+def make_project(
+    root: Path, *, quality: float = 0.6, digest: str = "e" * 32, seed: int = 0, code: str = "c" * 32
+) -> Params:
+    """Write what the stages would leave in ``root``; a better ``quality`` scores higher."""
+    (root / "params.yaml").write_text("gate: {draws: 500}\nevaluation: {draws: 500}\n")
+    params = load_params(root / "params.yaml")
+    (root / "data").mkdir(exist_ok=True)
+    (root / "data" / "dataset.yaml").write_text("name: tiny\nlicence: CC0-1.0\n")
+    (root / "data.dvc").write_text("outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: data\n")
+    write_json(root / layout.FOLDS / "folds.json", {"digest": digest, "splits": {}, "classes": {}})
+    for folder in (layout.VALIDATION, layout.FOLDS_VALIDATION):
+        write_json(root / folder / "result.json", {"success": True})
+    counts = make_counts(seed=1, queries=6, quality=quality)
+    stages: dict[str, Any] = {}
+    for split, cell in ship_cells(params).items():
+        _model(root / layout.TRAIN / cell.key, cell.key, 0.3 + quality / 100 + seed / 1000)
+        name = "ship" if split == "all" else f"evaluate@{cell.key}"
+        stages[name] = {
+            "cmd": "x",
+            "deps": [{"path": "lerenet/models", "md5": code}],
+            "outs": [{"path": f"artifacts/{name}", "md5": f"{quality}-{seed}-{digest}"}],
+        }
+        if split != "all":
+            _evaluation(root / layout.EVALUATE / cell.key, counts[counts["split"] == split], digest)
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    return params
+
+
+def _model(folder: Path, key: str, level: float) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "model").mkdir(parents=True)
+    weights = folder / "model" / "weights.safetensors"
+    save_file({"level": torch.tensor(level)}, weights)
+    config = {"cell": key, "image_size": 32, "weights_sha256": sha256_file(weights), "classes_seen": []}
+    write_json(folder / "model" / "config.json", config)
+    write_json(folder / "run.json", {"mlflow_run_id": "a" * 32})
+
+
+def _evaluation(folder: Path, counts: pd.DataFrame, digest: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    counts.to_parquet(folder / "counts.parquet")
+    row = {"model": "m", "protocol": "groups", "shots": 1, "miou": 50.0, "classes": {"A0": 51.0}}
+    (folder / "summary.json").write_text(json.dumps([row]))
+    write_json(folder / "about.json", {"episodes": digest})
+    write_json(folder / "metrics.json", {"ms_per_episode": 12.5})
