@@ -20,7 +20,7 @@ def changed_stages() -> list[str]:
 def _status(*targets: str) -> dict[str, list[Any]]:
     """What ``dvc status`` finds changed: stage -> what of it."""
     lines = [line for line in run_dvc("status", "--json", *targets).splitlines() if line.startswith("{")]
-    return {stage: found for line in lines for stage, found in json.loads(line).items()}
+    return {stage: changes for line in lines for stage, changes in json.loads(line).items()}
 
 
 def is_clean() -> bool:
@@ -71,8 +71,8 @@ def pull_data() -> str:
 
 def _as_read_last() -> bool:
     """Whether the data folder is the one that the pipeline read last (``dvc.lock``)."""
-    found = _status("catalog").get("catalog", [])
-    changed = [deps for one in found if isinstance(one, dict) for deps in [one.get("changed deps", {})]]
+    changes = _status("catalog").get("catalog", [])
+    changed = [deps for one in changes if isinstance(one, dict) for deps in [one.get("changed deps", {})]]
     return not any(layout.DATA.as_posix() in deps for deps in changed)
 
 

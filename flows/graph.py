@@ -18,14 +18,14 @@ _NODE, _EDGE = re.compile(r'^"([^"]+)";$'), re.compile(r'^"([^"]+)" -> "([^"]+)"
 
 def parse_dot(text: str) -> Graph:
     """Stages and what each reads from, of the output of ``dvc dag --dot``."""
-    found: dict[str, set[str]] = {}
+    reads: dict[str, set[str]] = {}
     for line in map(str.strip, text.splitlines()):
         if node := _NODE.match(line):
-            found.setdefault(node[1], set())
+            reads.setdefault(node[1], set())
         elif edge := _EDGE.match(line):
-            found.setdefault(edge[1], set())
-            found.setdefault(edge[2], set()).add(edge[1])
-    return {stage: frozenset(above) for stage, above in found.items()}
+            reads.setdefault(edge[1], set())
+            reads.setdefault(edge[2], set()).add(edge[1])
+    return {stage: frozenset(above) for stage, above in reads.items()}
 
 
 def select(graph: Graph, groups: Sequence[str] = (), folds: Sequence[str] = ()) -> Graph:
@@ -59,10 +59,10 @@ def read_graph() -> Graph:
 
 def below(graph: Graph, changed: Sequence[str]) -> list[str]:
     """``changed`` and every stage that reads from one of them, directly or not, in the graph's order."""
-    found = set(changed)
-    while more := {stage for stage, above in graph.items() if above & found} - found:
-        found |= more
-    return [stage for stage in graph if stage in found]
+    affected = set(changed)
+    while more := {stage for stage, above in graph.items() if above & affected} - affected:
+        affected |= more
+    return [stage for stage in graph if stage in affected]
 
 
 def has_gpu_stage(graph: Graph) -> bool:

@@ -28,15 +28,15 @@ def fold_rows() -> list[dict[str, Any]]:
     path = layout.FOLDS / "folds.json"
     if not path.exists():
         return []
-    found = json.loads(path.read_text(encoding="utf-8"))
+    folds = json.loads(path.read_text(encoding="utf-8"))
     roles = ("base", "validation", "novel")
     return [
         {
             "split": split,
             **{role: ", ".join(classes.get(role, [])) for role in roles},
-            "digest": found["digest"],
+            "digest": folds["digest"],
         }
-        for split, classes in found["splits"].items()
+        for split, classes in folds["splits"].items()
     ]
 
 

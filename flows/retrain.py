@@ -154,16 +154,16 @@ def _outlook(params: Params, stale: bool, force: bool) -> str:
     against = f"against version {champion.number}" if champion else "as the first champion"
     if stale:
         return f"The gate would judge the new version {against}"
-    known = registry.find_by_lock(lock_hash(params)) if store_exists() else None
+    registered = registry.find_by_lock(lock_hash(params)) if store_exists() else None
     from lerenet.registry.promote import judge, settled
 
-    if known and settled(known) and not force:
-        return f"Version {known.number} is decided: {known.tags['verdict']}. Nothing would be done"
-    if not known:
+    if registered and settled(registered) and not force:
+        return f"Version {registered.number} is decided: {registered.tags['verdict']}. Nothing would be done"
+    if not registered:
         return f"The outputs would be registered and judged {against}"
-    if champion and champion.number == known.number:
-        return f"Version {known.number} is the champion and would stay it"
-    return f"Version {known.number} would be judged {against}: {judge(known, champion, params).outcome}"
+    if champion and champion.number == registered.number:
+        return f"Version {registered.number} is the champion and would stay it"
+    return f"Version {registered.number} would be judged {against}: {judge(registered, champion, params).outcome}"
 
 
 def store_exists() -> bool:
@@ -207,8 +207,8 @@ def nothing_changed(params: Params) -> bool:
 
     if not is_clean():
         return False
-    known = registry.find_by_lock(lock_hash(params))
-    return known is not None and settled(known)
+    registered = registry.find_by_lock(lock_hash(params))
+    return registered is not None and settled(registered)
 
 
 def register(params: Params) -> str:

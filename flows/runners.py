@@ -66,8 +66,8 @@ def gpu_resource() -> AbstractContextManager[Any] | None:
         return nullcontext()
     from dask.base import annotate
 
-    found: AbstractContextManager[Any] = annotate(resources={GPU: 1})
-    return found
+    annotation: AbstractContextManager[Any] = annotate(resources={GPU: 1})
+    return annotation
 
 
 def outcome(future: Any) -> State[Any] | None:

@@ -43,8 +43,8 @@ def choose(params: Params, name: str, **narrowed: Sequence[object]) -> TableSett
         ParamsError: no such table, a value that the table can't take, or shots without episodes.
     """
     if name not in params.tables:
-        known = ", ".join(params.tables) or "none"
-        raise ParamsError(f"no table {name!r} under `tables` in {layout.PARAMS}", f"known: {known}")
+        names = ", ".join(params.tables) or "none"
+        raise ParamsError(f"no table {name!r} under `tables` in {layout.PARAMS}", f"known: {names}")
     given = {key: tuple(values) for key, values in narrowed.items() if values}
     try:
         table = TableSettings.model_validate({**params.tables[name].model_dump(), **given})
@@ -54,8 +54,8 @@ def choose(params: Params, name: str, **narrowed: Sequence[object]) -> TableSett
         raise ParamsError(f"{name}: {said}", "`python -m flows.tables --help` lists the options") from error
     for recipe in table.recipes:
         if recipe not in params.recipes:
-            known = ", ".join(params.recipes)
-            raise ParamsError(f"{name}: recipe {recipe!r} is not in {layout.PARAMS}", f"known: {known}")
+            names = ", ".join(params.recipes)
+            raise ParamsError(f"{name}: recipe {recipe!r} is not in {layout.PARAMS}", f"known: {names}")
     if missing := sorted(set(table.shots) - set(params.episodes.shots)):
         raise ParamsError(
             f"{name}: no episodes with {missing[0]} support images",
@@ -92,9 +92,9 @@ def set_grid(path: Path, table: TableSettings, epochs: int | None = None, init: 
     from ruamel.yaml.comments import CommentedSeq
 
     def inline(values: Sequence[object]) -> CommentedSeq:
-        found = CommentedSeq(values)
-        found.fa.set_flow_style()
-        return found
+        sequence = CommentedSeq(values)
+        sequence.fa.set_flow_style()
+        return sequence
 
     load_params(path)
     editor = YAML()
@@ -169,7 +169,7 @@ def scores(table: TableSettings) -> pd.DataFrame:
     """One row a cell that was evaluated: its MLflow runs and its scores with the shots of its training."""
     import pandas as pd
 
-    found = []
+    records = []
     for cell in cells(table):
         for row in read_json(layout.EVALUATE / cell.key / "summary.json"):
             if row["protocol"] == "groups" and row["shots"] == cell.shots:
@@ -178,8 +178,8 @@ def scores(table: TableSettings) -> pd.DataFrame:
                     for stage, folder in (("train", layout.TRAIN), ("evaluate", layout.EVALUATE))
                 }
                 points = {name: row[name] for name in NAMES}
-                found.append({"cell": cell.key, **vars(cell), **points, **runs})
-    return pd.DataFrame(found)
+                records.append({"cell": cell.key, **vars(cell), **points, **runs})
+    return pd.DataFrame(records)
 
 
 def means(rows: pd.DataFrame) -> dict[str, float]:
@@ -188,13 +188,13 @@ def means(rows: pd.DataFrame) -> dict[str, float]:
     With several backbones the first part is ``<recipe>-<backbone>``.
     """
     several = rows["backbone"].nunique() > 1
-    found = {}
+    flat = {}
     for (recipe, backbone, shots), part in rows.groupby(["recipe", "backbone", "shots"]):
         name = f"{recipe}-{backbone}" if several else recipe
         for metric in METRICS:
             mean = part.groupby("split")[metric.name].mean().mean()
-            found[f"{name}.{shots}shot.{metric.name}"] = float(mean)
-    return found
+            flat[f"{name}.{shots}shot.{metric.name}"] = float(mean)
+    return flat
 
 
 # -- command line ---------------------------------------------------------------------------------

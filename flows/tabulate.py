@@ -18,9 +18,9 @@ def publish(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> No
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """``metrics.json`` of every folder inside ``folder``, one row each with its ``key``."""
-    found = []
+    rows = []
     for path in sorted(folder.glob("*/metrics.json")):
         values = json.loads(path.read_text(encoding="utf-8"))
         flat = {name: value for name, value in values.items() if not isinstance(value, dict | list)}
-        found.append({"key": path.parent.name, **flat})
-    return found
+        rows.append({"key": path.parent.name, **flat})
+    return rows

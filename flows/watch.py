@@ -81,9 +81,9 @@ def load_state() -> State:
     """The state of the last watcher; of the first, the data that the pipeline read last (``dvc.lock``)."""
     if STATE.exists():
         return State(**read_json(STATE))
-    known = locked_data_md5()
-    brought = layout.data_md5() not in ("untracked", known)  # by git: what it names is the news
-    return State(recorded=signature(layout.DATA) if brought else "", announced=known)
+    locked = locked_data_md5()
+    brought = layout.data_md5() not in ("untracked", locked)  # by git: what it names is the news
+    return State(recorded=signature(layout.DATA) if brought else "", announced=locked)
 
 
 def watch(every: float) -> None:

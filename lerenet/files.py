@@ -186,10 +186,10 @@ def signature(folder: Path, ending: str = "") -> str:
         for name in sorted(name for name in files if name.endswith(ending)):
             path = Path(root, name)
             try:
-                found = path.stat()
+                status = path.stat()
             except FileNotFoundError:  # replaced while we look; the next look sees the new one
                 continue
-            digest.update(f"{path.relative_to(folder)}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+            digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -88,8 +88,8 @@ def segment(
 
 def _own_size(chance: Tensor, query: Pixels) -> NDArray[np.float32]:
     own = interpolate(chance[None, None], size=query.shape[:2], mode="bilinear", align_corners=False)
-    found: NDArray[np.float32] = own[0, 0].numpy()
-    return found
+    sized: NDArray[np.float32] = own[0, 0].numpy()
+    return sized
 
 
 def _batch(loaded: LoadedNetwork, images: Sequence[Pixels]) -> Tensor:

@@ -88,10 +88,10 @@ STAGES = (
 
 def groups() -> dict[str, tuple[str, ...]]:
     """Names of the stages of each group, both in the pipeline's order."""
-    found: dict[str, tuple[str, ...]] = {}
+    by_group: dict[str, tuple[str, ...]] = {}
     for stage in STAGES:
-        found[stage.group] = (*found.get(stage.group, ()), stage.name)
-    return found
+        by_group[stage.group] = (*by_group.get(stage.group, ()), stage.name)
+    return by_group
 
 
 def position(name: str) -> int:

@@ -74,9 +74,9 @@ def leader(service: Service) -> psutil.Process | None:
     if not service.pid_file.exists():
         return None
     try:
-        known = read_json(service.pid_file)
-        process = psutil.Process(known["pid"])
-        same = abs(process.create_time() - known["started"]) < 1 and process.environ().get(MARK)
+        noted = read_json(service.pid_file)
+        process = psutil.Process(noted["pid"])
+        same = abs(process.create_time() - noted["started"]) < 1 and process.environ().get(MARK)
         alive = process.status() != psutil.STATUS_ZOMBIE
     except (LerenetError, KeyError, TypeError, psutil.Error):
         return None
@@ -85,13 +85,13 @@ def leader(service: Service) -> psutil.Process | None:
 
 def members(service: Service) -> list[psutil.Process]:
     """Every living process that carries the service's mark, but this one."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             marked = process.pid != os.getpid() and process.environ().get(MARK) == service.mark
             if marked and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def start(service: Service) -> None:
@@ -110,8 +110,8 @@ def start(service: Service) -> None:
 
 def _require_port(service: Service) -> None:
     taken = service.port is not None and any(
-        found.status == psutil.CONN_LISTEN and found.laddr.port == service.port
-        for found in psutil.net_connections("tcp")
+        connection.status == psutil.CONN_LISTEN and connection.laddr.port == service.port
+        for connection in psutil.net_connections("tcp")
     )
     if taken:
         raise ServiceError(
@@ -130,8 +130,8 @@ def _spawn(service: Service) -> psutil.Process:
         )  # fmt: skip
     _CHILDREN.append(child)
     process = psutil.Process(child.pid)
-    known = {"pid": child.pid, "started": process.create_time(), "command": list(service.command)}
-    write_json(service.pid_file, known)
+    noted = {"pid": child.pid, "started": process.create_time(), "command": list(service.command)}
+    write_json(service.pid_file, noted)
     return process
 
 

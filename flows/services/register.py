@@ -84,10 +84,10 @@ def ensure_automation(wanted: AutomationCore) -> None:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        found = client.read_automations_by_name(wanted.name)
-        if found:
-            client.update_automation(found[0].id, wanted)
+        same_name = client.read_automations_by_name(wanted.name)
+        if same_name:
+            client.update_automation(same_name[0].id, wanted)
         else:
             client.create_automation(wanted)
-        for extra in found[1:]:
+        for extra in same_name[1:]:
             client.delete_automation(extra.id)

@@ -142,8 +142,8 @@ def check_project() -> Finding:
     """The current folder is the project's."""
     missing = [name for name in ("params.yaml", "dvc.yaml") if not Path(name).is_file()]
     if missing:
-        found = f"{Path.cwd()} has no {' and no '.join(missing)}"
-        return Finding("project", "problem", found, "run in the project's folder, beside params.yaml")
+        fault = f"{Path.cwd()} has no {' and no '.join(missing)}"
+        return Finding("project", "problem", fault, "run in the project's folder, beside params.yaml")
     return Finding("project", "ok", str(Path.cwd()))
 
 

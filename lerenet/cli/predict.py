@@ -68,15 +68,15 @@ def predict_command(
         from lerenet.predict import predict
 
         reading = Reading(bits, label, ignore, inverted, drawn_on)
-        found = predict(pairs, query, out, model, reading=reading, show=True)
+        predictions = predict(pairs, query, out, model, reading=reading, show=True)
     except KeyboardInterrupt as stopped:
         typer.echo(str(stopped) or "stopped before any work", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        typer.echo(json.dumps(asdict(predictions), indent=2))
     else:
-        print_table(found, out)
-    _tell_failed(found, out)
+        print_table(predictions, out)
+    _tell_failed(predictions, out)
 
 
 def pair_up(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -93,19 +93,22 @@ def pair_up(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     return list(zip(paths[::2], paths[1::2], strict=True))
 
 
-def print_table(found: Predictions, out: Path) -> None:
+def print_table(predictions: Predictions, out: Path) -> None:
     """Print one line a query."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    table = Table(title=f"{len(found.predictions)} images, model {escape(found.model)}", title_justify="left")
+    table = Table(
+        title=f"{len(predictions.predictions)} images, model {escape(predictions.model)}",
+        title_justify="left",
+    )
     table.add_column("query", overflow="fold")
     table.add_column("mask", overflow="fold")
     for name in ("foreground", "confidence", "ms"):
         table.add_column(name, justify="right")
-    for row in found.predictions:
+    for row in predictions.predictions:
         numbers = (f"{row.foreground:.2%}", f"{row.confidence:.2f}", f"{row.milliseconds:.0f}")
         cells = (row.mask, *numbers) if not row.error else ("none, see below", "", "", "")
         table.add_row(escape(Path(row.query).name), *map(escape, cells))
@@ -113,12 +116,12 @@ def print_table(found: Predictions, out: Path) -> None:
     console.print(f"written to {escape(shown(out))}", soft_wrap=True)
 
 
-def _tell_failed(found: Predictions, out: Path) -> None:
+def _tell_failed(predictions: Predictions, out: Path) -> None:
     """Name the queries without a mask on standard error, and end with status 1; none: return."""
-    if not (failed := found.failed):
+    if not (failed := predictions.failed):
         return
     for row in failed[:TOLD]:
         typer.echo(row.error, err=True)
-    count = f"{len(failed)} of {len(found.predictions)} queries have no mask"
+    count = f"{len(failed)} of {len(predictions.predictions)} queries have no mask"
     typer.echo(f"{count}; each reason is in {shown(out / 'predictions.csv')}", err=True)
     raise typer.Exit(1)

@@ -94,11 +94,11 @@ def lineage(
     from lerenet.registry import versions as registry
     from lerenet.registry.lineage import of_mask, trace
 
-    found, links = of_mask(mask) if mask is not None else (registry.find(version), [])
-    links += trace(found)
-    aliases = f" ({', '.join(found.aliases)})" if found.aliases else ""
+    item, links = of_mask(mask) if mask is not None else (registry.find(version), [])
+    links += trace(item)
+    aliases = f" ({', '.join(item.aliases)})" if item.aliases else ""
     tree = Tree(
-        f"version {found.number}{aliases}, {found.tags.get('verdict', '')}, {found.tags.get('cell', '')}"
+        f"version {item.number}{aliases}, {item.tags.get('verdict', '')}, {item.tags.get('cell', '')}"
     )
     colours = {"ok": "green", "differs": "bold red", "not here": "yellow"}
     for link in links:

@@ -100,7 +100,7 @@ def _reach(backbone: Backbone, image_size: int) -> list[tuple[str, float]]:
     """What each level of the backbone adds for one image."""
     rows, before = [], 0.0
     for level in backbone.levels:
-        wanted = [known for known in backbone.levels if known <= level]
+        wanted = [shallower for shallower in backbone.levels if shallower <= level]
         with torch.device("meta"), torch.no_grad():
             images = torch.empty(1, 3, image_size, image_size)
             shallow = create_backbone(backbone.name, "random", wanted, backbone.turns).eval()
@@ -131,7 +131,7 @@ def _head_parts(head: Segmenter, shapes: list[torch.Size], shots: int, image_siz
 @contextmanager
 def _counted(head: nn.Module) -> Iterator[dict[str, int]]:
     """FLOPs within the block by child of ``head``, whichever of the child's modules is called; then its own."""
-    found = {name: 0 for name, _ in head.named_children()} | {OWN: 0}
+    flops = {name: 0 for name, _ in head.named_children()} | {OWN: 0}
     inside: list[nn.Module] = []
     handles = []
     counter = FlopCounterMode(display=False)
@@ -139,20 +139,20 @@ def _counted(head: nn.Module) -> Iterator[dict[str, int]]:
 
         def enter(module: nn.Module, args: object, name: str = name) -> None:
             if not inside:
-                found[name] -= counter.get_total_flops()
+                flops[name] -= counter.get_total_flops()
             inside.append(module)
 
         def leave(module: nn.Module, args: object, out: object, name: str = name) -> None:
             inside.pop()
             if not inside:
-                found[name] += counter.get_total_flops()
+                flops[name] += counter.get_total_flops()
 
         for module in child.modules():
             handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
         with counter:
-            yield found
+            yield flops
     finally:
         for handle in handles:
             handle.remove()
-    found[OWN] = counter.get_total_flops() - sum(found.values())
+    flops[OWN] = counter.get_total_flops() - sum(flops.values())

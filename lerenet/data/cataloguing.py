@@ -122,8 +122,8 @@ def _row(data: Path, entry: Entry) -> dict[str, Any]:
 
 
 def _state(path: Path) -> tuple[int, int, int]:
-    found = path.stat() if path.exists() else None
-    return (found.st_ino, found.st_size, found.st_mtime_ns) if found else (0, 0, 0)
+    status = path.stat() if path.exists() else None
+    return (status.st_ino, status.st_size, status.st_mtime_ns) if status else (0, 0, 0)
 
 
 def _measure(data: Path, entry: Entry) -> dict[str, Any]:

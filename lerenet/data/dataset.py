@@ -46,8 +46,8 @@ def read_dataset(folder: Path) -> Dataset | None:
     if not path.exists():
         return None
     raw = read_yaml(path)
-    known = raw if isinstance(raw, dict) else {}
-    name, licence = (str(known.get(key) or "") for key in ("name", "licence"))
+    entries = raw if isinstance(raw, dict) else {}
+    name, licence = (str(entries.get(key) or "") for key in ("name", "licence"))
     return Dataset(name, licence, _folds(raw, path))
 
 
@@ -110,7 +110,7 @@ def read_sources(folder: Path) -> dict[str, Row]:
 
 def _by_file(path: Path, rows: Sequence[tuple[int, dict[Any, Any]]]) -> dict[str, Row]:
     problems: list[str] = []
-    found: dict[str, Row] = {}
+    by_file: dict[str, Row] = {}
     lines: dict[str, int] = {}
     for line, raw in rows:
         row = {key: value or "" for key, value in raw.items() if key}
@@ -118,15 +118,15 @@ def _by_file(path: Path, rows: Sequence[tuple[int, dict[Any, Any]]]) -> dict[str
         reason = "more cells than the header has columns" if None in raw else _contradiction(row)
         if reason:
             problems.append(f"{shown(path)}: line {line}: {reason}")
-        elif key in found:
-            one, other = found[key]["group_id"], row["group_id"]
+        elif key in by_file:
+            one, other = by_file[key]["group_id"], row["group_id"]
             problems.append(
                 f"{shown(path)}: {key} stands in lines {lines[key]} and {line}, with groups {one!r} and {other!r}"
             )
         else:
-            found[key], lines[key] = row, line
+            by_file[key], lines[key] = row, line
     refuse(problems, f"mend {SOURCES}: one row an image, with the group of its part")
-    return found
+    return by_file
 
 
 def _contradiction(row: Row) -> str:

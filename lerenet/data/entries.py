@@ -62,17 +62,17 @@ def _of_class(folder: Path, problems: list[str]) -> list[Entry]:
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     """The images of one folder by their stems in NFC; all their names are UTF-8."""
-    found: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        reason = _reason(path, found)
+        reason = _reason(path, masks)
         if reason:
             problems.append(f"{shown(path)}: {reason}")
         elif path.is_file() and not passed_over(path.name):
-            found[nfc(path.stem)] = path
-    return found
+            masks[nfc(path.stem)] = path
+    return masks
 
 
-def _reason(path: Path, found: dict[str, Path]) -> str:
+def _reason(path: Path, masks: dict[str, Path]) -> str:
     """Why a file or folder can't be an image or mask; links to nothing are named by `list_files`."""
     if passed_over(path.name) or (path.is_symlink() and not path.exists()):
         return ""
@@ -83,7 +83,7 @@ def _reason(path: Path, found: dict[str, Path]) -> str:
     if not readable(path.name):
         return "unknown file type"
     stem = nfc(path.stem)
-    return f"same name as {found[stem].name}" if stem in found else ""
+    return f"same name as {masks[stem].name}" if stem in masks else ""
 
 
 def _astray(data: Path, classes: Collection[str], problems: list[str]) -> list[str]:

@@ -36,15 +36,15 @@ def make_splits(catalog: pd.DataFrame, settings: EpisodeSettings, seed: int) -> 
     splits: dict[str, Split] = {}
     for name, test in (("fold0", 0), ("fold1", 1), ("fold2", 2), ("all", None)):
         novel = sorted(c for c, fold in fold_of.items() if fold == test)
-        known = sorted(c for c, fold in fold_of.items() if fold != test)
-        if len(known) <= settings.validation_classes:
+        seen = sorted(c for c, fold in fold_of.items() if fold != test)
+        if len(seen) <= settings.validation_classes:
             raise DataError(
-                f"{name}: {len(known)} base classes, {settings.validation_classes} to hold out",
+                f"{name}: {len(seen)} base classes, {settings.validation_classes} to hold out",
                 "import more classes, or lower episodes.validation_classes in params.yaml",
             )
-        chosen = generator(seed, name, "validation").permutation(known)[: settings.validation_classes]
+        chosen = generator(seed, name, "validation").permutation(seen)[: settings.validation_classes]
         held = sorted(map(str, chosen))
-        splits[name] = {"base": [c for c in known if c not in held], "validation": held, "novel": novel}
+        splits[name] = {"base": [c for c in seen if c not in held], "validation": held, "novel": novel}
     return splits
 
 
@@ -108,9 +108,9 @@ def make_episodes(
                         once = times if kind == "defect" else 1
                         key = (seed, split, role, protocol, shots, kind)
                         for cls in names:
-                            found = _episodes_of(catalog, cls, kind, shots, once, key, protocol == "groups")
+                            drawn = _episodes_of(catalog, cls, kind, shots, once, key, protocol == "groups")
                             rows += [
-                                {"split": split, "role": role, "protocol": protocol, **row} for row in found
+                                {"split": split, "role": role, "protocol": protocol, **row} for row in drawn
                             ]
     episodes = pd.DataFrame(rows)
     episodes.insert(0, "episode", range(len(episodes)))

@@ -204,8 +204,8 @@ def read_image(path: Path, bits: int = 0) -> Pixels:
             values that fill less than a quarter of the range while ``bits`` is 0 (they would come out dark).
     """
     with opened(path) as (image, facts):
-        found = eight_bit(decode(image, path), path, facts.deep, bits)
-        return np.asarray(_named_rgb(upright(found, orientation(image)), path))
+        pixels = eight_bit(decode(image, path), path, facts.deep, bits)
+        return np.asarray(_named_rgb(upright(pixels, orientation(image)), path))
 
 
 def upright(image: Image.Image, turn: int) -> Image.Image:

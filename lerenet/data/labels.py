@@ -67,9 +67,9 @@ def from_numbers(
 def _number(text: str, names: Mapping[int, str]) -> int | None:
     """The number of a label as written; a colour is looked up in ``names``, or stands for its grey."""
     if text.startswith("#"):
-        found = [number for number, name in names.items() if name == text]
+        numbers = [number for number, name in names.items() if name == text]
         grey = int(text[1:3], 16) if text[1:3] == text[3:5] == text[5:7] and not names else -1
-        return found[0] if found else grey
+        return numbers[0] if numbers else grey
     return int(text) if text.isdigit() else None
 
 

@@ -43,7 +43,7 @@ def list_files(folder: Path, problems: list[str]) -> list[str]:
     Links to folders are followed, except to one that holds the link. Links to nothing, links to what is listed
     already, and what can't be listed are added to ``problems``.
     """
-    found: list[str] = []
+    files: list[str] = []
     listed: dict[Path, Path] = {}
     folders: list[tuple[Path, str]] = [(folder, "")]
     links: list[tuple[Path, str]] = []
@@ -56,10 +56,10 @@ def list_files(folder: Path, problems: list[str]) -> list[str]:
             if kind == "folder":
                 (links if path.is_symlink() else folders).append((path, f"{front}{path.name}/"))
             elif kind == "file":
-                found.append(front + path.name)
+                files.append(front + path.name)
             else:
                 problems.append(f"{shown(path)}: {kind}")
-    return sorted(found)
+    return sorted(files)
 
 
 def _is_new(path: Path, top: Path, listed: dict[Path, Path], problems: list[str]) -> bool:

@@ -45,10 +45,10 @@ def read_mask(path: Path, reading: Reading = PLAIN) -> Mask:
         DataError: not an image, truncated, too large; several labels and none chosen by ``reading``; grey areas
             (a photo); no background.
     """
-    found, _, _ = _mask_or_reason(path, reading)
-    if isinstance(found, DataError):
-        raise found
-    return found
+    mask, _, _ = _mask_or_reason(path, reading)
+    if isinstance(mask, DataError):
+        raise mask
+    return mask
 
 
 def measure_mask(path: Path, reading: Reading = PLAIN) -> MaskFacts:
@@ -57,9 +57,9 @@ def measure_mask(path: Path, reading: Reading = PLAIN) -> MaskFacts:
     Raises:
         DataError: not an image, truncated or too large.
     """
-    found, facts, canonical = _mask_or_reason(path, reading)
-    binary = not isinstance(found, DataError)
-    share = 0.0 if isinstance(found, DataError) else float(found.mean())
+    mask, facts, canonical = _mask_or_reason(path, reading)
+    binary = not isinstance(mask, DataError)
+    share = 0.0 if isinstance(mask, DataError) else float(mask.mean())
     return MaskFacts(facts.width, facts.height, binary, share, canonical)
 
 
@@ -70,14 +70,14 @@ def _mask_or_reason(path: Path, reading: Reading) -> tuple[Mask | DataError, Ima
         turned = upright(image, orientation(image))
         plain = image.format == "PNG" and image.mode == "L" and facts.orientation == 1
         try:
-            found: Mask | DataError = _find(turned, image, reading, lossy)
+            mask: Mask | DataError = _find(turned, image, reading, lossy)
         except DataError as error:
-            found = DataError(f"{shown(path)}: {error.what}", error.remedy or BINARY)
-        if isinstance(found, np.ndarray) and reading.inverted:
-            found = ~found
+            mask = DataError(f"{shown(path)}: {error.what}", error.remedy or BINARY)
+        if isinstance(mask, np.ndarray) and reading.inverted:
+            mask = ~mask
         values = np.asarray(image) if plain else None
     canonical = values is not None and not ((values > 0) & (values < 255)).any()
-    return found, facts, canonical
+    return mask, facts, canonical
 
 
 def _lossless(path: Path) -> bool:

@@ -46,8 +46,8 @@ def read_pair(
         )
     if _is_mask(pixels):
         raise DataError(f"{shown(image)}: nothing but black and white", "give the image first, then its mask")
-    found = [_fitted(path, image, pixels.shape[:2], turn, reading, resize) for path in masks]
-    mask: Mask = reduce(np.logical_or, found)
+    fitted = [_fitted(path, image, pixels.shape[:2], turn, reading, resize) for path in masks]
+    mask: Mask = reduce(np.logical_or, fitted)
     _check(mask, masks, reading)
     return pixels, mask
 

@@ -64,8 +64,8 @@ def eight_bit(image: Image.Image, path: Path, deep: bool, bits: int) -> Image.Im
     if not deep:
         return image
     if image.mode in DEEP:
-        found = _scaled(np.asarray(image).astype(np.uint16), path, bits or _stated(image))
-        return Image.fromarray(255 - found if tag(image, PHOTOMETRIC) == WHITE_IS_ZERO else found)
+        values = _scaled(np.asarray(image).astype(np.uint16), path, bits or _stated(image))
+        return Image.fromarray(255 - values if tag(image, PHOTOMETRIC) == WHITE_IS_ZERO else values)
     return _colours(image, path, bits)
 
 
@@ -82,8 +82,8 @@ def _stated(image: Image.Image) -> int:
 def _scaled(values: Values, path: Path, bits: int) -> Values:
     _check(values, path, bits)
     top = (1 << bits) - 1 if bits else 65535
-    found = (values.astype(np.uint32) * 255 + top // 2) // top
-    return np.minimum(found, 255).astype(np.uint8)
+    scaled = (values.astype(np.uint32) * 255 + top // 2) // top
+    return np.minimum(scaled, 255).astype(np.uint8)
 
 
 def _colours(image: Image.Image, path: Path, bits: int) -> Image.Image:

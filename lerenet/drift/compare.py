@@ -87,21 +87,21 @@ def _class_row(cls: str, old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]
 
 
 def _median(frame: pd.DataFrame, stat: str) -> float | None:
-    known = stat in frame and bool(frame[stat].notna().any())
-    return float(frame[stat].median()) if known else None
+    measured = stat in frame and bool(frame[stat].notna().any())
+    return float(frame[stat].median()) if measured else None
 
 
 def _samples(old: pd.DataFrame, came: pd.DataFrame, stat: str) -> list[NDArray[Any]] | None:
     """The mean of each group, one array a side; None where a side has too few groups."""
-    found: list[NDArray[Any]] = []
+    samples: list[NDArray[Any]] = []
     for frame in (old, came):
         kept = frame[frame[stat].notna()] if stat in frame else frame[:0]
         if stat == "embedding":
             means = [np.mean(np.stack(list(part[stat])), axis=0) for _, part in kept.groupby("group")]
-            found.append(np.asarray(means, dtype=np.float64))
+            samples.append(np.asarray(means, dtype=np.float64))
         else:
-            found.append(kept.groupby("group")[stat].mean().to_numpy() if len(kept) else np.empty(0))
-    return found if min(map(len, found)) >= MIN_SAMPLE else None
+            samples.append(kept.groupby("group")[stat].mean().to_numpy() if len(kept) else np.empty(0))
+    return samples if min(map(len, samples)) >= MIN_SAMPLE else None
 
 
 def _number(old: pd.DataFrame, came: pd.DataFrame, stat: str) -> dict[str, Any]:

@@ -21,10 +21,10 @@ NOTE = (
 
 def shifted(summary: Mapping[str, Any]) -> str:
     """``class: statistic, statistic; class: ...`` of what shifted; empty where nothing did."""
-    found: dict[str, list[str]] = {}
+    reasons: dict[str, list[str]] = {}
     for cls, stat in summary["shifts"]:
-        found.setdefault(cls, []).append(stat)
-    return "; ".join(f"{cls}: {', '.join(stats)}" for cls, stats in found.items())
+        reasons.setdefault(cls, []).append(stat)
+    return "; ".join(f"{cls}: {', '.join(stats)}" for cls, stats in reasons.items())
 
 
 def drift_markdown(summary: Mapping[str, Any]) -> str:

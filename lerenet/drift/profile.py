@@ -50,8 +50,8 @@ def profile_images(catalog: pd.DataFrame, data: Path, embeddings: bool = True) -
 
 def _row(picture: Pixels, embed: Embed | None) -> dict[str, Any]:
     grey = picture @ GREY / 255
-    found: dict[str, Any] = {"brightness": float(grey.mean()), "contrast": float(grey.std())}
-    return found | ({"embedding": embed(picture)} if embed else {})
+    facts: dict[str, Any] = {"brightness": float(grey.mean()), "contrast": float(grey.std())}
+    return facts | ({"embedding": embed(picture)} if embed else {})
 
 
 def load_embedder() -> Embed:
@@ -68,8 +68,8 @@ def load_embedder() -> Embed:
     def embed(picture: Pixels) -> NDArray[np.float32]:
         batch = torch.from_numpy(resize_image(picture, SIDE).copy()).permute(2, 0, 1)[None]
         (level,) = backbone(batch.to(device).float() / 255)  # (1, 320, 7, 7)
-        found: NDArray[np.float32] = level.mean((0, 2, 3)).cpu().numpy()
-        return found
+        embedding: NDArray[np.float32] = level.mean((0, 2, 3)).cpu().numpy()
+        return embedding
 
     return embed
 

@@ -32,10 +32,10 @@ def read_masks(path: Path) -> dict[int, Mask]:
         DataError: the file can't be read.
     """
     try:
-        with np.load(path) as found:
-            height, width = (int(side) for side in found["shape"])
-            bits = np.unpackbits(found["bits"], axis=1, count=height * width).astype(bool)
+        with np.load(path) as archive:
+            height, width = (int(side) for side in archive["shape"])
+            bits = np.unpackbits(archive["bits"], axis=1, count=height * width).astype(bool)
             masks = bits.reshape(-1, height, width)
-            return {int(number): mask for number, mask in zip(found["episodes"], masks, strict=True)}
+            return {int(number): mask for number, mask in zip(archive["episodes"], masks, strict=True)}
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{path}: can't be read: {error}", "delete it and run `dvc repro`") from error

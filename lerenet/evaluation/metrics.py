@@ -79,10 +79,10 @@ def check_guards(guarded: Iterable[str]) -> None:
     Raises:
         ParamsError: ``gate.max_drop`` names what `METRICS` lacks, or mIoU, of which the gate asks a gain.
     """
-    known = [metric.name for metric in METRICS if metric is not MIOU]
-    if unknown := sorted(set(guarded) - set(known)):
+    names = [metric.name for metric in METRICS if metric is not MIOU]
+    if unknown := sorted(set(guarded) - set(names)):
         raise ParamsError(
-            f"params.yaml: gate.max_drop: no metric {unknown[0]!r}", f"known: {', '.join(known)}"
+            f"params.yaml: gate.max_drop: no metric {unknown[0]!r}", f"known: {', '.join(names)}"
         )
 
 

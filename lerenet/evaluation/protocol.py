@@ -51,10 +51,10 @@ def summarise(counts: pd.DataFrame, params: Params) -> list[dict[str, Any]]:
     for key, part in counts.groupby(GROUP, sort=False):
         defect, clean = part[part["kind"] == "defect"], part[part["kind"] == "clean"]
         resampling = params.evaluation
-        found = interval(defect, draws=resampling.draws, seed=params.seed, confidence=resampling.confidence)
+        scores = interval(defect, draws=resampling.draws, seed=params.seed, confidence=resampling.confidence)
         row = {
             **dict(zip(GROUP, key, strict=True)),
-            **found,
+            **scores,
             "classes": class_iou(defect),
             "episodes": len(defect),
         }
@@ -87,7 +87,7 @@ def likeness(store: FeatureStore, episodes: pd.DataFrame) -> pd.DataFrame:
     The cosine of the defects' mean descriptors under the store's backbone, mean over its levels. The
     query's truth is used: this chooses what figures show and is no score.
     """
-    shown, found = shown_episodes(episodes), []
+    shown, cosine = shown_episodes(episodes), []
     levels = store.backbone.levels
     for start in range(0, len(shown), BATCH):
         rows = shown.iloc[start : start + BATCH]
@@ -96,8 +96,8 @@ def likeness(store: FeatureStore, episodes: pd.DataFrame) -> pd.DataFrame:
             for names in ([str(names[0]) for names in rows["support"]], list(rows["query"]))
         )
         cosines = [F.cosine_similarity(a, b, dim=1) for a, b in zip(support, query, strict=True)]
-        found += torch.stack(cosines).mean(0).tolist()
-    return pd.DataFrame({"episode": shown["episode"], "cosine": found})
+        cosine += torch.stack(cosines).mean(0).tolist()
+    return pd.DataFrame({"episode": shown["episode"], "cosine": cosine})
 
 
 def _defect_means(store: FeatureStore, names: list[str], levels: Sequence[int]) -> list[torch.Tensor]:
@@ -144,8 +144,8 @@ def score_version(
 
 def same_backbone(loaded: torch.nn.Module, cached: torch.nn.Module) -> bool:
     """Whether every tensor of the saved backbone equals the one that the cache was made with."""
-    known = cached.state_dict()
+    kept = cached.state_dict()
     return all(
-        name in known and torch.equal(value.cpu(), known[name].cpu())
+        name in kept and torch.equal(value.cpu(), kept[name].cpu())
         for name, value in loaded.state_dict().items()
     )

@@ -180,12 +180,12 @@ def interval(
     strata = stratify([defects(counts)])
     drawn, _ = _resampled(strata, draws, seed)
     actual, _ = _actual(strata)
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for metric in METRICS:
         low, high = metric.bounds
-        found[metric.name] = float(actual[metric.name][0, 0])
-        found[low], found[high] = percentiles(drawn[metric.name][:, 0], confidence)
-    return found
+        scores[metric.name] = float(actual[metric.name][0, 0])
+        scores[low], scores[high] = percentiles(drawn[metric.name][:, 0], confidence)
+    return scores
 
 
 def defects(counts: pd.DataFrame) -> pd.DataFrame:

@@ -52,9 +52,9 @@ def predict_batch(
     queries = [(str(name), 0) for name in rows["query"]]
     logits: Tensor
     if relations is not None:
-        known = relations(supports, queries)
+        related = relations(supports, queries)
         with autocast(device, precision):
-            logits = head.answer(known)
+            logits = head.answer(related)
     else:
         batch = assemble(source, supports, queries, head, device)
         with autocast(device, precision):

@@ -37,8 +37,8 @@ class RelationCache:
 
     def __call__(self, supports: Sequence[Sequence[View]], queries: Sequence[View]) -> State:
         """The relations of a batch of episodes, each entry stacked along the batch."""
-        found = [self._one(tuple(support), query) for support, query in zip(supports, queries, strict=True)]
-        return {name: torch.cat([state[name] for state in found]) for name in found[0]}
+        states = [self._one(tuple(support), query) for support, query in zip(supports, queries, strict=True)]
+        return {name: torch.cat([state[name] for state in states]) for name in states[0]}
 
     def _one(self, support: tuple[View, ...], query: View) -> State:
         key = (query, *support)

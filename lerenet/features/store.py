@@ -66,10 +66,10 @@ def extract(backbone: Backbone, pictures: Sequence[Pixels], precision: str) -> l
     device = next(backbone.parameters()).device
     with autocast(device, precision):
         levels = backbone(to_batch(pictures, device))
-    found = [level.float().cpu() for level in levels]
-    if not all(bool(torch.isfinite(level).all()) for level in found):
+    features = [level.float().cpu() for level in levels]
+    if not all(bool(torch.isfinite(level).all()) for level in features):
         raise TrainingError("the backbone gives features that are not finite", "check its weights file")
-    return found
+    return features
 
 
 class FeatureStore:
@@ -170,8 +170,8 @@ class FeatureStore:
         for start, batch in self._batches(rows, views):
             if masked:
                 batch = [(picture * mask[..., None], mask) for picture, mask in batch]
-            found = self._compute(batch, missing)
-            for name, value in found.items():
+            computed = self._compute(batch, missing)
+            for name, value in computed.items():
                 if name not in arrays:
                     shape = (len(rows) * len(views), *value.shape[1:])
                     require_space(folder, int(np.prod(shape)) * value.dtype.itemsize)
@@ -194,24 +194,24 @@ class FeatureStore:
             yield start, pending
 
     def _compute(self, batch: list[tuple[Pixels, Mask]], names: list[str]) -> dict[str, NDArray[Any]]:
-        found: dict[str, NDArray[Any]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         if "masks" in names:
-            found["masks"] = np.stack([mask for _, mask in batch])
+            arrays["masks"] = np.stack([mask for _, mask in batch])
         if "pictures" in names:
-            found["pictures"] = np.stack([picture for picture, _ in batch])
+            arrays["pictures"] = np.stack([picture for picture, _ in batch])
         if any(name.startswith("level") for name in names):
             levels = extract(self.backbone, [picture for picture, _ in batch], self.params.precision)
             for level, value in zip(self.backbone.levels, levels, strict=True):
                 if f"level{level}" in names:
-                    found[f"level{level}"] = value.half().numpy()
-        return found
+                    arrays[f"level{level}"] = value.half().numpy()
+        return arrays
 
     def _gather(self, name: str, views: Sequence[View], masked: bool = False) -> Tensor:
-        found = []
+        parts = []
         for image, view in views:
             cls, index = self._where[image]
             path = self.unit(cls, view > 0, masked) / f"{name}.npy"
             if path not in self._open:
                 self._open[path] = np.load(path, mmap_mode="r")
-            found.append(self._open[path][index, max(view - 1, 0)])
-        return torch.from_numpy(np.stack(found))
+            parts.append(self._open[path][index, max(view - 1, 0)])
+        return torch.from_numpy(np.stack(parts))

@@ -103,11 +103,11 @@ def assemble(
         masked = [level.to(device).unflatten(0, (size, shots)) for level in alone]
     if "normal" in network.reads:
         normal = without_defect(levels, masks)
-        known = {i: view for i, query in enumerate(queries) if (view := source.normal(query)) is not None}
-        if known:
-            clean = source.features(list(known.values()), network.levels)
+        normals = {i: view for i, query in enumerate(queries) if (view := source.normal(query)) is not None}
+        if normals:
+            clean = source.features(list(normals.values()), network.levels)
             for level, value in zip(normal, clean, strict=True):
-                level[list(known)] = value.to(level.device, level.dtype)
+                level[list(normals)] = value.to(level.device, level.dtype)
     return EpisodeBatch(Support(levels, masks, masked, normal), [level[len(flat) :] for level in both])
 
 
@@ -123,10 +123,10 @@ def without_defect(levels: Sequence[Tensor], masks: Tensor) -> list[Tensor]:
     Returns:
         (B, c, h, w) for each level; zeros for a shot that is all defect.
     """
-    found = []
+    painted = []
     for level in levels:
         free = 1 - F.interpolate(masks, size=level.shape[-2:], mode="area")[:, :, None].to(level.dtype)
         total = free.sum((3, 4), keepdim=True).clamp_min(torch.finfo(level.dtype).tiny)  # (B, K, 1, 1, 1)
         mean = (level * free).sum((3, 4), keepdim=True) / total  # (B, K, c, 1, 1)
-        found.append((level * free + mean * (1 - free)).mean(1))
-    return found
+        painted.append((level * free + mean * (1 - free)).mean(1))
+    return painted

@@ -125,8 +125,8 @@ def recipe_network(params: Params, recipe: str) -> NetworkConfig:
         ParamsError: no such recipe, or see `network_config`.
     """
     if recipe not in params.recipes:
-        known = ", ".join(sorted(params.recipes))
-        raise ParamsError(f"no recipe {recipe!r} in params.yaml", f"known: {known}")
+        names = ", ".join(sorted(params.recipes))
+        raise ParamsError(f"no recipe {recipe!r} in params.yaml", f"known: {names}")
     return network_config(params.recipes[recipe].model, f"params.yaml: recipes.{recipe}.model")
 
 

@@ -95,8 +95,8 @@ def to_grid(feature: Tensor, side: int) -> Tensor:
 
 def shots_to_grid(feature: Tensor, side: int) -> Tensor:
     """(B, K, c, h, w) -> (B, K, c, side, side)."""
-    found: Tensor = to_grid(feature.flatten(0, 1), side).unflatten(0, feature.shape[:2])
-    return found
+    on_grid: Tensor = to_grid(feature.flatten(0, 1), side).unflatten(0, feature.shape[:2])
+    return on_grid
 
 
 def masks_to_grid(masks: Tensor, side: int, mode: str = "area") -> Tensor:

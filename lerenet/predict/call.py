@@ -67,8 +67,8 @@ def predict(
             journal.begin(digest)
         work = Segmentation(loaded, journal, reading.bits)
         with (progress if show else silent)("predict", len(jobs)) as tick:
-            found = collect(loaded, examples, digest, work.run(examples.supports, jobs, tick))
-        return finish(found, earlier, journal)
+            predictions = collect(loaded, examples, digest, work.run(examples.supports, jobs, tick))
+        return finish(predictions, earlier, journal)
 
 
 def _job(

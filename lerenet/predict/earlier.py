@@ -31,11 +31,11 @@ class Earlier:
     @classmethod
     def read(cls, folder: Path) -> Earlier:
         """What predictions.json and the journal of an interrupted call say; nothing where neither is ours."""
-        found = cls()
+        earlier = cls()
         for value in _table(folder / JSON):
-            found._add_table(value)
-        found._add_journal(folder / JOURNAL)
-        return found
+            earlier._add_table(value)
+        earlier._add_journal(folder / JOURNAL)
+        return earlier
 
     def _add_table(self, table: dict[str, Any]) -> None:
         self.files[JSON] = {ANY}
@@ -69,11 +69,11 @@ class Earlier:
 def _table(path: Path) -> Iterator[dict[str, Any]]:
     """predictions.json, if it is one of ours."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
-    if isinstance(found, dict) and isinstance(found.get("predictions"), list) and "supports" in found:
-        yield found
+    if isinstance(table, dict) and isinstance(table.get("predictions"), list) and "supports" in table:
+        yield table
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

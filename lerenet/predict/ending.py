@@ -38,21 +38,25 @@ def collect(loaded: LoadedNetwork, examples: Examples, digest: str, rows: list[P
     )
 
 
-def finish(found: Predictions, earlier: Earlier, journal: Journal) -> Predictions:
+def finish(predictions: Predictions, earlier: Earlier, journal: Journal) -> Predictions:
     """Write the tables, with the masks on the disk before them, and remove the journal."""
-    out, table = journal.out, as_csv(found.predictions)
-    mine = {name for row in found.predictions for name in (row.mask, row.overlay)} | {CSV, JSON, JOURNAL}
+    out, table = journal.out, as_csv(predictions.predictions)
+    mine = {name for row in predictions.predictions for name in (row.mask, row.overlay)} | {
+        CSV,
+        JSON,
+        JOURNAL,
+    }
     others = {
         name: sorted(digests)
         for name, digests in sorted(earlier.files.items())
         if name not in mine and (out / name).exists()
     }
-    found = replace(found, table_sha256=sha256(table), earlier=others)
+    predictions = replace(predictions, table_sha256=sha256(table), earlier=others)
     with writing(out):
         journal.announce(CSV, table)
         os.sync()
         with atomic_path(out / CSV) as temporary:
             temporary.write_bytes(table)
-        write_json(out / JSON, asdict(found))
+        write_json(out / JSON, asdict(predictions))
         journal.end()
-    return found
+    return predictions

@@ -51,7 +51,7 @@ def _checked(path: Path, digests: set[str]) -> str:
         raise DataError(f"{shown(path)}: is there already, and no earlier call wrote it", REMEDY)
     if ANY in digests:
         return ANY
-    found = sha256_file(path)
-    if found not in digests and path.stat().st_size:  # an empty file is what a crash leaves
+    digest = sha256_file(path)
+    if digest not in digests and path.stat().st_size:  # an empty file is what a crash leaves
         raise DataError(f"{shown(path)}: was changed since an earlier call wrote it", REMEDY)
-    return found
+    return digest

@@ -30,11 +30,11 @@ def find_queries(given: Sequence[Path], out: Path) -> list[Path]:
     """
     if not given:
         raise DataError("no query given", "name the images to segment, or their folder: --query IMG [IMG …]")
-    found: dict[Path, Path] = {}
+    paths: dict[Path, Path] = {}
     for path in map(Path, given):
         for query in _in_folder(path, out) if path.is_dir() else [existing(path)]:
-            found.setdefault(real(query), query)
-    return list(found.values())
+            paths.setdefault(real(query), query)
+    return list(paths.values())
 
 
 def real(path: Path) -> Path:

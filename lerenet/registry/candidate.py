@@ -140,18 +140,18 @@ def episodes_digest() -> str:
 
 
 def _metrics(cell: Cell) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(layout.EVALUATE / cell.key / "metrics.json")
-    return found
+    metrics: dict[str, Any] = read_json(layout.EVALUATE / cell.key / "metrics.json")
+    return metrics
 
 
 def _floors(folds: Mapping[str, Cell], shots: int) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = {}
     for cell in folds.values():
         path = layout.FLOORS / cell.base / "summary.json"
         for row in read_json(path) if path.exists() else []:
             if row["protocol"] == "groups" and row["shots"] == shots:
-                found.setdefault(row["model"], []).append(row[MIOU.name])
-    return {name: float(np.mean(values)) for name, values in found.items()}
+                scores.setdefault(row["model"], []).append(row[MIOU.name])
+    return {name: float(np.mean(values)) for name, values in scores.items()}
 
 
 def _passed(folder: Path) -> bool:
@@ -161,10 +161,10 @@ def _passed(folder: Path) -> bool:
 
 def _dataset() -> dict[str, str]:
     try:
-        found = read_yaml(layout.DATA / "dataset.yaml")
+        about = read_yaml(layout.DATA / "dataset.yaml")
     except OSError:
-        found = {}
-    return {key: str(found.get(key, "unknown")) for key in ("name", "licence")}
+        about = {}
+    return {key: str(about.get(key, "unknown")) for key in ("name", "licence")}
 
 
 def lineage(params: Params) -> dict[str, str]:
@@ -191,8 +191,8 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 def _run_id(folder: Path) -> str:
     path = folder / "run.json"
-    found = read_json(path).get("mlflow_run_id") if path.exists() else None
-    return str(found or "untracked")
+    run_id = read_json(path).get("mlflow_run_id") if path.exists() else None
+    return str(run_id or "untracked")
 
 
 def locked_data_md5() -> str:
@@ -249,15 +249,15 @@ def _locked(text: str | None = None) -> dict[str, Any]:
 def _upstream(stages: Mapping[str, Any], wanted: list[str]) -> set[str]:
     """``wanted`` and every stage whose output one of them reads, directly or not."""
     outs = {out["path"]: name for name, stage in stages.items() for out in stage.get("outs", [])}
-    found, waiting = set(wanted), list(wanted)
+    upstream, waiting = set(wanted), list(wanted)
     while waiting:
         for dep in stages[waiting.pop()].get("deps", []):
             for path, maker in outs.items():
                 related = _inside(dep["path"], path) or _inside(path, dep["path"])
-                if related and maker not in found:
-                    found.add(maker)
+                if related and maker not in upstream:
+                    upstream.add(maker)
                     waiting.append(maker)
-    return found
+    return upstream
 
 
 def _inside(path: str, folder: str) -> bool:

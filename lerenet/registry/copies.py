@@ -15,7 +15,7 @@ from lerenet.registry.registered import PACKAGE, Version
 from lerenet.tracking import store
 
 
-def verified(found: Version) -> Path:
+def verified(version: Version) -> Path:
     """Package of a version, every file of it checked against the digests in its tags.
 
     A download that is not right is fetched once more.
@@ -23,39 +23,39 @@ def verified(found: Version) -> Path:
     Raises:
         TrackingError: a file that is not the registered one.
     """
-    folder = local(found)
-    wrong = _wrong(found, folder)
+    folder = local(version)
+    wrong = _wrong(version, folder)
     if wrong and CACHE in folder.parents:
-        shutil.rmtree(_download(found))
-        folder = local(found)
-        wrong = _wrong(found, folder)
+        shutil.rmtree(_download(version))
+        folder = local(version)
+        wrong = _wrong(version, folder)
     if wrong:
         raise TrackingError(
-            f"version {found.number}: {wrong} is not the file that was registered (sha256 differs)",
+            f"version {version.number}: {wrong} is not the file that was registered (sha256 differs)",
             "restore the store's artifacts from a backup, or roll back: `lerenet rollback`",
         )
     return folder / PACKAGE
 
 
-def _wrong(found: Version, folder: Path) -> Path | None:
+def _wrong(version: Version, folder: Path) -> Path | None:
     """The first file that is not the registered one, is gone, or was put into the package afterwards.
 
     Raises:
         TrackingError: the version carries no digests.
     """
-    checked = list(check_files(found, folder))
+    checked = list(check_files(version, folder))
     if not any(digest for _, digest, _ in checked):
-        raise TrackingError(f"version {found.number} carries no digests", "register it again")
+        raise TrackingError(f"version {version.number} carries no digests", "register it again")
     return next((folder / name for name, digest, there in checked if there != digest), None)
 
 
-def check_files(found: Version, folder: Path) -> Iterator[tuple[str, str, str | None]]:
+def check_files(version: Version, folder: Path) -> Iterator[tuple[str, str, str | None]]:
     """Name of each file of a version, its registered SHA-256, and that in ``folder`` (None: it is gone).
 
     For a file that was put into the package afterwards the registered one is empty. (MLflow itself puts files beside
     the package.)
     """
-    digests = json.loads(found.tags.get("sha256", "{}"))
+    digests = json.loads(version.tags.get("sha256", "{}"))
     packed = sorted(f"{PACKAGE}/{name}" for name in files_of(folder / PACKAGE))
     for name, digest in (dict.fromkeys(packed, "") | digests).items():
         path = folder / name
@@ -63,24 +63,24 @@ def check_files(found: Version, folder: Path) -> Iterator[tuple[str, str, str | 
 
 
 @store.scrubbing()
-def local(found: Version) -> Path:
+def local(version: Version) -> Path:
     """Folder of a version's files, downloaded where the store is a server's; `verified` checks them, too."""
-    parts = urlsplit(found.source)
+    parts = urlsplit(version.source)
     if parts.scheme in ("", "file"):
         return Path(unquote(parts.path))
-    kept = _download(found)
+    kept = _download(version)
     if not kept.exists():
         import mlflow
 
         with atomic_dir(kept) as temporary:
             mlflow.artifacts.download_artifacts(
-                artifact_uri=found.source, dst_path=str(temporary), tracking_uri=store.tracking_uri()
+                artifact_uri=version.source, dst_path=str(temporary), tracking_uri=store.tracking_uri()
             )
     return next((path.parent for path in kept.rglob("MLmodel")), kept)
 
 
-def _download(found: Version) -> Path:
-    return CACHE / "registry" / f"{found.number}-{found.tags.get('weights_sha256', '')[:12]}"
+def _download(version: Version) -> Path:
+    return CACHE / "registry" / f"{version.number}-{version.tags.get('weights_sha256', '')[:12]}"
 
 
 def files_of(folder: Path) -> set[str]:

@@ -134,23 +134,23 @@ def _finite(counts: pd.DataFrame) -> bool:
 
 def _broken(counts: pd.DataFrame, settings: GateSettings, guards: Guards) -> list[str]:
     """The guard rails that need no champion."""
-    found = []
+    reasons = []
     if not _finite(counts):
-        found.append("the challenger's counts hold NaN or nothing")
+        reasons.append("the challenger's counts hold NaN or nothing")
     if not guards.validated:
-        found.append("the data did not pass validation")
+        reasons.append("the data did not pass validation")
     if not guards.latency_ms <= settings.max_latency_ms:  # NaN fails too
-        found.append(
+        reasons.append(
             f"an episode takes {guards.latency_ms:.0f} ms, the budget is {settings.max_latency_ms:.0f} ms"
         )
     if not guards.export_agrees:
-        found.append("the registered model does not give the trained model's masks")
-    return found
+        reasons.append("the registered model does not give the trained model's masks")
+    return reasons
 
 
 def _harmed(gain: PairedGain, settings: GateSettings) -> list[str]:
     """The guard rails against the champion."""
-    found = [
+    reasons = [
         f"class {cls} loses {-change:.1f} points, more than {settings.max_class_drop:.1f}"
         for cls, change in sorted(gain.class_gain.items())
         if change < -settings.max_class_drop
@@ -158,8 +158,8 @@ def _harmed(gain: PairedGain, settings: GateSettings) -> list[str]:
     for metric in METRICS:
         most, change = settings.max_drop.get(metric.name), gain.others.get(metric.name)
         if most is not None and change is not None and (drop := metric.drop(change.value)) > most:
-            found.append(f"{metric.title} gets worse by {drop:.2f} points, more than {most:.2f}")
-    return found
+            reasons.append(f"{metric.title} gets worse by {drop:.2f} points, more than {most:.2f}")
+    return reasons
 
 
 def forced(verdict: Verdict, operator: str, reason: str) -> Verdict:

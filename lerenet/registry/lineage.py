@@ -72,9 +72,9 @@ def of_mask(mask: Path) -> tuple[Version, list[Link]]:
         TrackingError: no ``predictions.json`` beside it names the mask, or no registered version made it.
     """
     table = mask.parent / "predictions.json"
-    found = read_json(table) if table.is_file() else {}
-    row = next((row for row in found.get("predictions", []) if row["mask"] == mask.name), None)
-    if mask.name in found.get("earlier", {}):
+    about = read_json(table) if table.is_file() else {}
+    row = next((row for row in about.get("predictions", []) if row["mask"] == mask.name), None)
+    if mask.name in about.get("earlier", {}):
         raise TrackingError(
             f"{shown(mask)}: made by a call before the one that {shown(table)} tells of",
             "give each call a folder of its own; for this mask, repeat its call",
@@ -84,13 +84,13 @@ def of_mask(mask: Path) -> tuple[Version, list[Link]]:
             f"{shown(mask)}: no mask that {shown(table)} names",
             "give a file of `lerenet predict`, beside its predictions.json",
         )
-    if not found["version"]:
+    if not about["version"]:
         raise TrackingError(
-            f"{shown(mask)}: made by {found['model']}, which is no version of a registry",
+            f"{shown(mask)}: made by {about['model']}, which is no version of a registry",
             "see `lerenet models`",
         )
-    version = registry.by_number(found["version"])
-    return version, [_mask(mask, row, version, found["weights_sha256"]), *_inputs(found, row)]
+    version = registry.by_number(about["version"])
+    return version, [_mask(mask, row, version, about["weights_sha256"]), *_inputs(about, row)]
 
 
 def _mask(mask: Path, row: dict[str, Any], version: Version, weights: str) -> Link:
@@ -99,12 +99,12 @@ def _mask(mask: Path, row: dict[str, Any], version: Version, weights: str) -> Li
     return Link("mask", row["sha256"], "ok" if same else "differs", note)
 
 
-def _inputs(found: dict[str, Any], row: dict[str, Any]) -> list[Link]:
+def _inputs(about: dict[str, Any], row: dict[str, Any]) -> list[Link]:
     """The query, where the table carries its digest, and the supports' images."""
     named = [("query", row["query"], row["query_sha256"])] if row.get("query_sha256") else []
     named += [
         ("support", name, digests[0])
-        for name, digests in zip(found["supports"], found["support_sha256"], strict=True)
+        for name, digests in zip(about["supports"], about["support_sha256"], strict=True)
     ]
     links = []
     for what, name, digest in named:
@@ -115,10 +115,10 @@ def _inputs(found: dict[str, Any], row: dict[str, Any]) -> list[Link]:
 
 
 def _files(version: Version, folder: Path) -> list[Link]:
-    found = []
+    links = []
     for name, digest, there in copies.check_files(version, folder):
         note = f"{folder / name} is gone" if there is None else "SHA-256 of the file in the store"
-        found.append(
+        links.append(
             Link(
                 name.removeprefix(f"{registered.PACKAGE}/"),
                 digest,
@@ -126,7 +126,7 @@ def _files(version: Version, folder: Path) -> list[Link]:
                 note,
             )
         )
-    return found or [Link("files", "", "differs", "the version carries no digests")]
+    return links or [Link("files", "", "differs", "the version carries no digests")]
 
 
 def _run(what: str, run_id: str) -> Link:

@@ -101,7 +101,7 @@ def _require_none_before(last: dict[str, Any]) -> None:
     """
     if not last:
         return
-    same = [found for found in registry.versions() if found.number == last["version"]]
+    same = [version for version in registry.versions() if version.number == last["version"]]
     interrupted = not last["previous"] and same and same[0].tags.get("lock") == last.get("lock")
     if not interrupted:
         raise PromotionError(

@@ -62,10 +62,10 @@ class ServedModel(PythonModel):
                 for number, (image, mask) in enumerate(zip(images, masks, strict=True))
             ]
             query = read_query(_file(row["query"], "query", folder))
-        found, _ = segment(self.loaded, enroll(self.loaded, supports), [query])[0]
+        marked, _ = segment(self.loaded, enroll(self.loaded, supports), [query])[0]
         return {
-            "mask": base64.b64encode(encode_mask(found)).decode("ascii"),
-            "foreground_share": float(found.mean()),
+            "mask": base64.b64encode(encode_mask(marked)).decode("ascii"),
+            "foreground_share": float(marked.mean()),
         }
 
 

@@ -15,9 +15,9 @@ from lerenet.tracking import store
 log = logging.getLogger(__name__)
 
 
-def _version(found: Any) -> Version:
-    aliases = tuple(found.aliases or ())
-    return Version(str(found.version), dict(found.tags), aliases, found.run_id or "", found.source)
+def _version(entry: Any) -> Version:
+    aliases = tuple(entry.aliases or ())
+    return Version(str(entry.version), dict(entry.tags), aliases, entry.run_id or "", entry.source)
 
 
 def client() -> Any:
@@ -42,18 +42,18 @@ def client() -> Any:
 def versions(lock: str = "") -> list[Version]:
     """All versions, newest first; or those registered from a state of ``dvc.lock`` (see `lock_hash`)."""
     wanted = f"name='{NAME}'" + (f" and tags.lock='{lock}'" if lock else "")
-    found: list[Any] = []
+    entries: list[Any] = []
     page: str | None = None
     while page != "":
         some = client().search_model_versions(wanted, max_results=1000, page_token=page)
-        found, page = [*found, *some], some.token or ""
+        entries, page = [*entries, *some], some.token or ""
     # A search leaves the aliases out; the model itself knows them.
     aliases: dict[str, list[str]] = {}
-    for alias, number in (_aliases() if found else {}).items():
+    for alias, number in (_aliases() if entries else {}).items():
         aliases.setdefault(number, []).append(alias)
-    all_ = [_version(item) for item in found]
-    known = [Version(**{**item.__dict__, "aliases": tuple(aliases.get(item.number, ()))}) for item in all_]
-    return sorted(known, key=lambda item: -int(item.number))
+    all_ = [_version(item) for item in entries]
+    whole = [Version(**{**item.__dict__, "aliases": tuple(aliases.get(item.number, ()))}) for item in all_]
+    return sorted(whole, key=lambda item: -int(item.number))
 
 
 def _aliases() -> dict[str, str]:
@@ -68,10 +68,10 @@ def by_number(number: str) -> Version:
     """
     if not number.isdigit():
         raise TrackingError(f"{number!r} is no version", "give a number, or 'champion'; see `lerenet models`")
-    found = _one("get_model_version", number)
-    if found is None:
+    version = _one("get_model_version", number)
+    if version is None:
         raise TrackingError(f"version {number} of {NAME} does not exist", "see `lerenet models`")
-    return found
+    return version
 
 
 def champion() -> Version | None:
@@ -107,10 +107,10 @@ def find(model: str) -> Version:
     Raises:
         TrackingError: no such version, or no champion yet.
     """
-    found = champion() if model == CHAMPION else by_number(model)
-    if found is None:
+    version = champion() if model == CHAMPION else by_number(model)
+    if version is None:
         raise TrackingError("there is no champion yet", "run the retraining, or `lerenet promote VERSION`")
-    return found
+    return version
 
 
 def resolve(model: str) -> Path:

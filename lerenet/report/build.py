@@ -89,16 +89,16 @@ def _cost_plot(costs: list[CostRow]) -> Markup | None:
 
 def _best(rows: list[tables.MainRow]) -> set[tuple[str, str]]:
     """(model id, fold or metric) of the best score of each column."""
-    found = set()
+    best = set()
     whole = [row for row in rows if not row.missing]
     columns = {fold: {row.model.id: row.folds[i] for row in whole} for i, fold in enumerate(FOLD_NAMES)}
     columns |= {metric.name: {row.model.id: row.scores[metric.name] for row in whole} for metric in METRICS}
     for name, scores in columns.items():
-        known = {model: score.value for model, score in scores.items() if score is not None}
+        values = {model: score.value for model, score in scores.items() if score is not None}
         lowest = any(metric.name == name and not metric.higher_is_better for metric in METRICS)
-        if len(known) > 1:
-            found.add(((min if lowest else max)(known, key=lambda model: known[model]), name))
-    return found
+        if len(values) > 1:
+            best.add(((min if lowest else max)(values, key=lambda model: values[model]), name))
+    return best
 
 
 def _beside(loaded: Loaded, shown: Model | None) -> list[Model]:
@@ -130,23 +130,28 @@ def _class_rows(loaded: Loaded) -> list[dict[str, Any]]:
 
 def _figures(data: Data) -> dict[str, list[tuple[str, Markup]]]:
     """Section to its figures: (caption, SVG). The SVG is matplotlib's, which escapes its texts."""
-    found: dict[str, list[tuple[str, Markup]]] = {"curves": [], "classes": [], "size": [], "foreground": []}
+    by_section: dict[str, list[tuple[str, Markup]]] = {
+        "curves": [],
+        "classes": [],
+        "size": [],
+        "foreground": [],
+    }
     loaded = data.loaded
     for name, by_cell in _curves_by_recipe(loaded).items():
-        found["curves"].append((name, Markup(plots.curves(by_cell, name))))
+        by_section["curves"].append((name, Markup(plots.curves(by_cell, name))))
     for shots in loaded.shots:
         caption, series = f"{shots}-shot", {m.id: data.intervals.classes[m.id, shots] for m in data.compared}
         order = [cls for cls in data.class_folds if all(cls in values for values in series.values())]
         bars = {name: [values[cls] for cls in order] for name, values in series.items()}
         if order and bars:
-            found["classes"].append((caption, Markup(plots.class_bars(order, bars, caption))))
+            by_section["classes"].append((caption, Markup(plots.class_bars(order, bars, caption))))
         counts = {m.id: loaded.counts_of(m.id, shots) for m in data.compared}
         counts = {name: rows for name, rows in counts.items() if len(rows)}
         if counts:
-            found["size"].append((caption, Markup(plots.size_scatter(counts, caption))))
+            by_section["size"].append((caption, Markup(plots.size_scatter(counts, caption))))
     if loaded.catalog is not None and (loaded.catalog["kind"] == "defect").any():
-        found["foreground"].append(("", Markup(plots.foreground(loaded.catalog))))
-    return found
+        by_section["foreground"].append(("", Markup(plots.foreground(loaded.catalog))))
+    return by_section
 
 
 def _curves_by_recipe(loaded: Loaded) -> dict[str, dict[tuple[str, int], pd.DataFrame]]:

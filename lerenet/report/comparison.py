@@ -85,7 +85,7 @@ def sections(
     A table shows when a recipe was evaluated that the summary does not name, or, where it names all
     of them, when two rows were (one, where the table has only one).
     """
-    found = []
+    shown = []
     for name in sorted(params.tables):
         matched = re.fullmatch(r"table(\d+)", name)
         number = int(matched[1]) if matched else 0
@@ -94,8 +94,8 @@ def sections(
                 shots: _rows(number, models, shots, _Computed(loaded, params, mains[shots], clean, intervals))
                 for shots, models in _there(number, name, loaded, params).items()
             }
-            found += [Section(number, TITLES[number], rows, _printed(number, rows))] if rows else []
-    return found
+            shown += [Section(number, TITLES[number], rows, _printed(number, rows))] if rows else []
+    return shown
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ class _Computed:
 def _there(number: int, name: str, loaded: Loaded, params: Params) -> dict[int, list[Model]]:
     """Shots to the models of a table, where enough of it was evaluated to show it."""
     table = params.tables[name]
-    found = {k: _models(number, name, loaded, params, k) for k in loaded.shots if k in table.shots}
-    return {shots: models for shots, models in found.items() if _is_there(models, table, params)}
+    by_shots = {k: _models(number, name, loaded, params, k) for k in loaded.shots if k in table.shots}
+    return {shots: models for shots, models in by_shots.items() if _is_there(models, table, params)}
 
 
 def _printed(number: int, shown: Iterable[int]) -> dict[int, list[PrintedRow]]:
@@ -124,8 +124,8 @@ def _printed(number: int, shown: Iterable[int]) -> dict[int, list[PrintedRow]]:
 
 
 def _is_there(models: list[Model], table: TableSettings, params: Params) -> bool:
-    known = params.tables["summary"].recipes if "summary" in params.tables else ()
-    own = set(table.recipes) - set(known)
+    elsewhere = params.tables["summary"].recipes if "summary" in params.tables else ()
+    own = set(table.recipes) - set(elsewhere)
     trained = [model.recipe for model in models if not model.floor]
     return bool(own & set(trained)) if own else len(trained) >= min(2, len(table.recipes))
 
@@ -190,8 +190,8 @@ def _note(model: Model, method: str, shots: int) -> str:
 def _peer(models: list[Model], model: Model, name: str) -> Model | None:
     """The row of the recipe or floor ``name`` with the backbone of ``model``."""
     wanted = FLOORS.get(name, name)  # a recipe's label is its name
-    known = [m for m in models if m.backbone == model.backbone and m.label == wanted]
-    return known[0] if known else None
+    same = [m for m in models if m.backbone == model.backbone and m.label == wanted]
+    return same[0] if same else None
 
 
 def _gain(intervals: Intervals, champion: Model | None, model: Model, shots: int) -> Gain | None:

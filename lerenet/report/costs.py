@@ -51,9 +51,9 @@ class CostRow:
     minutes: float | None
 
 
-def cost_rows(found: list[Section], loaded: Loaded, params: Params) -> list[CostRow]:
+def cost_rows(papers: list[Section], loaded: Loaded, params: Params) -> list[CostRow]:
     """The 1-shot rows of Table 2 as far as their networks are known, cheapest query first."""
-    section = next((one for one in found if one.number == TABLE), None)
+    section = next((one for one in papers if one.number == TABLE), None)
     rows = [] if section is None else section.rows.get(1, [])
     costs = [_row(row, loaded, params) for row in rows if _config(row.main.model, params) is not None]
     return sorted(costs, key=lambda cost: cost.enrolled)
@@ -70,9 +70,9 @@ def _config(model: Model, params: Params) -> NetworkConfig | None:
 
 def _matching_lerenet(backbone: str, levels: tuple[int, ...]) -> NetworkConfig:
     with torch.device("meta"):
-        known = create_backbone(backbone, "random", levels)
+        whole = create_backbone(backbone, "random", levels)
     return matching_config(
-        dict(zip(known.levels, known.channels, strict=True)), configure().turns_on(backbone)
+        dict(zip(whole.levels, whole.channels, strict=True)), configure().turns_on(backbone)
     )
 
 

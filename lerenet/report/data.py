@@ -66,7 +66,7 @@ def collect(artifacts: Path, params: Params) -> Data:
     compared = compared_models(loaded, params)
     intervals = resampled(loaded, params, compared)
     rows = {shots: tables.main_rows(loaded, shots, intervals) for shots in loaded.shots}
-    clean, found = tables.clean_rows(loaded), findings(loaded, intervals)
+    clean, beside_floors = tables.clean_rows(loaded), findings(loaded, intervals)
     papers = sections(loaded, params, rows, clean, intervals)
     return Data(
         loaded=loaded,
@@ -78,8 +78,8 @@ def collect(artifacts: Path, params: Params) -> Data:
         sections=papers,
         costs=cost_rows(papers, loaded, params),
         clean=clean,
-        findings=found,
-        headline=headline(found, loaded, params),
+        findings=beside_floors,
+        headline=headline(beside_floors, loaded, params),
         kept=kept_sentences(loaded, params),
         short=short_runs(loaded),
         schedules={model.id: schedule(loaded, model) for model in loaded.models if not model.floor},

@@ -51,7 +51,7 @@ def choose_extremes(episodes: pd.DataFrame, measure: str, lowest: bool, total: i
     Returns:
         The chosen rows, the most extreme first; among equals the smaller episode number.
     """
-    known = episodes[np.isfinite(episodes[measure].to_numpy(float))]
-    ordered = known.sort_values([measure, "episode"], ascending=[lowest, True])
+    measured = episodes[np.isfinite(episodes[measure].to_numpy(float))]
+    ordered = measured.sort_values([measure, "episode"], ascending=[lowest, True])
     chosen: pd.DataFrame = ordered.drop_duplicates("cls").head(total).reset_index(drop=True)
     return chosen

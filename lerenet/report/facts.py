@@ -33,8 +33,8 @@ def facts(loaded: Loaded, params: Params) -> dict[str, str]:
 
 def _seeds(loaded: Loaded, params: Params) -> tuple[int, ...]:
     """The training seeds of what was evaluated, or the grid's when nothing was."""
-    found = {seed for model in loaded.models for seed in model.seeds}
-    return tuple(sorted(found)) or params.grid.seeds
+    seeds = {seed for model in loaded.models for seed in model.seeds}
+    return tuple(sorted(seeds)) or params.grid.seeds
 
 
 def _numbers(values: tuple[int, ...]) -> str:
@@ -43,10 +43,10 @@ def _numbers(values: tuple[int, ...]) -> str:
 
 def _yaml(path: Path) -> dict[str, object]:
     try:
-        found = read_yaml(path)
+        content = read_yaml(path)
     except (OSError, DataError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _dataset_name(path: Path) -> str:

@@ -77,15 +77,15 @@ def _differences(album: _Album) -> list[Figure]:
         ("cosine", "Semantic difference", True, "cosine {:.2f}", ALIKE),
         ("ratio", "Distortion difference", False, "area ratio {:.0f}", AREAS),
     )
-    found = []
+    drawn = []
     for measure, title, lowest, text, rule in rules:
         chosen = (
             choose_extremes(album.episodes, measure, lowest, SHOWN) if measure in album.episodes else None
         )
         rows = chosen.to_dict("records") if chosen is not None else []
         panels = [album.panel(int(r["episode"]), str(r["cls"]), text.format(r[measure])) for r in rows]
-        found.append(Figure(title, rule, [panel for panel in panels if panel]))
-    return found
+        drawn.append(Figure(title, rule, [panel for panel in panels if panel]))
+    return drawn
 
 
 def _outcomes(album: _Album) -> list[Figure]:
@@ -93,13 +93,13 @@ def _outcomes(album: _Album) -> list[Figure]:
     wanted = (
         ("best", "Successes", "highest"), ("worst", "Failures", "lowest"), ("median", "The usual case", "median"),
     )  # fmt: skip
-    found = []
+    drawn = []
     for rank, title, word in wanted:
         rows = chosen[chosen["rank"] == rank].to_dict("records")
         panels = [album.panel(int(r["episode"]), str(r["cls"]), f"{word} IoU") for r in rows]
         rule = f"Of each class the episode with the {word} IoU of {album.shown.label}."
-        found.append(Figure(title, rule, [panel for panel in panels if panel]))
-    return found
+        drawn.append(Figure(title, rule, [panel for panel in panels if panel]))
+    return drawn
 
 
 class _Album:
@@ -125,11 +125,11 @@ class _Album:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.maximum(areas[0] / areas[1], areas[1] / areas[0])
         table = table.assign(ratio=np.where(np.minimum(*areas) > 0, ratio, np.nan))
-        known = sorted(self.loaded.root.glob(f"floors/*-{self.shown.backbone}/likeness.parquet"))
-        known = [path for path in known if path.parent.name in self.loaded.inits]
-        if not known:
+        paths = sorted(self.loaded.root.glob(f"floors/*-{self.shown.backbone}/likeness.parquet"))
+        paths = [path for path in paths if path.parent.name in self.loaded.inits]
+        if not paths:
             return table
-        return table.merge(pd.concat([pd.read_parquet(path) for path in known]), on="episode", how="left")
+        return table.merge(pd.concat([pd.read_parquet(path) for path in paths]), on="episode", how="left")
 
     @property
     def scored(self) -> pd.DataFrame:
@@ -168,11 +168,11 @@ def _masks(loaded: Loaded, model: Model) -> dict[int, Mask]:
     else:
         cells = [cell for cell in loaded.cells_of(model) if cell.seed == min(model.seeds)]
         folders = [loaded.root / "evaluate" / cell.key for cell in cells]
-    found: dict[int, Mask] = {}
+    masks: dict[int, Mask] = {}
     for folder in folders:
         if (folder / "masks.npz").exists():
-            found |= read_masks(folder / "masks.npz")
-    return found
+            masks |= read_masks(folder / "masks.npz")
+    return masks
 
 
 def _embedded(pixels: Pixels) -> str:

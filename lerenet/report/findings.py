@@ -48,19 +48,19 @@ class Finding:
         return f"With {images}, {self.model.id} {said} ({where}; {interval}{folds})."
 
 
-def headline(found: list[Finding], loaded: Loaded, params: Params) -> list[Finding]:
+def headline(every: list[Finding], loaded: Loaded, params: Params) -> list[Finding]:
     """The findings about what ships, of each number of shots as its table has it."""
-    return [one for one in found if one.model in headline_models(loaded, params, one.shots)]
+    return [one for one in every if one.model in headline_models(loaded, params, one.shots)]
 
 
 def findings(loaded: Loaded, intervals: Intervals) -> list[Finding]:
     """Each trained model against the matchers with the same backbone, on the folds that both have."""
-    found = []
+    every = []
     for model in (m for m in loaded.models if not m.floor):
-        known = [m for m in loaded.models if m.label in MATCHER_LABELS and m.backbone == model.backbone]
-        floors = sorted(known, key=lambda m: MATCHER_LABELS.index(m.label))
+        matchers = [m for m in loaded.models if m.label in MATCHER_LABELS and m.backbone == model.backbone]
+        floors = sorted(matchers, key=lambda m: MATCHER_LABELS.index(m.label))
         for shots in loaded.shots:
             for floor in floors:
                 gain = intervals.gains.get((floor.id, model.id, shots, ALL))
-                found += [] if gain is None else [Finding(model, floor, shots, gain)]
-    return found
+                every += [] if gain is None else [Finding(model, floor, shots, gain)]
+    return every

@@ -72,22 +72,22 @@ def resampled(loaded: Loaded, params: Params, compared: Sequence[Model]) -> Inte
     Args:
         compared: the models of which every class gets an interval.
     """
-    work, found = _Resampling(loaded, params.evaluation, params.seed), Intervals()
+    work, intervals = _Resampling(loaded, params.evaluation, params.seed), Intervals()
     for shots in loaded.shots:
         for model in loaded.models:
             folds = FOLD_NAMES if len(model.seeds) > 1 else ()
             for fold in (ALL, *folds):
                 draws = work.of(model, shots, [fold] if fold else None)
                 if draws is not None:
-                    found.scores[model.id, shots, fold] = work.bounds(draws)
+                    intervals.scores[model.id, shots, fold] = work.bounds(draws)
             for champion in _champions(loaded.models, model):
                 for fold in (ALL, *FOLD_NAMES):
                     gain = work.gain(champion, model, shots, fold)
                     if gain is not None:
-                        found.gains[champion.id, model.id, shots, fold] = gain
+                        intervals.gains[champion.id, model.id, shots, fold] = gain
         for model in compared:
-            found.classes[model.id, shots] = work.classes(model, shots)
-    return found
+            intervals.classes[model.id, shots] = work.classes(model, shots)
+    return intervals
 
 
 def _champions(models: Sequence[Model], model: Model) -> list[Model]:
@@ -113,8 +113,8 @@ class _Resampling:
     def of(self, model: Model, shots: int, splits: Sequence[str] | None = None) -> Draws | None:
         """Of one row on its folds, or on ``splits`` of them; None without episodes."""
         counts = self.loaded.counts_of(model.id, shots)
-        known = set(counts["split"]) if len(counts) else set()
-        wanted = tuple(sorted(known if splits is None else known & set(splits)))
+        splits_there = set(counts["split"]) if len(counts) else set()
+        wanted = tuple(sorted(splits_there if splits is None else splits_there & set(splits)))
         key = (model.id, shots, wanted)
         if key not in self._made:
             self._made[key] = self.resample(counts[counts["split"].isin(wanted)]) if wanted else None
@@ -187,4 +187,4 @@ class _Resampling:
             {str(split): frozenset(rows["episode"]) for split, rows in table.groupby("split")}
             for table in tables
         ]
-        return sorted(split for split, known in episodes[0].items() if episodes[1].get(split) == known)
+        return sorted(split for split, numbers in episodes[0].items() if episodes[1].get(split) == numbers)

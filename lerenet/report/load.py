@@ -136,33 +136,33 @@ def _evaluations(root: Path, params: Params) -> Iterator[_Evaluation]:
 
 def _read_evaluations(root: Path, params: Params, digest: str | None) -> dict[str, Any]:
     """Models by id, rows of the summaries, tables of counts; inits of and skipped folders by name."""
-    found: dict[str, Any] = {"models": {}, "rows": [], "counts": [], "inits": {}, "skipped": []}
+    read: dict[str, Any] = {"models": {}, "rows": [], "counts": [], "inits": {}, "skipped": []}
     for item in _evaluations(root, params):
         if not (item.folder / "summary.json").exists():
             continue
         about = _optional_json(item.folder / "about.json") or {}
         if digest is not None and about.get("episodes") != digest:
-            found["skipped"].append(item.folder.name)
+            read["skipped"].append(item.folder.name)
             continue
-        found["inits"][item.folder.name] = str(about.get("init", "unknown"))
-        _read_one(item, params, found)
-    return found
+        read["inits"][item.folder.name] = str(about.get("init", "unknown"))
+        _read_one(item, params, read)
+    return read
 
 
-def _read_one(item: _Evaluation, params: Params, found: dict[str, Any]) -> None:
+def _read_one(item: _Evaluation, params: Params, read: dict[str, Any]) -> None:
     ids: dict[str, str] = {}
     for row in read_json(item.folder / "summary.json"):
         model = item.model or _floor_model(row["model"], item.backbone, params)
-        known = found["models"].setdefault(model.id, model)
+        before = read["models"].setdefault(model.id, model)
         if not model.floor:
-            seeds = tuple(sorted({*known.seeds, item.seed}))
-            found["models"][model.id] = replace(known, seeds=seeds)
+            seeds = tuple(sorted({*before.seeds, item.seed}))
+            read["models"][model.id] = replace(before, seeds=seeds)
         ids[row["model"]] = model.id
         own = {"split": row.get("split", item.split), "model_id": model.id, "seed": item.seed}
-        found["rows"].append({"clean": None, **row, **own})
+        read["rows"].append({"clean": None, **row, **own})
     if (item.folder / "counts.parquet").exists():
         table = pd.read_parquet(item.folder / "counts.parquet")
-        found["counts"].append(table.assign(model_id=table["model"].map(ids), seed=item.seed))
+        read["counts"].append(table.assign(model_id=table["model"].map(ids), seed=item.seed))
 
 
 def _in_order(models: dict[str, Model], params: Params) -> list[Model]:
@@ -196,16 +196,16 @@ def load(root: Path, params: Params) -> Loaded:
     root = Path(root)
     folds = _optional_json(root / "folds" / "folds.json")
     digest = folds["digest"] if folds else None
-    found = _read_evaluations(root, params, digest)
+    read = _read_evaluations(root, params, digest)
     catalog = root / "catalog.parquet"
     validations = {
         name: _optional_json(root / name / "result.json") for name in ("validation", "validation_folds")
     }
-    counts = pd.concat(found["counts"], ignore_index=True) if found["counts"] else pd.DataFrame()
+    counts = pd.concat(read["counts"], ignore_index=True) if read["counts"] else pd.DataFrame()
     return Loaded(
         root=root,
-        models=_in_order(found["models"], params),
-        scores=_once(pd.DataFrame(found["rows"]), ["model_id", "seed", "split", "protocol", "shots"]),
+        models=_in_order(read["models"], params),
+        scores=_once(pd.DataFrame(read["rows"]), ["model_id", "seed", "split", "protocol", "shots"]),
         counts=_once(counts, ["model_id", "seed", "episode"]),
         catalog=pd.read_parquet(catalog) if catalog.exists() else None,
         folds=folds,
@@ -216,8 +216,8 @@ def load(root: Path, params: Params) -> Loaded:
             f.parent.name: int(read_json(f)["best_epoch"]) for f in sorted(root.glob("train/*/metrics.json"))
         },
         pretrain={f.parent.name: _optional_json(f) for f in sorted(root.glob("pretrain/*/metrics.json"))},
-        inits=found["inits"],
-        skipped=found["skipped"],
+        inits=read["inits"],
+        skipped=read["skipped"],
     )
 
 
@@ -225,6 +225,6 @@ def _curves(root: Path, digest: str | None) -> Iterator[Path]:
     """Curves of trainings on today's episodes."""
     for path in sorted(root.glob("train/*/curve.csv")):
         config = _optional_json(path.parent / "model" / "config.json") or {}
-        known = config.get("datasets", {}).get("episodes")
-        if digest is None or known in (None, digest):
+        digest_then = config.get("datasets", {}).get("episodes")
+        if digest is None or digest_then in (None, digest):
             yield path

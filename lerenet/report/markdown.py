@@ -141,7 +141,7 @@ def _mean(row: tables.MainRow) -> str:
     return f"{_score(row.mean)}{spread}{folds}"
 
 
-def _clean(found: list[tables.CleanRow]) -> str:
+def _clean(clean: list[tables.CleanRow]) -> str:
     rows = [
         (
             f"{row.model.label} ({row.model.detail})",
@@ -150,12 +150,12 @@ def _clean(found: list[tables.CleanRow]) -> str:
             f"{100 * row.false_share:.2f} %",
             f"{100 * row.images_clean_share:.1f} %",
         )
-        for row in found
+        for row in clean
     ]
     head = ("model", "shots", "episodes", "pixels falsely marked", "images left clean")
     return _table(head, rows) if rows else "No clean queries were evaluated."
 
 
-def _times(found: list[tuple[str, int, float]]) -> str:
-    rows = [(stage, str(n), f"{seconds:.1f} s") for stage, n, seconds in found]
+def _times(stages: list[tuple[str, int, float]]) -> str:
+    rows = [(stage, str(n), f"{seconds:.1f} s") for stage, n, seconds in stages]
     return _table(("stage", "cells", "wall time, summed"), rows)

@@ -59,19 +59,19 @@ def schedule(loaded: Loaded, model: Model) -> Schedule:
 def kept_sentences(loaded: Loaded, params: Params) -> list[str]:
     """What of the headline's models is not owed to training, because cells kept their initial weights."""
     models = {m.id: m for shots in loaded.shots for m in headline_models(loaded, params, shots)}
-    found = []
+    sentences = []
     for model in models.values():
         kept = schedule(loaded, model).kept
         if initial := kept.count(0):
-            found.append(
+            sentences.append(
                 f"{model.id} kept its initial weights in {initial} of {len(kept)} trainings, for no epoch was "
                 "better on held-out classes: there nothing is owed to training. What it gains over matching of "
                 "LERENet's features is owed to its modules, the rest to those features."
             )
-    return found
+    return sentences
 
 
 def short_runs(loaded: Loaded) -> list[tuple[Model, str]]:
     """The trained models that had less than the paper's schedule, and what they had."""
-    found = [(model, schedule(loaded, model).short) for model in loaded.models if not model.floor]
-    return [(model, text) for model, text in found if text]
+    runs = [(model, schedule(loaded, model).short) for model in loaded.models if not model.floor]
+    return [(model, text) for model, text in runs if text]

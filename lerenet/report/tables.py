@@ -73,13 +73,13 @@ def _rows_of(loaded: Loaded, model: Model, shots: int, protocol: str) -> pd.Data
 
 def _by_fold(rows: pd.DataFrame, metric: Metric) -> list[Score | None]:
     """Scores a fold: of one seed as its stage wrote them, of several their mean, without an interval."""
-    found: dict[str, Score | None] = {}
+    by_fold: dict[str, Score | None] = {}
     for split, part in rows.groupby("split"):
         if len(part) == 1:
-            found[str(split)] = _score(part.to_dict("records")[0], metric)
+            by_fold[str(split)] = _score(part.to_dict("records")[0], metric)
         else:
-            found[str(split)] = Score(float(part[metric.name].mean()))
-    return [found.get(fold) for fold in FOLD_NAMES]
+            by_fold[str(split)] = Score(float(part[metric.name].mean()))
+    return [by_fold.get(fold) for fold in FOLD_NAMES]
 
 
 def _with_interval(score: Score | None, interval: Interval | None) -> Score | None:
@@ -98,8 +98,8 @@ def _fold_scores(rows: pd.DataFrame, model: Model, shots: int, intervals: Interv
 
 
 def _mean(scores: list[Score | None], interval: Interval | None = None) -> Score | None:
-    known = [score.value for score in scores if score is not None]
-    return _with_interval(Score(sum(known) / len(known)), interval) if known else None
+    values = [score.value for score in scores if score is not None]
+    return _with_interval(Score(sum(values) / len(values)), interval) if values else None
 
 
 def _spread(rows: pd.DataFrame) -> Interval | None:
@@ -157,13 +157,13 @@ def class_scores(loaded: Loaded, shots: int) -> dict[str, dict[str, float]]:
     if rows.empty:
         return {}
     wanted = rows[(rows["shots"] == shots) & (rows["protocol"] == "groups")]
-    found: dict[str, dict[str, list[float]]] = {}
+    by_model: dict[str, dict[str, list[float]]] = {}
     for row in wanted.to_dict("records"):
         for cls, value in row["classes"].items():
-            found.setdefault(str(row["model_id"]), {}).setdefault(cls, []).append(float(value))
+            by_model.setdefault(str(row["model_id"]), {}).setdefault(cls, []).append(float(value))
     return {
         name: {cls: sum(values) / len(values) for cls, values in classes.items()}
-        for name, classes in found.items()
+        for name, classes in by_model.items()
     }
 
 
@@ -195,19 +195,19 @@ def clean_rows(loaded: Loaded) -> list[CleanRow]:
 
 def _clean_row(loaded: Loaded, model: Model, shots: int) -> CleanRow | None:
     wanted = _rows_of(loaded, model, shots, "groups")
-    known = [
+    clean = [
         (str(row["split"]), row["clean"])
         for row in wanted[["split", "clean"]].to_dict("records")
         if isinstance(row["clean"], dict) and row["clean"].get("n")
     ]
-    total = sum(int(value["n"]) for _, value in known)
+    total = sum(int(value["n"]) for _, value in clean)
     if not total:
         return None
 
     def mean(name: str) -> float:
-        return float(sum(value[name] * value["n"] for _, value in known) / total)
+        return float(sum(value[name] * value["n"] for _, value in clean) / total)
 
-    episodes = sum({split: int(value["n"]) for split, value in known}.values())  # of each seed the same
+    episodes = sum({split: int(value["n"]) for split, value in clean}.values())  # of each seed the same
     return CleanRow(model, shots, episodes, mean("false_share"), mean("images_clean_share"))
 
 
@@ -220,7 +220,9 @@ def stage_seconds(loaded: Loaded) -> list[tuple[str, int, float]]:
     return [(name, len(table[name]), sum(table[name])) for name in names]
 
 
-def metrics(main: dict[int, list[MainRow]], clean: list[CleanRow], found: list[Finding]) -> dict[str, float]:
+def metrics(
+    main: dict[int, list[MainRow]], clean: list[CleanRow], findings: list[Finding]
+) -> dict[str, float]:
     """Flat numbers for DVC: ``<model>.<K>shot.miou``, its folds and bounds, clean queries, gain."""
     flat: dict[str, float] = {}
     for shots, rows in main.items():
@@ -238,7 +240,7 @@ def metrics(main: dict[int, list[MainRow]], clean: list[CleanRow], found: list[F
     for each in clean:
         key = f"{each.model.id}.{each.shots}shot.clean"
         flat |= {f"{key}.false_share": each.false_share, f"{key}.images_clean_share": each.images_clean_share}
-    for finding in found:
+    for finding in findings:
         gain = finding.gain
         key = f"{finding.model.id}.{finding.shots}shot.gain_over_{finding.floor.id}"
         flat |= _flat(key, Score(gain.gain, gain.low, gain.high))

@@ -39,8 +39,8 @@ class Inputs:
 
     def split(self, name: str) -> Split:
         """The classes of a split."""
-        found: Split = self.folds["splits"][name]
-        return found
+        classes: Split = self.folds["splits"][name]
+        return classes
 
     def chosen(self, split: str, role: str, **match: object) -> pd.DataFrame:
         """The frozen episodes of a split and role whose columns equal ``match``."""

@@ -105,11 +105,11 @@ def _run(
 
 def _flat(rows: list[dict[str, object]]) -> dict[str, float]:
     """``<model>.<protocol>.<shots>shot.<score>`` -> points."""
-    found = {}
+    flat = {}
     for row in json.loads(json.dumps(rows)):
         prefix = f"{row['model']}.{row['protocol']}.{row['shots']}shot"
         for score in NAMES:
-            found[f"{prefix}.{score}"] = float(row[score])
+            flat[f"{prefix}.{score}"] = float(row[score])
         for cls, value in row["classes"].items():
-            found[f"{prefix}.class.{cls}"] = float(value)
-    return found
+            flat[f"{prefix}.class.{cls}"] = float(value)
+    return flat

@@ -32,15 +32,15 @@ def run(key: str) -> None:
         start = start_weights(params, key, True)
         backbone = create_backbone(name, start, params.levels, turns).to(pick_device()).eval()
         store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)
-        known = [*inputs.split(split)["base"], *inputs.split(split)["validation"]]
+        seen = [*inputs.split(split)["base"], *inputs.split(split)["validation"]]
         novel = inputs.split(split)["novel"]
-        total = store.size(known, augmented=True) + store.size(novel)
+        total = store.size(seen, augmented=True) + store.size(novel)
         with progress(f"features {key}", total) as tick:
             store.tick = tick
-            store.ensure(known, augmented=True)
+            store.ensure(seen, augmented=True)
             store.ensure(novel)
         run.log_metrics({"pairs": total, "seconds": time.monotonic() - started})
-        units = {cls: store.unit(cls, False).name for cls in [*known, *novel]}
-        views = {cls: store.unit(cls, True).name for cls in known}
+        units = {cls: store.unit(cls, False).name for cls in [*seen, *novel]}
+        views = {cls: store.unit(cls, True).name for cls in seen}
         manifest = {"weights": store.weights, "levels": params.levels, "units": units, "views": views}
         write_json(out / "manifest.json", manifest)

@@ -210,12 +210,12 @@ def connect(experiment: str, uri: str | None = None) -> tuple[Any, str]:
     load()
     with store_lock(uri):
         client = client_of(uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
+        entry = client.get_experiment_by_name(experiment)
+        if entry is None:
             return client, client.create_experiment(experiment, artifact_location=_artifacts(uri))
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return client, str(found.experiment_id)
+        if entry.lifecycle_stage == "deleted":
+            client.restore_experiment(entry.experiment_id)
+        return client, str(entry.experiment_id)
 
 
 def load() -> Any:

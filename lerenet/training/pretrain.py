@@ -113,12 +113,14 @@ def _samples(
 ) -> list[list[tuple[Pixels, Tensor]]]:
     """For each image one augmented view an epoch, with its label map: 0 background, k + 1 the k-th class."""
     views = range(1, params.pretrain.epochs + 1)
-    found = []
+    samples = []
     for _, row in rows.iterrows():
         label = classes.index(row["cls"]) + 1
         loaded = load_views(data, row, params.image_size, params.views, params.seed, views)
-        found.append([(picture, torch.from_numpy(mask.astype("int64")) * label) for picture, mask in loaded])
-    return found
+        samples.append(
+            [(picture, torch.from_numpy(mask.astype("int64")) * label) for picture, mask in loaded]
+        )
+    return samples
 
 
 def pretrain(

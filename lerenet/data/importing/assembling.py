@@ -46,7 +46,7 @@ def deal(classes: set[str], asked: Path | None, before: Sequence[Path]) -> tuple
 
 def about(source: Source, before: Iterable[Path], name: str) -> dict[str, str]:
     """Name and licence: ``name``, else as in the folders ``before``, the first one first, else of the layout."""
-    found = {"name": source.name, "licence": source.licence or "as the source says"}
+    facts = {"name": source.name, "licence": source.licence or "as the source says"}
     for dataset in filter(None, map(read_dataset, reversed(list(before)))):
-        found |= dataset.about()
-    return found | ({"name": name} if name else {})
+        facts |= dataset.about()
+    return facts | ({"name": name} if name else {})

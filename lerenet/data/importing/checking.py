@@ -15,21 +15,21 @@ from lerenet.data.names import CLASS_NAME, differ_in_case, nfc
 from lerenet.files import shown
 
 
-def problems_of(found: Sequence[Found]) -> list[str]:
+def problems_of(pictures: Sequence[Found]) -> list[str]:
     """Masks that are missing or one too many, images found twice or named alike, and names no class can have."""
-    names = sorted({item.cls for item in found if not CLASS_NAME.match(item.cls)})
+    names = sorted({item.cls for item in pictures if not CLASS_NAME.match(item.cls)})
     return [
-        *_masks(found),
-        *_two_rules(found),
-        *_twice(found),
+        *_masks(pictures),
+        *_two_rules(pictures),
+        *_twice(pictures),
         *(f"class name {name!r}: letters, digits and _ only, 64 at most" for name in names),
-        *differ_in_case({item.cls for item in found}),
+        *differ_in_case({item.cls for item in pictures}),
     ]
 
 
-def _masks(found: Sequence[Found]) -> list[str]:
+def _masks(pictures: Sequence[Found]) -> list[str]:
     problems = []
-    for item in found:
+    for item in pictures:
         if not item.masks and item.wanted and not item.rule.no_mask_is_clean:
             problems.append(f"{shown(item.image)}: its mask {shown(item.wanted)} is missing")
         elif len(item.masks) > 1 and not item.rule.joins:
@@ -38,9 +38,9 @@ def _masks(found: Sequence[Found]) -> list[str]:
     return problems
 
 
-def _two_rules(found: Sequence[Found]) -> list[str]:
+def _two_rules(pictures: Sequence[Found]) -> list[str]:
     rules: dict[str, list[str]] = defaultdict(list)
-    for item in found:
+    for item in pictures:
         rules[item.path].append(item.rule.images)
     return [
         f"{shown(path)}: found by {' and '.join(names)}; leave it out of one with exclude"
@@ -49,19 +49,19 @@ def _two_rules(found: Sequence[Found]) -> list[str]:
     ]
 
 
-def _twice(found: Sequence[Found]) -> list[str]:
+def _twice(pictures: Sequence[Found]) -> list[str]:
     """Images that would get the same name in the same class."""
-    counts = Counter((item.cls, item.stem) for item in found)
+    counts = Counter((item.cls, item.stem) for item in pictures)
     return [
         f"{shown(item.image)}: {counts[item.cls, item.stem]} images would be named {item.cls}/{item.stem}"
-        for item in found
+        for item in pictures
         if counts[item.cls, item.stem] > 1
     ]
 
 
-def leftovers(tree: Tree, found: Sequence[Found], unused: Sequence[str]) -> list[str]:
+def leftovers(tree: Tree, pictures: Sequence[Found], unused: Sequence[str]) -> list[str]:
     """In the canonical layout: what lies in its folders or looks like an image, and belongs to no image."""
-    used = {item.image for item in found}.union(*(item.masks for item in found))
+    used = {item.image for item in pictures}.union(*(item.masks for item in pictures))
     folders = re.compile(r"(?:.*/)?[^/]+/(Images|GT|Nd)/[^/]+", re.DOTALL)
     left = [name for name in tree.files if folders.fullmatch(name) and tree.path(name) not in used]
     astray = [name for name in unused if not folders.fullmatch(name)]
@@ -76,7 +76,7 @@ def _reason(name: str) -> str:
     return "a mask without an image" if in_masks and readable(name) else "unknown file type"
 
 
-def table_problems(tree: Tree, found: Sequence[Found], known: Mapping[str, Row]) -> list[str]:
+def table_problems(tree: Tree, pictures: Sequence[Found], table: Mapping[str, Row]) -> list[str]:
     """In the canonical layout: tables that are not at the top, and rows of sources.csv without an image.
 
     Rows of classes that are not there at all are no problem: a few classes may be imported alone.
@@ -87,8 +87,8 @@ def table_problems(tree: Tree, found: Sequence[Found], known: Mapping[str, Row])
         for name in tree.files
         if PurePosixPath(name).name in (DATASET, SOURCES) and name.count("/") > depth
     ]
-    paths, classes = {nfc(item.path) for item in found}, {item.cls for item in found}
-    lost = [file for file in known if file not in paths and not _of_another(file, classes)]
+    paths, classes = {nfc(item.path) for item in pictures}, {item.cls for item in pictures}
+    lost = [file for file in table if file not in paths and not _of_another(file, classes)]
     return [
         *(f"{shown(tree.path(name))}: only a table beside the class folders is read" for name in astray),
         *(f"{file}: named in {SOURCES}, but not there" for file in lost),

@@ -46,9 +46,9 @@ def guess_source(tree: Tree, where: Path) -> Source:
     counts = {source.name: _explained(tree, source) for source in REGISTRY}
     best = max(REGISTRY, key=lambda source: counts[source.name])
     if not counts[best.name]:
-        known = ", ".join(source.name for source in REGISTRY)
+        names = ", ".join(source.name for source in REGISTRY)
         raise DataError(
-            f"{shown(where)}: no data set of a known layout ({known}) is there",
+            f"{shown(where)}: no data set of a known layout ({names}) is there",
             f"arrange it as {LAYOUT}; or describe it in a YAML file and give --spec FILE",
         )
     return best
@@ -68,20 +68,20 @@ def find(tree: Tree, source: Source) -> tuple[list[Found], list[str]]:
         DataError: no image.
     """
     images, left_out = _images(tree, source)
-    found = named(shared(sequenced([_found(tree, match) for match in images])))
-    if not found:
+    pictures = named(shared(sequenced([_found(tree, match) for match in images])))
+    if not pictures:
         raise DataError(
             f"{shown(tree.folder)}: holds no images of {source.name} ({source.rules[0].images})",
             "check the path, or leave --kind out to have it guessed",
         )
     masks = {match.name: match.masks for match in images}
-    explained = left_out.union(*((item.path, *masks[item.path]) for item in found))
+    explained = left_out.union(*((item.path, *masks[item.path]) for item in pictures))
     unused = [
         name
         for name, plain in tree.plain
         if image_like(name) and name not in explained and not source.ignores(plain)
     ]
-    return sorted(found, key=lambda item: (item.cls, item.path)), unused
+    return sorted(pictures, key=lambda item: (item.cls, item.path)), unused
 
 
 def _images(tree: Tree, source: Source) -> tuple[list[_Match], set[str]]:

@@ -89,14 +89,14 @@ def import_dataset(
     with _unpacked(path, data) as (folder, called):
         tree = look(folder, called)
         source = load_spec(spec) if spec else find_source(kind) if kind else guess_source(tree, path)
-        found, unused = find(tree, source)
-        known = read_sources(tree.folder)
-        _check(tree, found, unused, source, known)
+        pictures, unused = find(tree, source)
+        table = read_sources(tree.folder)
+        _check(tree, pictures, unused, source, table)
         if add:
-            check_replaceable(data, REPLACED, {item.cls for item in found})
+            check_replaceable(data, REPLACED, {item.cls for item in pictures})
         with atomic_dir(data) as target:
-            rows = keep(data, target, {item.cls for item in found}) if add and data.exists() else []
-            rows += _placed(found, target, known, reading)
+            rows = keep(data, target, {item.cls for item in pictures}) if add and data.exists() else []
+            rows += _placed(pictures, target, table, reading)
             summary = Summary(source.name, count(target, "Images"), count(target, "Nd"))
             summary.unused = [shown(name) for name in unused]
             before = [data, tree.folder] if add else [tree.folder]  # the first goes before the others
@@ -122,22 +122,22 @@ def _unpacked(path: Path, data: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _check(
-    tree: Tree, found: Sequence[Found], unused: Sequence[str], source: Source, known: Mapping[str, Row]
+    tree: Tree, pictures: Sequence[Found], unused: Sequence[str], source: Source, table: Mapping[str, Row]
 ) -> None:
-    problems = problems_of(found)
+    problems = problems_of(pictures)
     if source is CANONICAL:
-        problems += [*leftovers(tree, found, unused), *table_problems(tree, found, known)]
+        problems += [*leftovers(tree, pictures, unused), *table_problems(tree, pictures, table)]
     refuse(problems, MEND)
 
 
 def _placed(
-    found: Sequence[Found], target: Path, known: Mapping[str, Row], reading: Reading
+    pictures: Sequence[Found], target: Path, table: Mapping[str, Row], reading: Reading
 ) -> Iterator[Row]:
     """Write every image and mask; their rows of sources.csv."""
     problems, remedies = [], {}
-    for item in found:
+    for item in pictures:
         try:
-            yield place(item, target, known, reading)
+            yield place(item, target, table, reading)
         except DataError as error:
             problems.append(error.what)
             remedies[error.remedy] = True

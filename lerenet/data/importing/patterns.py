@@ -35,8 +35,8 @@ def suffix_pattern(suffix: str) -> re.Pattern[str]:
     """The files' suffixes, with their dots, that a template's ``suffix`` stands for."""
     if not suffix:
         return re.compile("")
-    known = "|".join(name[1:] for name in SUFFIXES)
-    return re.compile(rf"\.(?i:{known if suffix == '*' else SAME.get(suffix.lower(), re.escape(suffix))})")
+    endings = "|".join(name[1:] for name in SUFFIXES)
+    return re.compile(rf"\.(?i:{endings if suffix == '*' else SAME.get(suffix.lower(), re.escape(suffix))})")
 
 
 @cache

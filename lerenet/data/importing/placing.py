@@ -21,13 +21,13 @@ from lerenet.data.scaling import Mask
 from lerenet.files import shown
 
 
-def place(item: Found, target: Path, known: Mapping[str, Row], asked: Reading) -> Row:
+def place(item: Found, target: Path, table: Mapping[str, Row], asked: Reading) -> Row:
     """Write one image and its mask below ``target``; return its row of sources.csv.
 
     Args:
         item: the image.
         target: folder of the canonical layout.
-        known: rows that the source's own sources.csv has, by file.
+        table: rows that the source's own sources.csv has, by file.
         asked: how its files are read, before what its rule says.
 
     Raises:
@@ -43,7 +43,7 @@ def place(item: Found, target: Path, known: Mapping[str, Row], asked: Reading) -
     else:
         pixels = read_image(item.image, reading.bits)
     _place_image(out, item.image, pixels, facts)
-    return _row(item, out.relative_to(target).as_posix(), "defect" if masks else "clean", known)
+    return _row(item, out.relative_to(target).as_posix(), "defect" if masks else "clean", table)
 
 
 def _masks(item: Found, reading: Reading) -> tuple[Path, ...]:
@@ -78,8 +78,8 @@ def _holds(path: Path, mask: Mask) -> bool:
     return np.array_equal(read_image(path)[..., 0], mask.astype(np.uint8) * 255)
 
 
-def _row(item: Found, file: str, kind: str, known: Mapping[str, Row]) -> Row:
-    before = known.get(nfc(shown(item.path)), {})
+def _row(item: Found, file: str, kind: str, table: Mapping[str, Row]) -> Row:
+    before = table.get(nfc(shown(item.path)), {})
     return {
         "cls": item.cls,
         "kind": kind,

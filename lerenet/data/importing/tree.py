@@ -44,17 +44,17 @@ class Tree:
 
     @cached_property
     def _folders(self) -> Mapping[str, Sequence[str]]:
-        found: dict[str, list[str]] = defaultdict(list)
+        by_folder: dict[str, list[str]] = defaultdict(list)
         for name, plain in self.plain:
-            found[str(PurePosixPath(plain).parent)].append(name)
-        return found
+            by_folder[str(PurePosixPath(plain).parent)].append(name)
+        return by_folder
 
     @cached_property
     def _stems(self) -> Mapping[str, Sequence[str]]:
-        found: dict[str, list[str]] = defaultdict(list)
+        by_stem: dict[str, list[str]] = defaultdict(list)
         for name, plain in self.plain:
-            found[re.sub(r"\.[^./]*$", "", plain)].append(name)
-        return found
+            by_stem[re.sub(r"\.[^./]*$", "", plain)].append(name)
+        return by_stem
 
     def masks(self, template: str, root: str, pieces: Mapping[str, str], image: str) -> list[str]:
         """The files that a mask template with its ``pieces`` filled in names, but not the ``image`` itself.
@@ -67,11 +67,11 @@ class Tree:
                 self._folders.get(str(PurePosixPath(body).parent), ()),
                 name_pattern(template, pieces),
             )
-            found = [name for name in near if pattern.fullmatch(nfc(PurePosixPath(name).name))]
+            matching = [name for name in near if pattern.fullmatch(nfc(PurePosixPath(name).name))]
         else:
             near, pattern = self._stems.get(body, ()), suffix_pattern(suffix)
-            found = [name for name in near if pattern.fullmatch(PurePosixPath(name).suffix)]
-        return [name for name in found if name != image]
+            matching = [name for name in near if pattern.fullmatch(PurePosixPath(name).suffix)]
+        return [name for name in matching if name != image]
 
 
 def look(folder: Path, called: str = "") -> Tree:

@@ -131,7 +131,7 @@ def twins(
     Memory grows with N, not with its square.
     """
     words = np.array([int(value, 16) for value in hashes], dtype=np.uint64)
-    found: list[int | None] = []
+    twin_of: list[int | None] = []
     for start in range(0, len(words), BLOCK):
         block = words[start : start + BLOCK]
         near = np.bitwise_count(block[:, None] ^ words[None, :]) <= bits
@@ -139,8 +139,8 @@ def twins(
         if allowed is not None:
             near &= allowed(slice(start, start + BLOCK))
         first = near.argmax(axis=1)
-        found += [int(j) if near[i, j] else None for i, j in enumerate(first)]
-    return found
+        twin_of += [int(j) if near[i, j] else None for i, j in enumerate(first)]
+    return twin_of
 
 
 def _names(catalog: pd.DataFrame, partners: Sequence[int | None]) -> pd.Series:
@@ -165,12 +165,12 @@ def with_twins(catalog: pd.DataFrame, bits: int) -> pd.DataFrame:
     defect = (catalog["kind"] == "defect").to_numpy()
 
     def other_class(rows: slice) -> npt.NDArray[np.bool_]:
-        found: npt.NDArray[np.bool_] = np.not_equal.outer(cls[rows], cls)
-        return found
+        differ: npt.NDArray[np.bool_] = np.not_equal.outer(cls[rows], cls)
+        return differ
 
     def both(rows: slice) -> npt.NDArray[np.bool_]:
-        found: npt.NDArray[np.bool_] = np.logical_and.outer(defect[rows], defect)
-        return found
+        defects: npt.NDArray[np.bool_] = np.logical_and.outer(defect[rows], defect)
+        return defects
 
     def elsewhere(rows: slice) -> npt.NDArray[np.bool_]:
         return other_class(rows) & both(rows)

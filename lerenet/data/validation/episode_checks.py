@@ -77,19 +77,19 @@ def _offences(
     row: Any, cls: Mapping[str, str], kind: Mapping[str, str], group: Mapping[str, str]
 ) -> dict[str, Any]:
     support = [str(name) for name in row.support]
-    known = [name for name in support if name in cls]
+    catalogued = [name for name in support if name in cls]
     return {
         "support_length": len(support),
         "unknown": _first([name for name in (row.query, *support) if name not in cls]),
         "query_in_support": row.query if row.query in support else None,
         "repeated": _first(sorted({name for name in support if support.count(name) > 1})),
-        "foreign": _first([name for name in known if cls[name] != row.cls]),
-        "clean_support": _first([name for name in known if kind[name] != "defect"]),
+        "foreign": _first([name for name in catalogued if cls[name] != row.cls]),
+        "clean_support": _first([name for name in catalogued if kind[name] != "defect"]),
         "true_group": group.get(row.query, row.query_group),
         "true_cls": cls.get(row.query, row.cls),
         "true_kind": kind.get(row.query, row.kind),
         "shared_group": _first(
-            [name for name in known if row.protocol == "groups" and group[name] == group.get(row.query)]
+            [name for name in catalogued if row.protocol == "groups" and group[name] == group.get(row.query)]
         ),
     }
 

@@ -61,8 +61,8 @@ class Backbone(nn.Module):
         """(N, 3, H, W) in [0, 1] -> one (N, c_i, h_i, w_i) a level; H = W where there are several turns."""
         images = (images - self.mean) / self.std
         if self.turns == 1:
-            found: list[Tensor] = self.body(images)
-            return found
+            maps: list[Tensor] = self.body(images)
+            return maps
         quarters = range(0, 4, 4 // self.turns)
         turned = (turn(images, count) for count in quarters)
         passes: Iterable[Sequence[Tensor]]
@@ -84,8 +84,8 @@ class Backbone(nn.Module):
         return [by_level[level] for level in levels]
 
     def _pass(self, images: Tensor) -> list[Tensor]:
-        found: list[Tensor] = self.body(images.contiguous(memory_format=torch.channels_last))
-        return found
+        levels: list[Tensor] = self.body(images.contiguous(memory_format=torch.channels_last))
+        return levels
 
     def cut(self, levels: Sequence[int]) -> Backbone:
         """The same weights, only as deep as ``levels`` (some of this backbone's) need."""
@@ -128,13 +128,13 @@ def create_backbone(
     return backbone
 
 
-def _refused(name: str, levels: list[int], known: Sequence[int]) -> ModelError:
-    return ModelError(f"{name} does not give the levels {levels}", f"choose among {list(known)}")
+def _refused(name: str, levels: list[int], offered: Sequence[int]) -> ModelError:
+    return ModelError(f"{name} does not give the levels {levels}", f"choose among {list(offered)}")
 
 
-def _require(name: str, levels: list[int], known: Sequence[int]) -> None:
-    if not levels or not set(levels) <= set(known):
-        raise _refused(name, levels, known)
+def _require(name: str, levels: list[int], offered: Sequence[int]) -> None:
+    if not levels or not set(levels) <= set(offered):
+        raise _refused(name, levels, offered)
 
 
 def _vgg(name: str, levels: list[int]) -> tuple[nn.Module, list[int], Any]:
@@ -145,19 +145,19 @@ def _vgg(name: str, levels: list[int]) -> tuple[nn.Module, list[int], Any]:
 def _timm(name: str, levels: list[int]) -> tuple[nn.Module, list[int], Any]:
     import timm
 
-    known = NAMES.get(name, AUTHORS.get(name, name))
+    model = NAMES.get(name, AUTHORS.get(name, name))
     extra: dict[str, Any] = {"stem_type": "deep", "stem_width": 64} if name in AUTHORS else {}
-    if not timm.is_model(known):
+    if not timm.is_model(model):
         raise ModelError(
             f"no backbone {name!r}",
             f"use one of {', '.join([*NAMES, *AUTHORS])}, or a name that `timm.list_models()` gives",
         )
-    if known.startswith(VIT):
+    if model.startswith(VIT):
         _require(name, levels, QUARTERS)
-        vit = ViTLevels(known, levels)
+        vit = ViTLevels(model, levels)
         return vit, [vit.width] * len(levels), (vit.pretrained["mean"], vit.pretrained["std"])
     try:
-        body: Any = timm.create_model(known, features_only=True, out_indices=tuple(levels), **extra)
+        body: Any = timm.create_model(model, features_only=True, out_indices=tuple(levels), **extra)
     except Exception as error:  # timm raises many kinds for a level, or a network, without features
         raise _refused(name, levels, range(5)) from error
     config = body.pretrained_cfg

@@ -39,12 +39,12 @@ def fuse(backbone: Backbone, side: int) -> Backbone:
         the features of a picture of noise would change.
     """
     fused = copy.deepcopy(backbone)
-    found = list(_convolutions(fused)) if _available() else []
-    for (parent, name), convolution, (follower, behind) in found:
+    convolutions = list(_convolutions(fused)) if _available() else []
+    for (parent, name), convolution, (follower, behind) in convolutions:
         setattr(parent, name, Fused(convolution, behind))
         if type(behind) in ACTIVATIONS:
             setattr(parent, follower, nn.Identity())
-    if not found or not _same(fused, backbone, side):
+    if not convolutions or not _same(fused, backbone, side):
         return backbone
     _one_by_one(fused)
     return fused
@@ -110,12 +110,12 @@ class Fused(nn.Module):
             self._ready[maps.shape] = self._lay_out(list(maps.shape))
         weight, before, around = self._ready[maps.shape]
         own = self.convolution
-        found: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
             pad(maps, before) if any(before) else maps,
             weight, own.bias, around, own.stride, own.dilation, own.groups, *self.activation, "",
         )  # fmt: skip
-        self.bytes = found[0].numel() * found.element_size()
-        return found
+        self.bytes = out[0].numel() * out.element_size()
+        return out
 
     def _lay_out(self, shape: list[int]) -> tuple[Tensor, list[int], list[int]]:
         """Weights as oneDNN wants them, what to pad before it ([left, right, top, bottom]), and its own padding."""

@@ -34,9 +34,9 @@ class VGGLevels(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> the tapped maps."""
-        found = []
+        maps = []
         for i, layer in enumerate(self.features, start=1):
             x = layer(x)
             if i in self.taps:
-                found.append(x)
-        return found
+                maps.append(x)
+        return maps

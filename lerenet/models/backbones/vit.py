@@ -41,7 +41,7 @@ class ViTLevels(nn.Module):
         height, width = (-(-side // STRIDE) * self.patch for side in images.shape[-2:])
         enlarged = F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
         model: Any = self.model
-        found: list[Tensor] = model.forward_intermediates(
+        maps: list[Tensor] = model.forward_intermediates(
             enlarged, indices=self.taps, norm=True, output_fmt="NCHW", intermediates_only=True
         )
-        return found
+        return maps

@@ -43,11 +43,11 @@ def download(name: str) -> dict[str, Tensor]:
             f"no public ImageNet weights fit the stem of {name}",
             f"set `init` in params.yaml to a weights file, or use {name.removesuffix('_authors')}",
         )
-    known = NAMES.get(name, name)
-    whole = name in VGGS or known.startswith(VIT)
+    model = NAMES.get(name, name)
+    whole = name in VGGS or model.startswith(VIT)
     extra: dict[str, Any] = {} if whole else {"features_only": True}
     try:
-        full = timm.create_model(known, pretrained=True, **extra)
+        full = timm.create_model(model, pretrained=True, **extra)
     except Exception as error:
         raise ModelError(
             f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__})",
@@ -98,17 +98,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
     """Fill a backbone from a state dict that may go deeper; a missing or misshapen tensor is an error."""
     own = backbone.state_dict()
-    found = {name: _tensor(state, name) for name in own}
-    wrong = [name for name, value in found.items() if value is None or value.shape != own[name].shape]
+    filled = {name: _tensor(state, name) for name in own}
+    wrong = [name for name, value in filled.items() if value is None or value.shape != own[name].shape]
     if wrong:
         raise ModelError(
             f"{source}: {len(wrong)} tensors of {backbone.name} are missing or misshapen, first {wrong[0]}",
             f"give a file that was saved from {backbone.name}, with levels {list(backbone.levels)}",
         )
-    backbone.load_state_dict(found)
+    backbone.load_state_dict(filled)
 
 
 def _tensor(state: Mapping[str, Tensor], name: str) -> Tensor | None:
     """By our name of it, or by timm's."""
     names = (name, name.removeprefix("body."), name.removeprefix("body.model."))
-    return next((state[known] for known in names if known in state), None)
+    return next((state[key] for key in names if key in state), None)

@@ -72,10 +72,10 @@ def affinity(edges: Tensor, neighbours: Tensor) -> Tensor:
     """
     batch, places, _ = edges.shape
     index = neighbours.long()
-    found = edges.new_zeros(batch, places, places)
-    found.scatter_(2, index, edges).scatter_(1, index.transpose(1, 2), edges.transpose(1, 2))
-    found.diagonal(dim1=1, dim2=2).zero_()
-    return found
+    graph = edges.new_zeros(batch, places, places)
+    graph.scatter_(2, index, edges).scatter_(1, index.transpose(1, 2), edges.transpose(1, 2))
+    graph.diagonal(dim1=1, dim2=2).zero_()
+    return graph
 
 
 def own_prototypes(matched: Tensor, cosine: Tensor, area: Tensor) -> Tensor:
@@ -164,17 +164,17 @@ class RelationLERENet(Segmenter):
         support, shares = (expand(state[name], len(own)) for name in ("support", "shares"))
         maps, descriptors = relate(own, support, shares, self.concat)
         matched = maps[:, 2:3]  # (B, 1, l): nearest foreground minus nearest background
-        found = [matched]
+        entries = [matched]
         if self.mpe:
-            found += [maps[:, 3:4], strength(own, support, shares)[:, None]]
+            entries += [maps[:, 3:4], strength(own, support, shares)[:, None]]
         if self.edge:
-            found.append(maps[:, :2])
+            entries.append(maps[:, :2])
         if self.mpr is None:
-            return {"maps": torch.cat(found, dim=1)}
+            return {"maps": torch.cat(entries, dim=1)}
         cosine = torch.bmm(descriptors.transpose(1, 2), descriptors).to(matched.dtype)  # (B, l, l)
-        found.append(own_prototypes(matched[:, 0], cosine, shares.mean((1, 2)))[:, None])
+        entries.append(own_prototypes(matched[:, 0], cosine, shares.mean((1, 2)))[:, None])
         edges, neighbours = edges_of(cosine)
-        return {"maps": torch.cat(found, dim=1), "edges": edges, "neighbours": neighbours}
+        return {"maps": torch.cat(entries, dim=1), "edges": edges, "neighbours": neighbours}
 
     def answer(self, relations: State) -> Tensor:
         """Relations of `relate` -> logits (B, image_size, image_size)."""

@@ -85,10 +85,10 @@ def allocate(query: Tensor, prototypes: Tensor, real: Tensor) -> tuple[Tensor, T
         Guide (B, c, h, w), and the sum over the real prototypes (B, 1, h, w).
     """
     with torch.autocast(query.device.type, enabled=False):
-        flat, known = F.normalize(full(query).flatten(2), dim=1), full(prototypes)
-        cosine = F.normalize(known, dim=2) @ flat  # (B, n, l)
+        flat, each = F.normalize(full(query).flatten(2), dim=1), full(prototypes)
+        cosine = F.normalize(each, dim=2) @ flat  # (B, n, l)
         best = cosine.masked_fill(~real[:, :, None], -torch.inf).argmax(1)  # (B, l)
-        guide = known.gather(1, best[:, :, None].expand(-1, -1, known.shape[2])).transpose(1, 2)
+        guide = each.gather(1, best[:, :, None].expand(-1, -1, each.shape[2])).transpose(1, 2)
         total = (cosine * real[:, :, None]).sum(1, keepdim=True)
         return guide.unflatten(2, query.shape[2:]), total.unflatten(2, query.shape[2:])
 
@@ -118,13 +118,13 @@ class ASGNet(Pyramid):
             mask, sure = (shares >= 0.5).to(feature.dtype), shares > 1 - 1e-5  # the nearest pixel; exactly 1
             count = (mask.sum((1, 2)) / self.cells).round().clamp(1, MOST)
             count = torch.where(sure.any(2).any(1), count, 1)
-            found = cluster(feature, sure, place_seeds(mask), STEPS[self.training])  # (B K, 5, c)
+            prototypes = cluster(feature, sure, place_seeds(mask), STEPS[self.training])  # (B K, 5, c)
             average = masked_average(feature, shares)[:, None]
-            found = torch.where((count == 1)[:, None, None], average, found)
+            prototypes = torch.where((count == 1)[:, None, None], average, prototypes)
             real = torch.arange(MOST, device=feature.device) < count[:, None]  # (B K, 5)
         batch = support.masks.shape[:2]
         return {
-            "prototypes": found.unflatten(0, batch).flatten(1, 2),
+            "prototypes": prototypes.unflatten(0, batch).flatten(1, 2),
             "real": real.unflatten(0, batch).flatten(1, 2),
         }
 

@@ -68,15 +68,15 @@ class BaseAware(Segmenter):
     def styles(self, level: Tensor) -> Tensor:
         """The shots' Gram matrices: first level (B, K, c, h, w) -> (B, K, c, c)."""
         on_grid = shots_to_grid(level, self.side)
-        found: Tensor = gram(on_grid.flatten(0, 1)).unflatten(0, level.shape[:2])
-        return found
+        grams: Tensor = gram(on_grid.flatten(0, 1)).unflatten(0, level.shape[:2])
+        return grams
 
     def meta(
-        self, state: State, query: list[Tensor], known: Tensor, weights: Tensor
+        self, state: State, query: list[Tensor], base_map: Tensor, weights: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """The episode's own two-channel output (B, 2, side, side), and maps for a side loss.
 
-        ``known`` is the base learner's map of the query, (B, 2 width, side, side); ``weights`` the shots', (B, K).
+        ``base_map`` is the base learner's map of the query, (B, 2 width, side, side); ``weights`` the shots', (B, K).
         """
         raise NotImplementedError
 
@@ -92,9 +92,9 @@ class BaseAware(Segmenter):
         styles = psi(own, expand(state["styles"], len(own)))  # (B, K)
         weights = self.ensemble.weigh(styles)
         with torch.no_grad():
-            known = self.base.features(query[-1])
-            chance = base_probability(self.base.classify(known), slot)
-        meta, maps = self.meta(state, query, known, weights)
+            base_map = self.base.features(query[-1])
+            chance = base_probability(self.base.classify(base_map), slot)
+        meta, maps = self.meta(state, query, base_map, weights)
         return self.ensemble(meta, (weights * styles).sum(1), chance), meta, maps
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
@@ -111,8 +111,8 @@ class BaseAware(Segmenter):
 def priors(query: Tensor, support: Tensor) -> Tensor:
     """`prior` of each shot alone: (B, c, h, w) and masked (B, K, c, h, w) -> (B, K, h, w)."""
     each = query[:, None].expand(-1, support.shape[1], -1, -1, -1).flatten(0, 1)
-    found: Tensor = prior(each, support.flatten(0, 1)[:, None])[:, 0].unflatten(0, support.shape[:2])
-    return found
+    maps: Tensor = prior(each, support.flatten(0, 1)[:, None])[:, 0].unflatten(0, support.shape[:2])
+    return maps
 
 
 @register("bam", HeadConfig)
@@ -145,7 +145,7 @@ class BAM(BaseAware):
         }
 
     def meta(
-        self, state: State, query: list[Tensor], known: Tensor, weights: Tensor
+        self, state: State, query: list[Tensor], base_map: Tensor, weights: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Prototypes and priors under the shots' weights, beside the query; no maps for a side loss."""
         x = self.query_middle(query[:-1] or query, self.side)  # (B, c, h, w)

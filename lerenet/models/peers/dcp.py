@@ -45,9 +45,9 @@ def regions(guess: Tensor, shares: Tensor) -> Tensor:
     Returns:
         (N, 6, h, w): alpha (found), M, beta (missed); not M, delta (false alarm), gamma (rightly left out).
     """
-    found = (guess[:, 1] > guess[:, 0]).to(shares.dtype)  # (N, h, w)
-    missed, rest = 1 - found, 1 - shares
-    return torch.stack([found * shares, shares, missed * shares, rest, found * rest, missed * rest], dim=1)
+    hit = (guess[:, 1] > guess[:, 0]).to(shares.dtype)  # (N, h, w)
+    missed, rest = 1 - hit, 1 - shares
+    return torch.stack([hit * shares, shares, missed * shares, rest, hit * rest, missed * rest], dim=1)
 
 
 def activations(query: Tensor, prototypes: Tensor) -> Tensor:

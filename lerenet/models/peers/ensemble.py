@@ -80,14 +80,14 @@ def gram(feature: Tensor) -> Tensor:
     with torch.autocast(feature.device.type, enabled=False):
         flat = full(feature).flatten(2)
         length = flat.norm(dim=2, keepdim=True)  # (N, c, 1)
-        found: Tensor = flat @ flat.mT / (length @ length.mT + 1e-7)
-        return found
+        cosines: Tensor = flat @ flat.mT / (length @ length.mT + 1e-7)
+        return cosines
 
 
 def psi(query: Tensor, support: Tensor) -> Tensor:
     """How unlike the query's Gram matrix (B, c, c) is to each shot's (B, K, c, c): (B, K), 0 if they agree."""
-    found: Tensor = (query[:, None] - support).flatten(2).norm(dim=2) / query.shape[1]
-    return found
+    distance: Tensor = (query[:, None] - support).flatten(2).norm(dim=2) / query.shape[1]
+    return distance
 
 
 def stretched(values: Tensor, size: int) -> Tensor:
@@ -120,12 +120,12 @@ class BaseEnsemble(nn.Module):
             scores = stretched(self.judge(stretched(ranked, SHOTS)), styles.shape[1])
             return torch.zeros_like(scores).scatter(1, order, scores).softmax(1)
 
-    def forward(self, meta: Tensor, style: Tensor, known: Tensor) -> Tensor:
+    def forward(self, meta: Tensor, style: Tensor, base_chance: Tensor) -> Tensor:
         """Meta output (B, 2, h, w), psi (B,), base probability (B, 1, h, w) -> two-channel output (B, 2, h, w)."""
         with torch.autocast(meta.device.type, enabled=False):
             chance = full(meta).softmax(1)
-            beside = style[:, None, None, None].expand_as(known)
+            beside = style[:, None, None, None].expand_as(base_chance)
             background, foreground = (
                 self.g(torch.cat([one, beside], dim=1)) for one in chance.split(1, dim=1)
             )
-            return torch.cat([self.e(torch.cat([background, known], dim=1)), foreground], dim=1)
+            return torch.cat([self.e(torch.cat([background, base_chance], dim=1)), foreground], dim=1)

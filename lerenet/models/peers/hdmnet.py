@@ -87,14 +87,14 @@ class HDMNet(BaseAware):
         levels = [to_grid(level.flatten(0, 1), self.side) for level in given]  # (B K, c, h, w)
         levels = levels if support.masked else [level * shares for level in levels]
         with torch.no_grad():
-            known = self.base.features(levels[-1])
+            base_map = self.base.features(levels[-1])
         x = self.support_middle(levels[:-1] or levels, self.side)
         prototype = masked_average(x, shares[:, 0]).unflatten(0, batch).mean(1)
         x = self.support_merge(torch.cat([x, tile(prototype.repeat_interleave(batch[1], 0), x)], dim=1))
         state = {
             "prototype": prototype,
             "high": (levels[-1] * shares).detach().unflatten(0, batch),
-            "known": (known * shares).unflatten(0, batch),
+            "known": (base_map * shares).unflatten(0, batch),
             "styles": gram(levels[0]).unflatten(0, batch),
         }
         x = last(x)  # (B K, h, w, c)
@@ -107,22 +107,22 @@ class HDMNet(BaseAware):
         return state
 
     def meta(
-        self, state: State, query: list[Tensor], known: Tensor, weights: Tensor
+        self, state: State, query: list[Tensor], base_map: Tensor, weights: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Matching in every stage, then a decoder from coarse to fine; the stages' correlation maps."""
         x = self.query_middle(query[:-1] or query, self.side)  # (B, c, h, w)
         held = {name: expand(value, len(x)) for name, value in state.items()}
         high = prior(to_grid(query[-1], self.side), held["high"], normalise=False)
-        alike = torch.cat([prior(known, held["known"], normalise=False), high], dim=1).to(
+        alike = torch.cat([prior(base_map, held["known"], normalise=False), high], dim=1).to(
             x.dtype
         )  # (B, 2, h, w)
         x = self.query_merge(torch.cat([x, tile(held["prototype"].to(x.dtype), x), 10 * alike], dim=1))
         x, fused, maps = last(x), [], []
         for i, (stage, matching, fuse) in enumerate(zip(self.stages, self.matching, self.fuse, strict=True)):
             x = stage(x)
-            matched, found = matching(x, held[f"keys_{i}"], held[f"values_{i}"], held[f"inside_{i}"])
+            matched, correlation = matching(x, held[f"keys_{i}"], held[f"values_{i}"], held[f"inside_{i}"])
             fused.append(fuse(torch.cat([first(matched), resized(alike, x.shape[2])], dim=1)))
-            maps.append(found)
+            maps.append(correlation)
         out = self.parse[2](fused[2])
         for parse, one in zip(self.parse[1::-1], fused[1::-1], strict=True):
             up = resized(out, one.shape[3])

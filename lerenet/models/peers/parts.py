@@ -54,8 +54,8 @@ def prior(query: Tensor, support: Tensor, normalise: bool = True) -> Tensor:
         s = F.normalize(full(support).flatten(3), dim=2, eps=1e-7)  # (B, K, c, l)
         best = torch.einsum("bcl,bkcm->bklm", q, s).amax(3)  # (B, K, l)
         best = stretched_to_unit(best) if normalise else best
-        found: Tensor = best.mean(1).unflatten(1, (1, *query.shape[2:])).to(query.dtype)
-        return found
+        near: Tensor = best.mean(1).unflatten(1, (1, *query.shape[2:])).to(query.dtype)
+        return near
 
 
 class ResidualPair(nn.Module):

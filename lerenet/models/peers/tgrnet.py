@@ -51,8 +51,8 @@ class TripletEncoder(nn.Module):
         for finer in reversed(laterals[:-1]):
             size = finer.shape[-2:]
             x = finer + F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-        found: Tensor = self.smooth(to_grid(x, side))
-        return found
+        out: Tensor = self.smooth(to_grid(x, side))
+        return out
 
 
 class GraphReasoning(nn.Module):
@@ -80,8 +80,8 @@ class GraphReasoning(nn.Module):
         mixed = F.relu(nodes + self.mix(nodes)).transpose(1, 2)  # (B, c states, 2 c nodes)
         reasoned = self.reduce(self.theta(mixed).transpose(1, 2))  # (B, c nodes, c states)
         reflected = (reasoned.transpose(1, 2) @ p_y).unflatten(2, query.shape[2:])
-        found: Tensor = query + self.norm(self.back(reflected))
-        return found
+        out: Tensor = query + self.norm(self.back(reflected))
+        return out
 
 
 class Head(nn.Module):
@@ -115,8 +115,8 @@ def second_order(query: Tensor, other: Tensor) -> Tensor:
         product = a @ b.transpose(1, 2)  # (B, c, c)
         a, b = unit(product @ a, 1), unit(product @ b, 1)
         best = torch.stack([(one.T @ two).amax(1) for one, two in zip(a, b, strict=True)])  # (B, l)
-        found: Tensor = stretched_to_unit(best).unflatten(1, (1, *query.shape[2:])).to(query.dtype)
-        return found
+        near: Tensor = stretched_to_unit(best).unflatten(1, (1, *query.shape[2:])).to(query.dtype)
+        return near
 
 
 @register("tgrnet", HeadConfig)

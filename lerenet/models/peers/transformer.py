@@ -40,8 +40,8 @@ class Attending(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(N, h, w, c) -> (N, heads, h w, c / heads)."""
-        found: Tensor = x.flatten(1, 2).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        return found
+        heads: Tensor = x.flatten(1, 2).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return heads
 
     def close(self, x: Tensor, taken: Tensor) -> Tensor:
         """x (N, h, w, c) + what attention took, (N, heads, h w, c / heads), + Mix-FFN."""
@@ -81,8 +81,8 @@ class Matching(Attending):
             scores = q @ keys.mT / TEMPERATURE  # (B, heads, l, n)
             inside = inside[:, None, None].to(scores.dtype)  # (B, 1, 1, n)
             taken = (scores.softmax(2) * inside) @ values  # (B, heads, l, c / heads)
-            found = ((scores * inside).sum(3) / inside.sum(3).clamp_min(1)).mean(1)  # (B, l)
-        return self.close(x, taken.to(x.dtype)), found.unflatten(1, (1, *x.shape[1:3]))
+            correlation = ((scores * inside).sum(3) / inside.sum(3).clamp_min(1)).mean(1)  # (B, l)
+        return self.close(x, taken.to(x.dtype)), correlation.unflatten(1, (1, *x.shape[1:3]))
 
 
 class Stage(nn.Module):
