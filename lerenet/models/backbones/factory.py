@@ -9,7 +9,7 @@ transformers see `lerenet.models.backbones.vit`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lerenet.errors import ModelError
 from lerenet.models.backbones.vgg import VGG_CHANNELS, VGGS, VGGLevels
 from lerenet.models.backbones.vit import QUARTERS, ViTLevels
-from lerenet.models.backbones.weights import AUTHORS, LITE0, NAMES, VIT, bundled, download, load, read_weights
+from lerenet.models.backbones.weights import AUTHORS, LITE0, NAMES, VIT, bundled, download, read_weights
 
 LIGHT = (LITE0,)  # of these several passes are cheap
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, std
@@ -162,3 +162,22 @@ def _timm(name: str, levels: list[int]) -> tuple[nn.Module, list[int], Any]:
         raise _refused(name, levels, range(5)) from error
     config = body.pretrained_cfg
     return body, list(body.feature_info.channels()), (config["mean"], config["std"])
+
+
+def load(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
+    """Fill a backbone from a state dict that may go deeper; a missing or misshapen tensor is an error."""
+    own = backbone.state_dict()
+    filled = {name: _tensor(state, name) for name in own}
+    wrong = [name for name, value in filled.items() if value is None or value.shape != own[name].shape]
+    if wrong:
+        raise ModelError(
+            f"{source}: {len(wrong)} tensors of {backbone.name} are missing or misshapen, first {wrong[0]}",
+            f"give a file that was saved from {backbone.name}, with levels {list(backbone.levels)}",
+        )
+    backbone.load_state_dict(filled)
+
+
+def _tensor(state: Mapping[str, Tensor], name: str) -> Tensor | None:
+    """By our name of it, or by timm's."""
+    names = (name, name.removeprefix("body."), name.removeprefix("body.model."))
+    return next((state[key] for key in names if key in state), None)

@@ -1,20 +1,16 @@
-"""Where the initial weights of a backbone come from, and how they are filled in."""
+"""Where the initial weights of a backbone come from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lerenet.errors import ModelError
 from lerenet.models.backbones.vgg import VGGS
-
-if TYPE_CHECKING:
-    from lerenet.models.backbones.factory import Backbone
 
 LITE0 = "efficientnet_lite0"
 NAMES = {  # our name -> timm's
@@ -93,22 +89,3 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path}: holds no plain state dict", "save the module's state_dict() alone")
     return state
-
-
-def load(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
-    """Fill a backbone from a state dict that may go deeper; a missing or misshapen tensor is an error."""
-    own = backbone.state_dict()
-    filled = {name: _tensor(state, name) for name in own}
-    wrong = [name for name, value in filled.items() if value is None or value.shape != own[name].shape]
-    if wrong:
-        raise ModelError(
-            f"{source}: {len(wrong)} tensors of {backbone.name} are missing or misshapen, first {wrong[0]}",
-            f"give a file that was saved from {backbone.name}, with levels {list(backbone.levels)}",
-        )
-    backbone.load_state_dict(filled)
-
-
-def _tensor(state: Mapping[str, Tensor], name: str) -> Tensor | None:
-    """By our name of it, or by timm's."""
-    names = (name, name.removeprefix("body."), name.removeprefix("body.model."))
-    return next((state[key] for key in names if key in state), None)
