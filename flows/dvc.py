@@ -13,17 +13,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from prefect.logging import get_run_logger
+
+from lerenet.files import atomic_dir
 
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by", "Lock is held by")
 TORN = ("'./dvc.lock' validation failed", "'./dvc.lock' is invalid")
 WRITING_SECONDS = 5.0  # DVC needs one at most to write dvc.lock
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class StageError(RuntimeError):
@@ -61,14 +65,16 @@ class Children:
         self._stopped = False
 
     @contextmanager
-    def start(self, words: Sequence[str], folder: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    def start(
+        self, words: Sequence[str], folder: Path | None = None, variables: Mapping[str, str] = NONE
+    ) -> Iterator[subprocess.Popen[str]]:
         """Start a command in a folder; when the block ends, in whatever way, nothing of its group is left."""
         with self._lock:
             if self._stopped:
                 raise Cancelled(f"{' '.join(words)}: the flow was cancelled")
             child = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                text=True, errors="replace", env=_environment(), cwd=folder, start_new_session=True,
+                text=True, errors="replace", env={**_environment(), **variables}, cwd=folder, start_new_session=True,
             )  # fmt: skip
             self._running.add(child)
         try:
@@ -142,7 +148,7 @@ def without_log_in(line: str) -> str:
     return re.sub(r"(\w+://)[^\s/]*@", r"\1", line)
 
 
-def run_dvc(*words: str, folder: Path | None = None) -> str:
+def run_dvc(*words: str, folder: Path | None = None, variables: Mapping[str, str] = NONE) -> str:
     """Run ``dvc WORDS`` in ``folder`` (the current one), its lines to the log, and return its output.
 
     It waits for another command's lock of the project: a stage that ended without it would not be recorded, and run
@@ -156,7 +162,7 @@ def run_dvc(*words: str, folder: Path | None = None) -> str:
         Cancelled: the flow was cancelled meanwhile.
     """
     log, lines = logger(), []
-    with CHILDREN.start([sys.executable, "-m", "dvc", "--wait-for-lock", *words], folder) as child:
+    with CHILDREN.start([sys.executable, "-m", "dvc", "--wait-for-lock", *words], folder, variables) as child:
         assert child.stdout is not None
         for line in map(without_log_in, child.stdout):
             lines.append(line)
@@ -172,7 +178,7 @@ def run_dvc(*words: str, folder: Path | None = None) -> str:
         else:
             log.warning("dvc.lock was torn by a kill; it is written anew, from DVC's run cache")
             torn.unlink(missing_ok=True)
-        return run_dvc(*words, folder=folder)
+        return run_dvc(*words, folder=folder, variables=variables)
     if code:
         kind = StageLocked if any(text in output for text in LOCKED) else StageError
         raise kind(f"dvc {' '.join(words)}: status {code}\n{''.join(lines[-20:])}")
@@ -206,3 +212,41 @@ def repro(*stages: str, single: bool = False) -> str:
     """
     refuse_inside_dvc()
     return run_dvc("repro", *(["--single-item"] if single else []), *stages)
+
+
+def experiment(
+    name: str, settings: Mapping[str, object], *stages: str, variables: Mapping[str, str] = NONE
+) -> str:
+    """Run ``stages`` as DVC's experiment ``name``, in a copy of the project with other ``settings``.
+
+    The project's own ``params.yaml``, ``dvc.lock`` and outputs stay as they are. What another run has made already is
+    taken from DVC's run cache, so a killed experiment goes on with the same call. An earlier experiment of that name is
+    replaced.
+
+    Args:
+        settings: key of ``params.yaml`` with dots -> value.
+        variables: of the environment, beside the process's own.
+
+    Raises:
+        RuntimeError: inside a DVC stage.
+        StageError: a stage failed, or the project is no git repository.
+    """
+    refuse_inside_dvc()
+    changes = [word for key, value in settings.items() for word in ("-S", f"{key}={_written(value)}")]
+    if name in run_dvc("exp", "list", "--name-only").split():
+        run_dvc("exp", "remove", name)
+    return run_dvc("exp", "run", "--temp", "--name", name, *changes, *stages, variables=variables)
+
+
+def _written(value: object) -> str:
+    """As DVC's ``-S`` reads it."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_written, value))}]"
+    return repr(value) if isinstance(value, str) and not value.isidentifier() else str(value)
+
+
+def fetch(name: str, *paths: str, into: Path) -> None:
+    """Copy files and folders of the experiment ``name`` into a folder, which is replaced whole or not at all."""
+    with atomic_dir(into) as folder:
+        for path in paths:
+            run_dvc("get", "--quiet", "--rev", name, "--out", str(folder / path), ".", path)

@@ -1,23 +1,21 @@
-"""The paper's tables, one command each: ``python -m flows.tables table3`` sets the grid and runs it.
+"""The paper's tables, one command each: ``python -m flows.tables table3`` runs it as an experiment of DVC.
 
-The grid is written into ``params.yaml`` (its comments stay), then a plain ``dvc repro`` runs what is
-stale of its cells and writes the report. Outputs of earlier tables stay in ``artifacts/``, so the
-report collects them all. Nothing else is changed: killed and started again, a table goes on.
+The experiment runs in a copy of the project whose ``grid`` is the table's; ``params.yaml``, ``dvc.lock`` and
+``artifacts/`` of the project stay as they are. Features and checkpoints are shared, what ran before is taken from DVC's
+run cache: killed and started again, a table goes on. Its cells and its report come into ``tables/<name>/``.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from pydantic import ValidationError
 
 from lerenet import layout
@@ -26,7 +24,7 @@ from lerenet.cli.list_options import ListCommand
 from lerenet.cli.terminal import run_app
 from lerenet.errors import ParamsError
 from lerenet.evaluation.metrics import METRICS, NAMES
-from lerenet.files import atomic_path, read_json, write_text
+from lerenet.files import atomic_path, read_json
 from lerenet.params import Params, TableSettings, load_params
 
 if TYPE_CHECKING:
@@ -70,111 +68,69 @@ def cells(table: TableSettings) -> list[Cell]:
     return [Cell(*values) for values in product(*lists)]
 
 
-# -- params.yaml ----------------------------------------------------------------------------------
-
-
-def set_grid(path: Path, table: TableSettings, epochs: int | None = None, init: str | None = None) -> str:
-    """Write the grid of ``table`` into ``params.yaml``; comments and everything else stay as they are.
+def settings_of(
+    params: Params, table: TableSettings, epochs: int | None = None, init: str | None = None
+) -> dict[str, object]:
+    """What the table changes in the settings: key with dots -> value.
 
     Args:
-        path: the file; it is replaced whole or not at all.
         table: its lists become ``grid``; split ``all`` is left out, no table needs it.
         epochs: also ``train.epochs``, and that of the table's recipes that set their own.
-        init: also ``init``.
-
-    Returns:
-        What was set, in one line.
-
-    Raises:
-        ParamsError: the file can't be read, or would not be valid; it is unchanged then.
+        init: also ``init``; a file is named from the root, for the experiment runs elsewhere.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedSeq
-
-    def inline(values: Sequence[object]) -> CommentedSeq:
-        sequence = CommentedSeq(values)
-        sequence.fa.set_flow_style()
-        return sequence
-
-    load_params(path)
-    editor = YAML()
-    editor.width, editor.preserve_quotes = 4096, True
-    document = editor.load(path.read_text(encoding="utf-8"))
     grid = {**table.model_dump(), "splits": table.folds}
-    section = document.setdefault("grid", {})
-    for key, values in grid.items():
-        section[key] = inline(values)
-    said = [f"grid ({len(cells(table))} cells)", *_set_epochs(document, table, epochs)]
-    if init is not None:
-        document["init"] = init
-        said.append(f"init {init}")
-    with io.StringIO() as out:
-        editor.dump(document, out)
-        text = out.getvalue()
-    _check(text)
-    if text != path.read_text(encoding="utf-8"):
-        write_text(path, text)
-    return f"{path}: set {', '.join(said)}; `git checkout {path}` goes back"
-
-
-def _set_epochs(document: Any, table: TableSettings, epochs: int | None) -> list[str]:
-    if epochs is None:
-        return []
-    document.setdefault("train", {})["epochs"] = epochs
-    said = [f"train.epochs {epochs}"]
-    for recipe in table.recipes:
-        own = (document["recipes"].get(recipe) or {}).get("train") or {}
-        if "epochs" in own:
-            own["epochs"] = epochs
-            said.append(f"recipes.{recipe}.train.epochs {epochs}")
-    return said
-
-
-def _check(text: str) -> None:
-    try:
-        Params.model_validate(yaml.safe_load(text))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ParamsError(f"{key}: {first['msg']} (got {first['input']!r})", "give another value") from error
+    changes: dict[str, object] = {f"grid.{key}": values for key, values in grid.items()}
+    if epochs is not None:
+        own = [name for name in table.recipes if "epochs" in params.recipes[name].train]
+        changes |= dict.fromkeys(("train.epochs", *(f"recipes.{name}.train.epochs" for name in own)), epochs)
+    start = params.init if init is None else init
+    if Path(start).is_file():
+        start = str(Path(start).absolute())
+    return changes if start == params.init else {**changes, "init": start}
 
 
 # -- run, track, tell -----------------------------------------------------------------------------
 
 
-def run_table(name: str, table: TableSettings, params: Params) -> None:
-    """Run every cell of the table and the report, as children of one MLflow run named ``name``.
+def run_table(name: str, table: TableSettings, params: Params, settings: Mapping[str, object]) -> None:
+    """Run every cell of the table and its report, as children of one MLflow run named ``name``.
 
     Raises:
         StageError: a stage failed; the next call goes on from there.
     """
-    from flows.dvc import refuse_inside_dvc, repro
+    from flows.dvc import experiment, fetch, refuse_inside_dvc
     from lerenet import tracking
+    from lerenet.tracking import store
 
     refuse_inside_dvc()
     folder = layout.CHECKPOINTS / name
-    settings = {"table": name, **table.model_dump(), "train": params.train.model_dump(), "init": params.init}
-    with tracking.stage_run(name, "", folder, params, settings=settings, tags={"table": name}) as run:
+    shared = {
+        "LERENET_CACHE": str(layout.CACHE.absolute()),
+        "LERENET_CHECKPOINTS": str(folder.absolute()),
+        store.VARIABLE: store.tracking_uri(),
+    }
+    recorded = {"table": name, **table.model_dump(), "train": params.train.model_dump(), **settings}
+    with tracking.stage_run(name, "", folder, params, settings=recorded, tags={"table": name}) as run:
         with run.children():
-            repro("evaluate", "floors")
-            repro("report", single=True)
-        rows = scores(table)
+            experiment(name, settings, "evaluate", "floors", "report", variables=shared)
+        fetch(name, "params.yaml", "data.dvc", "artifacts", into=layout.TABLES / name)
+        rows = scores(table, layout.TABLES / name)
         with atomic_path(folder / "scores.csv") as temporary:
             rows.to_csv(temporary, index=False)
         run.log_artifact(folder / "scores.csv")
         run.log_metrics(means(rows))
 
 
-def scores(table: TableSettings) -> pd.DataFrame:
+def scores(table: TableSettings, root: Path) -> pd.DataFrame:
     """One row a cell that was evaluated: its MLflow runs and its scores with the shots of its training."""
     import pandas as pd
 
     records = []
     for cell in cells(table):
-        for row in read_json(layout.EVALUATE / cell.key / "summary.json"):
+        for row in read_json(root / layout.EVALUATE / cell.key / "summary.json"):
             if row["protocol"] == "groups" and row["shots"] == cell.shots:
                 runs = {
-                    f"{stage}_run_id": read_json(folder / cell.key / "run.json")["mlflow_run_id"]
+                    f"{stage}_run_id": read_json(root / folder / cell.key / "run.json")["mlflow_run_id"]
                     for stage, folder in (("train", layout.TRAIN), ("evaluate", layout.EVALUATE))
                 }
                 points = {name: row[name] for name in NAMES}
@@ -211,13 +167,15 @@ def table_command(
     recipes: Annotated[list[str] | None, typer.Option(help="Instead of the table's.")] = None,
     shots: Annotated[list[int] | None, typer.Option(help="Instead of the table's.")] = None,
     seeds: Annotated[list[int] | None, typer.Option(help="Instead of the table's.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Sets train.epochs, for a shorter run.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Another train.epochs, for a shorter run.")
+    ] = None,
     init: Annotated[
-        str | None, typer.Option(help="Sets init: imagenet, random or a weights file of the backbone.")
+        str | None, typer.Option(help="Another init: imagenet, random or a weights file of the backbone.")
     ] = None,
     dry: Annotated[bool, typer.Option("--dry", help="Print the cells and change nothing.")] = False,
 ) -> None:
-    """Set the grid to a table of the paper, run what is missing of it and write the report."""
+    """Run what is missing of a table of the paper and write its report; the project stays as it is."""
     params = load_params(layout.PARAMS)
     lists = {"backbones": backbones, "folds": folds, "recipes": recipes, "shots": shots, "seeds": seeds}
     chosen = choose(params, table, **{key: values or [] for key, values in lists.items()})
@@ -225,9 +183,9 @@ def table_command(
         for cell in cells(chosen):
             print(cell.key)
         return
-    print(set_grid(layout.PARAMS, chosen, epochs, init), flush=True)
-    run_table(table, chosen, load_params(layout.PARAMS))
-    print(f"{table}: done; see {layout.REPORT / 'report.html'}")
+    print(f"{table}: {len(cells(chosen))} cells, as DVC's experiment {table}", flush=True)
+    run_table(table, chosen, params, settings_of(params, chosen, epochs, init))
+    print(f"{table}: done; see {layout.TABLES / table / layout.REPORT / 'report.html'}")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 DATA = Path("data")
@@ -18,8 +19,11 @@ FLOORS = ARTIFACTS / "floors"  # <fold>-<backbone>/
 TRAIN = ARTIFACTS / "train"  # <cell>/
 EVALUATE = ARTIFACTS / "evaluate"  # <cell>/
 REPORT = ARTIFACTS / "report"
-CHECKPOINTS = Path(".checkpoints")
-CACHE = Path(".cache")
+CHECKPOINTS = Path(
+    os.environ.get("LERENET_CHECKPOINTS", ".checkpoints")
+)  # set where a copy of the project runs
+CACHE = Path(os.environ.get("LERENET_CACHE", ".cache"))  # likewise
+TABLES = Path("tables")  # <name>/: params.yaml, artifacts/ of a table of the paper
 LEDGER = Path("ledger.jsonl")
 WEIGHTS = "weights.safetensors"  # in a model's folder
 

@@ -27,9 +27,7 @@ def roots(folder: str) -> Iterator[str]:
             if isinstance(node, ast.Import):
                 yield from (alias.name.partition(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                yield (
-                    "ruamel.yaml" if node.module.startswith("ruamel.yaml") else node.module.partition(".")[0]
-                )
+                yield node.module.partition(".")[0]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +38,7 @@ def test_every_import_is_declared(folders: tuple[str, ...], extras: list[str]) -
     known = declared(DECLARED["dependencies"])
     for extra in extras:
         known |= declared(DECLARED["optional-dependencies"][extra])
-    owners = packages_distributions() | {"ruamel.yaml": ["ruamel.yaml"]}
+    owners = packages_distributions()
     used = {root for folder in folders for root in roots(folder)} - OWN - set(sys.stdlib_module_names)
     missing = {
         root for root in used if not known & {name.lower().replace("_", "-") for name in owners.get(root, [])}

@@ -55,11 +55,14 @@ for entry in STAGES:
 @app.command()
 def results(
     out: Annotated[Path, typer.Option(help="The Markdown file to write.")] = Path("docs/results.md"),
+    artifacts: Annotated[
+        Path, typer.Option(help="Of what: the last run, or a table's (tables/NAME/artifacts).")
+    ] = Path("artifacts"),
 ) -> None:
     """Write the scores of the last run as Markdown, with data hash, seed, intervals and machine."""
     from lerenet.stages import report as stage
 
-    stage.write_results(out)
+    stage.write_results(out, artifacts)
 
 
 @app.command()

@@ -61,7 +61,7 @@ def require_ship(params: Params) -> None:
     """Refuse a grid without the shipping cell: its outputs would be those of an older state of data or code.
 
     Raises:
-        ParamsError: a list of ``grid`` lacks what ``ship`` needs (a table's grid was left there, for instance).
+        ParamsError: a list of ``grid`` lacks what ``ship`` needs.
     """
     ship, grid = params.ship, params.grid
     needed = {
@@ -72,7 +72,7 @@ def require_ship(params: Params) -> None:
         if missing := [str(value) for value in values if value not in getattr(grid, name)]:
             raise ParamsError(
                 f"{layout.PARAMS}: grid.{name} lacks {', '.join(missing)}, which the model to ship needs",
-                f"add it, or, if a table's grid was left there, `git checkout {layout.PARAMS}`",
+                "add it: the folds of that model are what it is judged by",
             )
 
 

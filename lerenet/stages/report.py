@@ -19,6 +19,6 @@ def run() -> None:
         run.log_artifact(layout.REPORT / "metrics.json")
 
 
-def write_results(out: Path) -> None:
-    """Write the results page of the run that lies in ``artifacts/``."""
-    write_text(out, results_markdown(layout.ARTIFACTS))
+def write_results(out: Path, artifacts: Path) -> None:
+    """Write the results page of the run that lies in ``artifacts``."""
+    write_text(out, results_markdown(artifacts))

@@ -1,9 +1,10 @@
-"""The paper's tables as commands: which cells, what is written into params.yaml, what MLflow is told."""
+"""The paper's tables as commands: which cells, what an experiment changes, what MLflow is told."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from flows import tables
+from flows import dvc, tables
 from lerenet.cells import Cell
 from lerenet.errors import ParamsError
 from lerenet.models.config import recipe_network
 from lerenet.params import load_params
 from lerenet.tracking import runs, stage_run, store
 from tests.helpers import PROJECT
+from tests.helpers.prefect_server import fresh, pipeline
+
+__all__ = ["fresh", "pipeline"]  # fixtures
 
 OURS = load_params(PROJECT / "params.yaml")
 TEXT = """\
@@ -135,58 +139,64 @@ def test_no_two_recipes_are_the_same() -> None:
         assert a != b, f"{first} and {second}: a table can use {first}"
 
 
-# -- params.yaml ----------------------------------------------------------------------------------
+# -- the experiment's settings --------------------------------------------------------------------
 
 
-def test_the_grid_is_set_and_nothing_else_is_touched(params_file: Path) -> None:
-    table = tables.choose(load_params(params_file), "table3", folds=["fold1"], seeds=[2])
-    said = tables.set_grid(params_file, table)
-    assert "\n" not in said
-    assert "git checkout" in said
+def test_the_grid_is_the_tables_and_nothing_else_changes(params_file: Path) -> None:
     params = load_params(params_file)
-    assert params.grid.model_dump() == {**table.model_dump(), "splits": ("fold1",)}
-    before, after = TEXT.splitlines(), params_file.read_text().splitlines()
-    assert [line for line in before if line not in after] == before[5:8]
-    assert "  folds: [fold1]                 # three" in after
+    table = tables.choose(params, "table3", folds=["fold1"], seeds=[2])
+    assert tables.settings_of(params, table) == {
+        "grid.recipes": ("lerenet", "paper"),
+        "grid.backbones": ("efficientnet_lite0",),
+        "grid.folds": ("fold1",),
+        "grid.splits": ("fold1",),
+        "grid.shots": (1, 5),
+        "grid.seeds": (2,),
+    }
 
 
-def test_setting_the_same_grid_again_leaves_the_file_alone(params_file: Path) -> None:
-    table = tables.choose(load_params(params_file), "table3")
-    tables.set_grid(params_file, table)
-    stat, text = params_file.stat(), params_file.read_text()
-    tables.set_grid(params_file, table)
-    assert (params_file.stat().st_ino, params_file.read_text()) == (stat.st_ino, text)
-
-
-def test_the_projects_own_file_keeps_its_comments(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    original = (PROJECT / "params.yaml").read_text()
-    path.write_text(original)
-    tables.set_grid(path, tables.choose(OURS, "table7"))
-    changed = path.read_text()
-
-    def outside(text: str) -> str:
-        return text[: text.index("\ngrid:")] + text[text.index("\nship:") :]
-
-    assert outside(changed) == outside(original)
-    assert load_params(path).grid.recipes == OURS.tables["table7"].recipes
-
-
-def test_epochs_reach_recipes_that_set_their_own(params_file: Path) -> None:
-    table = tables.choose(load_params(params_file), "table3")
-    said = tables.set_grid(params_file, table, epochs=1, init="random")
+def test_epochs_reach_recipes_that_set_their_own_and_files_are_named_from_the_root(
+    params_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(params_file.parent)
+    Path("mine.safetensors").touch()
     params = load_params(params_file)
-    assert [params.train_settings(name).epochs for name in ("lerenet", "paper")] == [1, 1]
-    assert params.train_settings("paper").lr == 0.005
-    assert params.init == "random"
-    assert all(part in said for part in ("train.epochs 1", "recipes.paper.train.epochs 1", "init random"))
+    found = tables.settings_of(params, tables.choose(params, "table3"), epochs=1, init="mine.safetensors")
+    assert found["train.epochs"] == found["recipes.paper.train.epochs"] == 1
+    assert "recipes.lerenet.train.epochs" not in found
+    assert found["init"] == str(params_file.parent / "mine.safetensors")
 
 
-def test_a_value_that_is_not_allowed_leaves_the_file_alone(params_file: Path) -> None:
-    with pytest.raises(ParamsError, match="epochs"):
-        tables.set_grid(params_file, tables.choose(load_params(params_file), "table3"), epochs=0)
-    assert params_file.read_text() == TEXT
-    assert list(params_file.parent.iterdir()) == [params_file]
+def test_an_experiment_leaves_the_project_alone_and_its_outputs_can_be_fetched(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real experiment of DVC on trivial stages, whose second call finds what the first one made."""
+    monkeypatch.chdir(pipeline)
+    text = (
+        "stages:\n"
+        "  train:\n"
+        "    matrix: {recipe: '${grid.recipes}'}\n"
+        "    cmd: mkdir -p out && echo $SHARED ${lr} > out/${key}.txt && echo ${key} >> $SHARED\n"
+        "    deps: [seed.txt]\n"
+        "    params: [lr]\n"
+        "    outs: ['out/${key}.txt']\n"
+    )
+    settings = "grid:\n  recipes: [a]\nlr: 1\n"
+    Path("dvc.yaml").write_text(text)
+    Path("params.yaml").write_text(settings)
+    Path("seed.txt").touch()
+    for words in (["add", "-A"], ["commit", "-qm", "settings"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], check=True)
+    told = pipeline.parent / "told.txt"
+    for _ in range(2):
+        dvc.experiment(
+            "mine", {"grid.recipes": ("a", "b"), "lr": 2}, "train", variables={"SHARED": str(told)}
+        )
+        dvc.fetch("mine", "out", "params.yaml", into=Path("tables/mine"))
+    assert Path("params.yaml").read_text() == settings
+    assert not Path("out").exists()
+    assert Path("tables/mine/out/b.txt").read_text() == f"{told} 2\n"
+    assert sorted(told.read_text().split()) == ["a", "b"]
 
 
 # -- the command ----------------------------------------------------------------------------------
@@ -206,8 +216,6 @@ def test_dry_prints_the_cells_and_changes_nothing(params_file: Path, monkeypatch
 
 
 def test_the_help_needs_nothing_heavy() -> None:
-    import subprocess
-
     code = (
         "import sys, flows.tables; print({'prefect', 'torch', 'mlflow', 'pandas', 'dvc'} & set(sys.modules))"
     )
@@ -233,7 +241,7 @@ def test_it_is_not_run_inside_dvc(project: Path, params_file: Path, monkeypatch:
     monkeypatch.setenv("DVC_STAGE", "train")
     params = load_params(params_file)
     with pytest.raises(RuntimeError, match="DVC's stage"):
-        tables.run_table("table3", tables.choose(params, "table3"), params)
+        tables.run_table("table3", tables.choose(params, "table3"), params, {})
 
 
 # -- MLflow ---------------------------------------------------------------------------------------
@@ -254,11 +262,11 @@ def evaluated(cell: Cell, run_id: str, miou: float) -> None:
         for protocol in ("groups", "paper")
         for shots in (1, 5)
     ]
-    folder = Path("artifacts/evaluate") / cell.key
+    folder = Path("tables/table3/artifacts/evaluate") / cell.key
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text(json.dumps(rows))
     for stage in ("train", "evaluate"):
-        path = Path("artifacts") / stage / cell.key / "run.json"
+        path = Path("tables/table3/artifacts") / stage / cell.key / "run.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"mlflow_run_id": f"{stage}-{run_id}"}))
 
@@ -272,16 +280,18 @@ def test_cells_are_children_of_the_tables_run_and_old_ones_are_linked(
         evaluated(cell, str(place), 10.0 * place)
     called = []
 
-    def stand_in(*stages: str, single: bool = False) -> str:
-        called.append((stages, single))
-        if not single:
-            with stage_run("train", "k", Path("out"), params, settings={}):
-                pass
+    def stand_in(name: str, settings: dict[str, object], *stages: str, variables: dict[str, str]) -> str:
+        called.append((name, settings, stages))
+        assert Path(variables["LERENET_CACHE"]).is_absolute()
+        assert variables["MLFLOW_TRACKING_URI"] == f"sqlite:///{project / 'mlflow.db'}"
+        with stage_run("train", "k", Path("out"), params, settings={}):
+            pass
         return ""
 
-    monkeypatch.setattr("flows.dvc.repro", stand_in)
-    tables.run_table("table3", table, params)
-    assert called == [(("evaluate", "floors"), False), (("report",), True)]
+    monkeypatch.setattr("flows.dvc.experiment", stand_in)
+    monkeypatch.setattr("flows.dvc.fetch", lambda *_, **__: None)
+    tables.run_table("table3", table, params, {"lr": 1})
+    assert called == [("table3", {"lr": 1}, ("evaluate", "floors", "report"))]
     client = store.client_of()
     parent = client.get_run(json.loads(Path(".checkpoints/table3/run.json").read_text())["mlflow_run_id"])
     child = client.get_run(json.loads(Path("out/run.json").read_text())["mlflow_run_id"])
@@ -305,9 +315,12 @@ def test_without_a_tracker_the_table_runs(
         evaluated(cell, "1", 10.0)
     seen: list[str | None] = []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr("flows.dvc.repro", lambda *_, **__: seen.append(runs.os.environ.get(runs.PARENT)))
-    tables.run_table("table3", table, params)
-    assert seen == [None, None]
+    monkeypatch.setattr(
+        "flows.dvc.experiment", lambda *_, **__: seen.append(runs.os.environ.get(runs.PARENT))
+    )
+    monkeypatch.setattr("flows.dvc.fetch", lambda *_, **__: None)
+    tables.run_table("table3", table, params, {})
+    assert seen == [None]
     assert Path(".checkpoints/table3/scores.csv").exists()
 
 

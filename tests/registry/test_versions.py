@@ -257,4 +257,4 @@ def test_a_grid_that_a_table_left_is_refused(project: Path, grid: dict[str, list
     left = params.model_copy(update={"grid": params.grid.model_copy(update=grid)})
     with pytest.raises(ParamsError, match=word) as caught:
         collect(left)
-    assert "git checkout" in caught.value.remedy
+    assert "judged by" in caught.value.remedy
