@@ -254,7 +254,7 @@ def test_a_model_that_is_served_otherwise_than_it_was_scored_is_rejected(
     """Served masks cut at another probability than those of the trained network."""
     code = served.CODE.read_text()
     other = project / "pyfunc_model.py"
-    other.write_text(code.replace("found, _ =", "found =").replace("[query])[0]", "[query])[0][1] > 0.622"))
+    other.write_text(code.replace("marked, _ =", "marked =").replace("[query])[0]", "[query])[0][1] > 0.622"))
     assert other.read_text() != code
     monkeypatch.setattr(served, "CODE", other)
     first, params = offered(project)
