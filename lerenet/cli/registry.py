@@ -1,4 +1,4 @@
-"""``lerenet promote``, ``rollback``, ``ledger``, ``models``, ``lineage``: the registry by hand."""
+"""``lerenet promote``, ``rollback``, ``renew``, ``ledger``, ``models``, ``lineage``: the registry by hand."""
 
 from __future__ import annotations
 
@@ -56,6 +56,20 @@ def rollback(
         typer.echo(f"  to go back further: lerenet rollback --from {done.after}")
     else:
         typer.echo(f"champion: version {done.before} -> version {done.after}")
+
+
+def renew(
+    version: Annotated[str, typer.Argument(help="A number, or champion.")] = "champion",
+    operator: Operator = "",
+    reason: Reason = "",
+) -> None:
+    """Register a version that carries no code of its own anew; if it is the champion, the new one takes its place."""
+    from lerenet import layout
+    from lerenet.params import load_params
+    from lerenet.registry.renew import renew as make_anew
+
+    number = make_anew(version, load_params(layout.PARAMS), operator=_operator(operator), reason=reason)
+    typer.echo(f"version {number}: the same model, with code of its own")
 
 
 def ledger() -> None:
@@ -122,4 +136,4 @@ def _show(columns: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> 
     Console().print(table)
 
 
-COMMANDS: list[Callable[..., None]] = [promote, rollback, ledger, models, lineage]
+COMMANDS: list[Callable[..., None]] = [promote, rollback, renew, ledger, models, lineage]

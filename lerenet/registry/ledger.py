@@ -13,7 +13,7 @@ from filelock import FileLock
 from lerenet.errors import PromotionError
 from lerenet.layout import CHECKPOINTS, LEDGER
 
-CHANGES = ("promote", "rollback")  # events that moved the champion's alias, or meant to
+CHANGES = ("promote", "rollback", "renew")  # events that moved the champion's alias, or meant to
 COLUMNS = ("time", "event", "version", "previous", "outcome", "operator", "reason")
 
 

@@ -207,7 +207,7 @@ def record(
         "verdict": verdict.as_dict(),
         "lock": challenger.tags.get("lock", ""),
     }
-    ledger.append({"id": _identity(entry), **entry})
+    ledger.append({"id": identity_of(entry), **entry})
     registry.describe(challenger.number, f"{verdict.outcome}: {'; '.join(verdict.reasons)}")
 
 
@@ -221,7 +221,7 @@ def _tags(verdict: gate.Verdict, previous: str) -> dict[str, str]:
     return {**tags, "previous_champion": previous} if verdict.promotes else tags
 
 
-def _identity(entry: dict[str, Any]) -> str:
+def identity_of(entry: dict[str, Any]) -> str:
     """One id for one change; the last change in the ledger is part of it, so A-B-A is three entries."""
     last = ledger.last_change()
     if all(last.get(name) == entry[name] for name in ("event", "version", "previous", "outcome")):
@@ -295,6 +295,6 @@ def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollba
             "event": "rollback", "version": target, "previous": current.number, "outcome": "rollback",
             "operator": operator, "reason": reason, "lock": predecessor.tags.get("lock", ""),
         }  # fmt: skip
-        ledger.append({"id": _identity(entry), **entry})
+        ledger.append({"id": identity_of(entry), **entry})
         registry.set_champion(target)  # last
         return Rollback(current.number, target)

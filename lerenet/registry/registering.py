@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lerenet.evaluation.metrics import MIOU
+from lerenet.evaluation.metrics import MIOU, NAMES
 from lerenet.files import recover_dir, scratch_dir, sha256_file, write_json
 from lerenet.layout import CACHE, CATALOG, FOLDS, PROFILE, WEIGHTS
 from lerenet.params import Params
 from lerenet.registry import card, served
 from lerenet.registry.candidate import Candidate
 from lerenet.registry.copies import files_of
-from lerenet.registry.registered import EPISODES, NAME, PARAMS
-from lerenet.registry.versions import client, find_by_lock
+from lerenet.registry.registered import EPISODES, NAME, PARAMS, Version
+from lerenet.registry.versions import client, find_by_lock, versions
 from lerenet.tracking import datasets, store
 
 
@@ -34,9 +34,30 @@ def register(candidate: Candidate, params: Params) -> str:
             return before.number
         with scratch_dir(CACHE / "register") as folder:
             tags, model = _tags(candidate), folder / "model"
-            logged = _logged_model(candidate, params, tags)
+            logged = _logged_model(params, tags)
             served.save(model, _package(folder / "package", candidate, params, tags), logged.model_id)
-            return _create(model, logged, {**tags, **_digests(model)}, candidate)
+            return _create(model, logged, {**tags, **_digests(model)}, candidate.scores)
+
+
+@store.scrubbing()
+def register_again(version: Version, package: Path, params: Params) -> str:
+    """Register the package of ``version`` anew, with the code of now, and return the new version's number.
+
+    Weights, settings, counts and tags are the same; ``renewed_from`` says of what. Repeated, it gives the same version.
+    """
+    with store.store_lock(store.tracking_uri()):
+        recover_dir(CACHE / "register")
+        for other in versions():
+            if other.tags.get("renewed_from") == version.number:
+                return other.number
+        with scratch_dir(CACHE / "register") as folder:
+            model = folder / "model"
+            tags = {name: value for name, value in version.tags.items() if name != "sha256"}
+            tags["renewed_from"] = version.number
+            logged = _logged_model(params, tags)
+            served.save(model, package, logged.model_id)
+            scores = {name: float(tags[name]) for name in NAMES if name in tags}
+            return _create(model, logged, {**tags, **_digests(model)}, scores)
 
 
 def _package(folder: Path, candidate: Candidate, params: Params, tags: Mapping[str, str]) -> Path:
@@ -69,30 +90,28 @@ def _digests(model: Path) -> dict[str, str]:
     return {"sha256": json.dumps(digests, sort_keys=True)}
 
 
-def _logged_model(candidate: Candidate, params: Params, tags: Mapping[str, str]) -> Any:
-    """MLflow's LoggedModel of the candidate, in a run of its own, not ready yet."""
+def _logged_model(params: Params, tags: Mapping[str, str]) -> Any:
+    """MLflow's LoggedModel of a version to be, in a run of its own, not ready yet."""
     service, experiment = store.connect(params.experiment)
-    name = f"register@{candidate.cell}"
-    run = service.create_run(experiment, run_name=name, tags={"stage": "register", "key": candidate.cell})
-    settings = {"cell": candidate.cell, "image_size": str(params.image_size)}
+    cell = tags["cell"]
+    run = service.create_run(experiment, run_name=f"register@{cell}", tags={"stage": "register", "key": cell})
+    settings = {"cell": cell, "image_size": str(params.image_size)}
     return service.create_logged_model(
         experiment, NAME, run.info.run_id, tags=dict(tags), params=settings, model_type="segmentation"
     )
 
 
-def _send(model: Path, logged: Any, candidate: Candidate) -> None:
+def _send(model: Path, logged: Any, tags: Mapping[str, str], scores: Mapping[str, float]) -> None:
     """The model's files and its scores, linked to the data that they were measured on."""
     from mlflow.entities import DatasetInput, LoggedModelOutput
 
     service, run_id = client(), logged.source_run_id
-    episodes = datasets.episodes(candidate.lineage["episodes_digest"])
+    episodes = datasets.episodes(tags["episodes_digest"])
     service.log_model_artifacts(logged.model_id, str(model))
     service.finalize_logged_model(logged.model_id, "READY")
-    service.log_inputs(
-        run_id, [DatasetInput(datasets.data(candidate.lineage["data_md5"])), DatasetInput(episodes)]
-    )
+    service.log_inputs(run_id, [DatasetInput(datasets.data(tags["data_md5"])), DatasetInput(episodes)])
     service.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
-    for name, value in candidate.scores.items():
+    for name, value in scores.items():
         service.log_metric(
             run_id, name, value,
             model_id=logged.model_id, dataset_name=episodes.name, dataset_digest=episodes.digest,
@@ -100,11 +119,11 @@ def _send(model: Path, logged: Any, candidate: Candidate) -> None:
     service.set_terminated(run_id)
 
 
-def _create(model: Path, logged: Any, tags: Mapping[str, str], candidate: Candidate) -> str:
+def _create(model: Path, logged: Any, tags: Mapping[str, str], scores: Mapping[str, float]) -> str:
     from mlflow.exceptions import MlflowException
 
     service = client()
-    _send(model, logged, candidate)
+    _send(model, logged, tags, scores)
     try:
         service.create_registered_model(NAME, description="Few-shot segmentation of surface defects")
     except MlflowException as error:
@@ -113,6 +132,6 @@ def _create(model: Path, logged: Any, tags: Mapping[str, str], candidate: Candid
     os.sync()  # files first: a version must not outlive them
     made = service.create_model_version(
         NAME, logged.artifact_location, run_id=logged.source_run_id, tags=dict(tags), model_id=logged.model_id,
-        description=f"{candidate.cell}: {MIOU.title} {candidate.scores[MIOU.name]:.1f}",
+        description=f"{tags['cell']}: {MIOU.title} {scores[MIOU.name]:.1f}",
     )  # fmt: skip
     return str(made.version)

@@ -23,7 +23,9 @@ from lerenet.drawing import OUTLINE, draw_overlay
 from lerenet.errors import DataError, ModelError, TrackingError
 from lerenet.files import read_json, write_json
 from lerenet.inference import prepare
-from lerenet.models.serialization import LoadedNetwork, load_network, save_network
+from lerenet.models import configure
+from lerenet.models.config import NetworkConfig
+from lerenet.models.serialization import LoadedNetwork, load_network, network_of, save_network
 from lerenet.predict import Pair, open_model, predict
 from tests.helpers.prediction import SIZE, names, picture, pixels, truth
 
@@ -180,6 +182,23 @@ def test_a_saved_folder_predicts_the_same(
         predict([support], [query], tmp_path / name, model)
         masks.append((tmp_path / name / "query_mask.png").read_bytes())
     assert masks[0] == masks[1] == masks[2]
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        ({"name": "matching", "preset": "default", "levels": [2, 3], "grid": 20, "shots": "average", "mpr": True},
+         configure("matching", levels=(2, 3), side=20, shot_fusion="average")),
+        ({"name": "baseline", "preset": "default", "levels": None, "grid": None, "shots": "concat", "mpe": True},
+         configure("baseline")),
+        ({"name": "bam", "preset": "default", "levels": [2, 3, 4], "grid": 8, "width": 8, "edge": True, "turns": 1},
+         configure("bam", levels=(2, 3, 4), side=8, width=8, turns=1)),
+    ],
+)  # fmt: skip
+def test_settings_that_an_earlier_release_wrote_are_read(
+    former: dict[str, object], now: NetworkConfig
+) -> None:
+    assert _network_of(former) == now
 
 
 def test_odd_folders_are_refused(folder: Path) -> None:

@@ -1,0 +1,52 @@
+"""A version that carries no code of its own, made anew with the code of now: the same weights, served again."""
+
+from __future__ import annotations
+
+from lerenet.errors import PromotionError
+from lerenet.params import Params
+from lerenet.registry import copies, ledger, served, versions
+from lerenet.registry.promote import identity_of, promotion_lock
+from lerenet.registry.registering import register_again
+
+
+def renew(model: str, params: Params, *, operator: str = "", reason: str = "") -> str:
+    """Register a version anew and, if it is the champion, make the new one champion; return its number.
+
+    Nothing is judged: weights, settings and counts are the same. The alias moves only once the new version has
+    answered with the mask of its network. Repeated, it changes nothing.
+
+    Args:
+        model: a number, or ``champion``.
+        operator: Who asks.
+        reason: Why.
+
+    Raises:
+        TrackingError: no such version, or its files are not those that were registered.
+        PromotionError: it carries its own code already, or the new version answers with another mask.
+    """
+    from lerenet.models.serialization import load_network
+
+    with promotion_lock():
+        old = versions.find(model)
+        package = copies.verified(old)
+        if (copies.local(old) / "code").is_dir():
+            raise PromotionError(
+                f"version {old.number} carries its own code already", "there is nothing to renew"
+            )
+        number = register_again(old, package, params)
+        new = versions.by_number(number)
+        if not served.agrees(copies.local(new), load_network(package)):
+            raise PromotionError(
+                f"version {number}, made of version {old.number}, does not give its masks; the champion stays",
+                "retrain, so that a model of today's code can be promoted",
+            )
+        current = versions.champion()
+        if current is not None and current.number == old.number:
+            entry = {
+                "event": "renew", "version": number, "previous": old.number, "outcome": "renewed",
+                "operator": operator, "reason": reason or "a version that carries its own code",
+                "lock": new.tags.get("lock", ""),
+            }  # fmt: skip
+            ledger.append({"id": identity_of(entry), **entry})
+            versions.set_champion(number)  # last
+        return number
