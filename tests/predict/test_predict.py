@@ -25,7 +25,7 @@ from lerenet.files import read_json, write_json
 from lerenet.inference import prepare
 from lerenet.models import configure
 from lerenet.models.config import NetworkConfig
-from lerenet.models.serialization import LoadedNetwork, load_network, network_of, save_network
+from lerenet.models.serialization import LoadedNetwork, _network_of, load_network, save_network
 from lerenet.predict import Pair, open_model, predict
 from tests.helpers.prediction import SIZE, names, picture, pixels, truth
 
