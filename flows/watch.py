@@ -33,7 +33,7 @@ log = logging.getLogger("flows.watch")
 
 
 @dataclass(frozen=True)
-class State:
+class Seen:
     """What the watcher knows: the files it saw last, those DVC has recorded, the hash it announced."""
 
     seen: str = ""
@@ -41,7 +41,7 @@ class State:
     announced: str = ""
 
 
-def look(state: State) -> State:
+def look(state: Seen) -> Seen:
     """One look: record data that changed and stand still, announce a hash that is new.
 
     Raises:
@@ -77,13 +77,13 @@ def announce(md5: str, before: str) -> None:
         client.request("POST", "/events", json=[event.model_dump(mode="json")])
 
 
-def load_state() -> State:
+def load_state() -> Seen:
     """The state of the last watcher; of the first, the data that the pipeline read last (``dvc.lock``)."""
     if STATE.exists():
-        return State(**read_json(STATE))
+        return Seen(**read_json(STATE))
     locked = locked_data_md5()
     brought = layout.data_md5() not in ("untracked", locked)  # by git: what it names is the news
-    return State(recorded=signature(layout.DATA) if brought else "", announced=locked)
+    return Seen(recorded=signature(layout.DATA) if brought else "", announced=locked)
 
 
 def watch(every: float) -> None:
@@ -94,7 +94,7 @@ def watch(every: float) -> None:
         time.sleep(every)
 
 
-def look_and_keep(state: State) -> State:
+def look_and_keep(state: Seen) -> Seen:
     """One look whose outcome is kept on disk; whatever fails is told and tried again with the next look."""
     import httpx
 

@@ -67,9 +67,9 @@ def parse_base(key: str) -> tuple[str, str]:
 
 def ship_cells(params: Params) -> dict[str, Cell]:
     """The shipping cell of each split: the folds and ``all``."""
-    from lerenet.params import Split
+    from lerenet.params import SplitName
 
     ship = params.ship
     return {
-        split: Cell(split, ship.backbone, ship.recipe, ship.shots, ship.seed) for split in get_args(Split)
+        split: Cell(split, ship.backbone, ship.recipe, ship.shots, ship.seed) for split in get_args(SplitName)
     }

@@ -13,7 +13,7 @@ from lerenet.yaml_file import parse_yaml
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Fold = Literal["fold0", "fold1", "fold2"]
-Split = Literal["fold0", "fold1", "fold2", "all"]
+SplitName = Literal["fold0", "fold1", "fold2", "all"]
 Level = Annotated[int, Field(ge=0, le=4)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -59,7 +59,7 @@ class GridSettings(Settings):
     """What `dvc repro` runs: the product of these lists."""
 
     folds: tuple[Fold, ...] = ("fold0", "fold1", "fold2")
-    splits: tuple[Split, ...] = ("fold0", "fold1", "fold2", "all")
+    splits: tuple[SplitName, ...] = ("fold0", "fold1", "fold2", "all")
     backbones: tuple[Name, ...] = ("efficientnet_lite0",)
     recipes: tuple[Name, ...] = ("lerenet",)
     shots: tuple[Positive, ...] = (1,)

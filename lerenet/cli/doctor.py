@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from lerenet import layout
 from lerenet.errors import LerenetError
 
-State = Literal["ok", "warning", "problem"]
+Mark = Literal["ok", "warning", "problem"]
 GIGABYTE = 1e9
 LITTLE_SPACE, NO_SPACE = 10.0, 1.0  # GB
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
@@ -31,25 +31,25 @@ CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRAC
 
 
 @dataclass(frozen=True)
-class Finding:
+class Checked:
     """One line of the table."""
 
     what: str
-    state: State
+    state: Mark
     found: str
     remedy: str = ""
 
 
-def diagnose() -> list[Finding]:
+def diagnose() -> list[Checked]:
     """Run every check; one that breaks becomes a problem of its own, so the others are still seen."""
     findings = []
     for name, check in CHECKS.items():
         try:
             findings.append(check())
         except LerenetError as error:
-            findings.append(Finding(name, "problem", error.what, error.remedy))
+            findings.append(Checked(name, "problem", error.what, error.remedy))
         except Exception as error:
-            findings.append(Finding(name, "problem", f"{type(error).__name__}: {error}", INSTALL))
+            findings.append(Checked(name, "problem", f"{type(error).__name__}: {error}", INSTALL))
     return findings
 
 
@@ -79,15 +79,15 @@ def doctor_command() -> None:
         raise SystemExit(1)
 
 
-def check_python() -> Finding:
+def check_python() -> Checked:
     """Python is a version that the package allows."""
     version = platform.python_version()
     if sys.version_info[:2] == (3, 11):
-        return Finding("python", "ok", version)
-    return Finding("python", "problem", version, "make an environment with Python 3.11: `make setup`")
+        return Checked("python", "ok", version)
+    return Checked("python", "problem", version, "make an environment with Python 3.11: `make setup`")
 
 
-def check_packages() -> Finding:
+def check_packages() -> Checked:
     """Every requirement of the package is installed, below its cap (fastapi, sqlalchemy, …)."""
     from packaging.requirements import Requirement
 
@@ -103,13 +103,13 @@ def check_packages() -> Finding:
         if not item.specifier.contains(installed, prereleases=True):
             wrong.append(f"{item.name} {installed}, needed {item.specifier}")
     if wrong:
-        return Finding("packages", "problem", "; ".join(wrong), INSTALL)
+        return Checked("packages", "problem", "; ".join(wrong), INSTALL)
     shown = ("mlflow", "prefect", "dvc", "great-expectations", "fastapi", "sqlalchemy")
     listed = ", ".join(f"{name} {metadata.version(name)}" for name in shown)
-    return Finding("packages", "ok", f"{len(needed)} as required: {listed}")
+    return Checked("packages", "ok", f"{len(needed)} as required: {listed}")
 
 
-def check_torch() -> Finding:
+def check_torch() -> Checked:
     """Where torch computes, with which precision and how many threads."""
     import torch
 
@@ -122,69 +122,69 @@ def check_torch() -> Finding:
         where = f"no CUDA, CPU {torch.backends.cpu.get_cpu_capability()}"
     threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
     bf16 = "bf16 in hardware: yes" if has_bf16(kind) else "bf16 in hardware: no, all is computed in fp32"
-    return Finding("torch", "ok", f"{torch.__version__}, {where}, {bf16}, {threads}")
+    return Checked("torch", "ok", f"{torch.__version__}, {where}, {bf16}, {threads}")
 
 
-def check_tools() -> Finding:
+def check_tools() -> Checked:
     """Git and dvc can be started, and the project is in a git repository."""
     beside = str(Path(sys.executable).parent)
     missing = [tool for tool in ("git", "dvc") if not (shutil.which(tool) or shutil.which(tool, path=beside))]
     if missing:
-        return Finding("git, dvc", "problem", f"not found: {', '.join(missing)}", "install git; " + INSTALL)
+        return Checked("git, dvc", "problem", f"not found: {', '.join(missing)}", "install git; " + INSTALL)
     if not any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents)):
-        return Finding(
+        return Checked(
             "git, dvc", "warning", "not in a git repository", "`git init` (dvc experiments need it)"
         )
-    return Finding("git, dvc", "ok", "found, in a git repository")
+    return Checked("git, dvc", "ok", "found, in a git repository")
 
 
-def check_project() -> Finding:
+def check_project() -> Checked:
     """The current folder is the project's."""
     missing = [name for name in ("params.yaml", "dvc.yaml") if not Path(name).is_file()]
     if missing:
         fault = f"{Path.cwd()} has no {' and no '.join(missing)}"
-        return Finding("project", "problem", fault, "run in the project's folder, beside params.yaml")
-    return Finding("project", "ok", str(Path.cwd()))
+        return Checked("project", "problem", fault, "run in the project's folder, beside params.yaml")
+    return Checked("project", "ok", str(Path.cwd()))
 
 
-def check_params() -> Finding:
+def check_params() -> Checked:
     """params.yaml is valid."""
     from lerenet.params import load_params
 
     params = load_params(layout.PARAMS)
-    return Finding("params.yaml", "ok", f"{len(params.recipes)} recipes, {params.image_size} pixels")
+    return Checked("params.yaml", "ok", f"{len(params.recipes)} recipes, {params.image_size} pixels")
 
 
-def check_data() -> Finding:
+def check_data() -> Checked:
     """The data folder has its description and images of some classes."""
     remedy = "`lerenet data sample` makes sample data, `dvc pull` fetches yours"
     missing = [name for name in ("dataset.yaml", "sources.csv") if not (layout.DATA / name).is_file()]
     if missing:
-        return Finding("data", "problem", f"no {' and no '.join(missing)} in {layout.DATA}/", remedy)
+        return Checked("data", "problem", f"no {' and no '.join(missing)} in {layout.DATA}/", remedy)
     classes = [folder.parent for folder in layout.DATA.glob("*/Images")]
     images = sum(1 for folder in classes for _ in (folder / "Images").iterdir())
     if not images:
-        return Finding("data", "problem", f"no images in {layout.DATA}/*/Images", remedy)
-    return Finding("data", "ok", f"{images} defect images in {len(classes)} classes")
+        return Checked("data", "problem", f"no images in {layout.DATA}/*/Images", remedy)
+    return Checked("data", "ok", f"{images} defect images in {len(classes)} classes")
 
 
-def check_disk() -> Finding:
+def check_disk() -> Checked:
     """There is room for features, checkpoints and artifacts."""
     free = shutil.disk_usage(Path.cwd()).free / GIGABYTE
-    state: State = "problem" if free < NO_SPACE else "warning" if free < LITTLE_SPACE else "ok"
+    state: Mark = "problem" if free < NO_SPACE else "warning" if free < LITTLE_SPACE else "ok"
     remedy = "" if state == "ok" else "free some: `dvc gc -w` and .cache/ (features are made again)"
-    return Finding("disk", state, f"{free:.1f} GB free", remedy)
+    return Checked("disk", state, f"{free:.1f} GB free", remedy)
 
 
-def check_weights() -> Finding:
+def check_weights() -> Checked:
     """The bundled ImageNet weights of EfficientNet-Lite0 load."""
     from lerenet.models.backbones.factory import create_backbone
 
     backbone = create_backbone("efficientnet_lite0", "imagenet", (1,))
-    return Finding("weights", "ok", f"{backbone.name} with ImageNet weights")
+    return Checked("weights", "ok", f"{backbone.name} with ImageNet weights")
 
 
-def check_mlflow() -> Finding:
+def check_mlflow() -> Checked:
     """The tracking store is one that works; a remote one has credentials."""
     from lerenet.tracking.store import REMEDY, VARIABLE, check_uri, redacted, tracking_uri
 
@@ -192,30 +192,30 @@ def check_mlflow() -> Finding:
     try:
         check_uri(uri)
     except LerenetError as error:
-        return Finding("mlflow", "problem", error.what, REMEDY)
+        return Checked("mlflow", "problem", error.what, REMEDY)
     parts, shown = urlsplit(uri), redacted(uri)
     if parts.scheme not in ("http", "https") or parts.hostname in LOCAL_HOSTS:
-        return Finding("mlflow", "ok", shown)
+        return Checked("mlflow", "ok", shown)
     if not parts.username and not any(os.environ.get(name) for name in CREDENTIALS):
         remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-        return Finding("mlflow", "warning", f"{shown}: a remote server, no credentials set", remedy)
+        return Checked("mlflow", "warning", f"{shown}: a remote server, no credentials set", remedy)
     if parts.scheme == "http":
-        return Finding("mlflow", "warning", f"{shown}: credentials go unencrypted", f"https in {VARIABLE}")
-    return Finding("mlflow", "ok", f"{shown}, with credentials")
+        return Checked("mlflow", "warning", f"{shown}: credentials go unencrypted", f"https in {VARIABLE}")
+    return Checked("mlflow", "ok", f"{shown}, with credentials")
 
 
-def check_champion() -> Finding:
+def check_champion() -> Checked:
     """A champion is registered (read straight from an sqlite store)."""
     from lerenet.tracking.store import sqlite_path, tracking_uri
 
     remedy = "`dvc repro`, then the retraining or `lerenet promote`; until then --model matching"
     path = sqlite_path(tracking_uri())
     if path is None:
-        return Finding("champion", "ok", "in a server's registry: see `lerenet models`")
+        return Checked("champion", "ok", "in a server's registry: see `lerenet models`")
     version = _champion(path) if path.is_file() else None
     if version is None:
-        return Finding("champion", "warning", "none yet", remedy)
-    return Finding("champion", "ok", f"version {version}")
+        return Checked("champion", "warning", "none yet", remedy)
+    return Checked("champion", "ok", f"version {version}")
 
 
 def _champion(path: Path) -> str | None:
@@ -230,26 +230,26 @@ def _champion(path: Path) -> str | None:
     return None if row is None else str(row[0])
 
 
-def check_prefect() -> Finding:
+def check_prefect() -> Checked:
     """Which Prefect server the flows talk to."""
     from lerenet.tracking.store import redacted
 
     uri = os.environ.get("PREFECT_API_URL", "").strip()
     if not uri:
-        return Finding("prefect", "ok", "PREFECT_API_URL not set: the profile's server, or one for each flow")
+        return Checked("prefect", "ok", "PREFECT_API_URL not set: the profile's server, or one for each flow")
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return Finding("prefect", "problem", f"PREFECT_API_URL={redacted(uri)}: not a URL", PREFECT_REMEDY)
+        return Checked("prefect", "problem", f"PREFECT_API_URL={redacted(uri)}: not a URL", PREFECT_REMEDY)
     if not parts.path.rstrip("/").endswith("/api") and "/api/" not in parts.path:
-        return Finding("prefect", "warning", f"{redacted(uri)}: does not end in /api", PREFECT_REMEDY)
+        return Checked("prefect", "warning", f"{redacted(uri)}: does not end in /api", PREFECT_REMEDY)
     if parts.hostname not in LOCAL_HOSTS and parts.scheme == "http":
-        return Finding("prefect", "warning", f"{redacted(uri)}: remote, unencrypted", "use https")
-    return Finding("prefect", "ok", redacted(uri))
+        return Checked("prefect", "warning", f"{redacted(uri)}: remote, unencrypted", "use https")
+    return Checked("prefect", "ok", redacted(uri))
 
 
 PREFECT_REMEDY = "export PREFECT_API_URL=http://127.0.0.1:4200/api, or unset it"
 
-CHECKS: Mapping[str, Callable[[], Finding]] = {
+CHECKS: Mapping[str, Callable[[], Checked]] = {
     "python": check_python,
     "packages": check_packages,
     "torch": check_torch,

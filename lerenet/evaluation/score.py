@@ -12,7 +12,7 @@ from lerenet.cells import View
 from lerenet.device import autocast
 from lerenet.errors import TrainingError
 from lerenet.evaluation.metrics import COUNTS
-from lerenet.models.batch import Source, assemble
+from lerenet.models.batch import FeatureSource, assemble
 from lerenet.models.refine import refine
 from lerenet.models.segmenter import Segmenter, State
 
@@ -41,7 +41,7 @@ def confusion(prediction: Tensor, truth: Tensor) -> Tensor:
 @torch.inference_mode()
 def predict_batch(
     head: Segmenter,
-    source: Source,
+    source: FeatureSource,
     rows: pd.DataFrame,
     device: torch.device,
     precision: str,
@@ -74,7 +74,7 @@ def batches(episodes: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
 
 def score(
     head: Segmenter,
-    source: Source,
+    source: FeatureSource,
     episodes: pd.DataFrame,
     device: torch.device,
     precision: str = "fp32",

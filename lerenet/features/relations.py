@@ -13,7 +13,7 @@ import torch
 
 from lerenet.cells import View
 from lerenet.device import autocast
-from lerenet.models.batch import Source, assemble
+from lerenet.models.batch import FeatureSource, assemble
 from lerenet.models.segmenter import Segmenter, State
 
 ROOM = 2**30  # bytes kept; what is over is computed anew each time
@@ -29,7 +29,7 @@ class RelationCache:
     """
 
     def __init__(
-        self, head: Segmenter, source: Source, device: torch.device, precision: str, room: int = ROOM
+        self, head: Segmenter, source: FeatureSource, device: torch.device, precision: str, room: int = ROOM
     ) -> None:
         self.head, self.source, self.device, self.precision = head, source, device, precision
         self.room = room

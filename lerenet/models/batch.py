@@ -15,7 +15,7 @@ from lerenet.cells import View
 Beside = Literal["masked", "normal"]  # what a network may read of the support beside its levels and masks
 
 
-class Source(Protocol):
+class FeatureSource(Protocol):
     """Where features and masks come from: the cache, the memory of a backbone in training, or pictures given."""
 
     def features(self, views: Sequence[View], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
@@ -82,7 +82,7 @@ class TrainingBatch(EpisodeBatch):
 
 
 def assemble(
-    source: Source,
+    source: FeatureSource,
     supports: Sequence[Sequence[View]],
     queries: Sequence[View],
     network: Reader,

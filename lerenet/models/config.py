@@ -68,28 +68,28 @@ class HeadConfig(FeatureConfig):
 
 
 @dataclass(frozen=True)
-class Entry:
+class Registered:
     """A network in the register."""
 
     config: type[NetworkConfig]
     build: Build
 
 
-_REGISTER: dict[str, Entry] = {}
+_REGISTER: dict[str, Registered] = {}
 
 
 def register(name: str, config: type[NetworkConfig]) -> Callable[[Builder], Builder]:
     """Enter the class or function below under ``name``, with its class of settings."""
 
     def enter(build: Builder) -> Builder:
-        _REGISTER[name] = Entry(config, build)
+        _REGISTER[name] = Registered(config, build)
         return build
 
     return enter
 
 
 @cache
-def networks() -> Mapping[str, Entry]:
+def networks() -> Mapping[str, Registered]:
     """Every network by name, in the order of the names."""
     for room in ROOMS:
         for module in iter_modules(import_module(room).__path__):

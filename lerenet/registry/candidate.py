@@ -19,7 +19,7 @@ from lerenet.errors import ParamsError, TrackingError
 from lerenet.evaluation.metrics import MIOU
 from lerenet.evaluation.resampling import interval
 from lerenet.files import read_json
-from lerenet.params import Fold, Params, Split
+from lerenet.params import Fold, Params, SplitName
 from lerenet.tracking.git import git_state
 from lerenet.yaml_file import read_yaml
 
@@ -65,7 +65,7 @@ def require_ship(params: Params) -> None:
     """
     ship, grid = params.ship, params.grid
     needed = {
-        "folds": get_args(Fold), "splits": get_args(Split), "backbones": (ship.backbone,),
+        "folds": get_args(Fold), "splits": get_args(SplitName), "backbones": (ship.backbone,),
         "recipes": (ship.recipe,), "shots": (ship.shots,), "seeds": (ship.seed,),
     }  # fmt: skip
     for name, values in needed.items():

@@ -21,7 +21,7 @@ from lerenet.registry.candidate import lock_hash, settings_hash
 from lerenet.registry.registered import Version
 from lerenet.tracking.git import git
 
-State = Literal["ok", "differs", "not here"]
+LinkState = Literal["ok", "differs", "not here"]
 DVC_FILES = Path(".dvc/cache/files/md5")
 
 
@@ -38,7 +38,7 @@ class Link:
 
     what: str
     value: str
-    state: State
+    state: LinkState
     note: str
 
 
@@ -109,7 +109,7 @@ def _inputs(about: dict[str, Any], row: dict[str, Any]) -> list[Link]:
     links = []
     for what, name, digest in named:
         there = sha256_file(Path(name)) if Path(name).is_file() else None
-        state: State = "ok" if there == digest else "differs" if there else "not here"
+        state: LinkState = "ok" if there == digest else "differs" if there else "not here"
         links.append(Link(what, digest, state, name))
     return links
 

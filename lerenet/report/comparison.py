@@ -51,7 +51,7 @@ BESIDE = tuple(FLOORS[name] for name in ("prototype", *MATCHERS))
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row of the main table with its place in a table of the paper."""
 
     method: str
@@ -69,7 +69,7 @@ class Section:
 
     number: int
     title: str
-    rows: dict[int, list[Row]]
+    rows: dict[int, list[TableRow]]
     printed: dict[int, list[PrintedRow]]
 
 
@@ -152,11 +152,11 @@ def _models(number: int, name: str, loaded: Loaded, params: Params, shots: int) 
     return [*floors, *sorted(trained, key=lambda m: (m.backbone, order[m.recipe]))]
 
 
-def _rows(number: int, models: list[Model], shots: int, computed: _Computed) -> list[Row]:
+def _rows(number: int, models: list[Model], shots: int, computed: _Computed) -> list[TableRow]:
     mains = {row.model.id: row for row in computed.mains}
     clean = {row.model.id: row for row in computed.clean if row.shots == shots}
     return [
-        Row(
+        TableRow(
             (method := _method(number, model, computed.params)),
             _note(model, method, shots),
             mains[model.id],

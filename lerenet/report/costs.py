@@ -17,7 +17,7 @@ from lerenet.models.backbones.factory import create_backbone
 from lerenet.models.config import NetworkConfig, recipe_network
 from lerenet.models.lerenet.relations import matching_config
 from lerenet.params import Params
-from lerenet.report.comparison import Row, Section
+from lerenet.report.comparison import Section, TableRow
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
 from lerenet.report.tables import Score
 
@@ -81,7 +81,7 @@ def _cost(config: NetworkConfig, backbone: str, size: int) -> Cost:
     return measure_cost(config, backbone, 1, size)
 
 
-def _row(row: Row, loaded: Loaded, params: Params) -> CostRow:
+def _row(row: TableRow, loaded: Loaded, params: Params) -> CostRow:
     model = row.main.model
     config = _config(model, params)
     assert config is not None

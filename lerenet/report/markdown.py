@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from lerenet.evaluation.metrics import METRICS, MIOU
 from lerenet.paper.printed import PrintedRow
 from lerenet.report import tables
-from lerenet.report.comparison import OVER, Row
+from lerenet.report.comparison import OVER, TableRow
 from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data
 from lerenet.report.intervals import Gain
@@ -93,7 +93,7 @@ def _means(row: tables.MainRow) -> list[str]:
     return [_mean(row), *(_score(score) for name, score in row.scores.items() if name != MIOU.name)]
 
 
-def _section(rows: list[Row], printed: list[PrintedRow]) -> str:
+def _section(rows: list[TableRow], printed: list[PrintedRow]) -> str:
     """Our rows, then the printed ones, which are of other images and another protocol."""
     head = (
         "method", *FOLD_NAMES, f"mean {MIOU.title}", *OTHERS, "over lerenet", *OVER, "clean", "epochs", "kept",

@@ -24,7 +24,7 @@ from lerenet.stages.common import Inputs
 from lerenet.stages.recipes import cell_backbone
 from lerenet.tracking import StageRun
 from lerenet.training import checkpoint
-from lerenet.training.trainer import Row, Trainer
+from lerenet.training.trainer import CurveRow, Trainer
 
 
 def run(key: str) -> None:
@@ -109,7 +109,7 @@ def _validation_shots(params: Params, cell: Cell) -> int:
     return cell.shots if cell.shots in params.episodes.shots else min(params.episodes.shots)
 
 
-def _numbers(row: Row) -> dict[str, float]:
+def _numbers(row: CurveRow) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if value is not None and name != "epoch"}
 
 
@@ -120,7 +120,7 @@ def _resolved(trainer: Trainer, network: NetworkConfig) -> NetworkConfig:
 
 def _write(
     trainer: Trainer,
-    curve: list[Row],
+    curve: list[CurveRow],
     inputs: Inputs,
     cell: Cell,
     classes: list[str],

@@ -35,7 +35,7 @@ from lerenet.progress import progress
 from lerenet.seeds import generator
 
 
-class Segmentation(nn.Module):
+class SupervisedSegmentation(nn.Module):
     """Backbone, its levels brought to the finest grid, and one 1 x 1 convolution to the classes."""
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
@@ -68,7 +68,7 @@ def matching_counts(
 
 
 def _train_epoch(
-    model: Segmentation,
+    model: SupervisedSegmentation,
     samples: list[list[tuple[Pixels, Tensor]]],
     optimizer: torch.optim.Optimizer,
     epoch: int,
@@ -151,7 +151,7 @@ def pretrain(
     if params.pretrain.epochs:
         base = catalog[catalog["cls"].isin(split["base"])].sort_values("image")
         samples = _samples(data, base, sorted(split["base"]), params)
-        model = Segmentation(backbone, len(split["base"])).to(device)
+        model = SupervisedSegmentation(backbone, len(split["base"])).to(device)
         groups = [
             {"params": model.head.parameters(), "lr": params.pretrain.lr},
             {"params": backbone.parameters(), "lr": params.pretrain.lr / 10},

@@ -32,7 +32,7 @@ from lerenet.features.live import LiveSource, Passing
 from lerenet.features.relations import RelationCache
 from lerenet.features.store import FeatureStore
 from lerenet.files import require_space
-from lerenet.models.batch import Source, TrainingBatch, assemble
+from lerenet.models.batch import FeatureSource, TrainingBatch, assemble
 from lerenet.models.losses import create_loss
 from lerenet.models.segmenter import Segmenter
 from lerenet.params import TrainSettings
@@ -40,7 +40,7 @@ from lerenet.training import checkpoint
 from lerenet.training.base_learner import train_base
 
 CHECKPOINT_SECONDS = 60.0
-Row = dict[str, float | int | None]
+CurveRow = dict[str, float | int | None]
 
 
 @dataclass
@@ -66,9 +66,9 @@ class Trainer:
     device: torch.device
     seed: int
     stop_epoch: int
-    on_epoch: Callable[[Row], None] = lambda row: None
+    on_epoch: Callable[[CurveRow], None] = lambda row: None
     tick: Callable[..., None] = lambda done=1, note=None: None
-    history: list[Row] = field(default_factory=list)
+    history: list[CurveRow] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     initial: Tensor | None = None  # counts of the initial weights, (validation episodes, 4)
 
@@ -87,7 +87,7 @@ class Trainer:
 
     # -- the loop, in reading order --------------------------------------------------------------
 
-    def run(self) -> list[Row]:
+    def run(self) -> list[CurveRow]:
         """Train to the end, from the last checkpoint if there is one; return the curve.
 
         Raises:
@@ -160,7 +160,7 @@ class Trainer:
             value = miou(counts)
             if value > self.best.get("miou", -1.0) and self._beats_initial(counts):
                 self.best = {"epoch": epoch, "miou": value, "weights": self._weights()}
-        row: Row = {"epoch": epoch, "step": epoch * self.steps, "loss": loss, "miou_validation": value}
+        row: CurveRow = {"epoch": epoch, "step": epoch * self.steps, "loss": loss, "miou_validation": value}
         row |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds}
         self.history.append(row)
         self.on_epoch(row)
@@ -175,7 +175,7 @@ class Trainer:
         before[COUNTS] = self.initial.numpy()  # both by episode
         return surely_better(before, counts)
 
-    def _source(self) -> Source:
+    def _source(self) -> FeatureSource:
         if self.live is None:
             return self.store
         self.live.refresh(self.store.backbone, "masked" in self.head.reads)

@@ -9,7 +9,7 @@ import pytest
 
 from flows import watch
 from flows.dvc import StageLocked
-from flows.watch import State, look
+from flows.watch import Seen, look
 from lerenet.errors import LerenetError
 from lerenet.files import signature
 
@@ -31,7 +31,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str
     return sent
 
 
-def looks(state: State, count: int = 4) -> State:
+def looks(state: Seen, count: int = 4) -> Seen:
     for _ in range(count):
         state = look(state)
     return state
@@ -52,7 +52,7 @@ def test_the_signature_sees_additions_removals_and_edits(tmp_path: Path) -> None
 
 
 def test_a_change_is_announced_once(told: list[tuple[str, str]]) -> None:
-    state = looks(State())
+    state = looks(Seen())
     assert told == [("a", "")]
     Path("data/b.txt").write_text("b")
     looks(state)
@@ -60,7 +60,7 @@ def test_a_change_is_announced_once(told: list[tuple[str, str]]) -> None:
 
 
 def test_data_that_still_change_are_left_alone(told: list[tuple[str, str]]) -> None:
-    state = look(State())
+    state = look(Seen())
     for number in range(3):  # an import writes file after file
         Path(f"data/{number}.txt").write_text(str(number))
         state = look(state)
@@ -70,7 +70,7 @@ def test_data_that_still_change_are_left_alone(told: list[tuple[str, str]]) -> N
 
 
 def test_the_same_bytes_written_again_are_no_change(told: list[tuple[str, str]]) -> None:
-    state = looks(State())
+    state = looks(Seen())
     Path("data/a.txt").unlink()
     Path("data/a.txt").write_text("a")
     looks(state)
@@ -83,7 +83,7 @@ def test_a_change_while_the_server_is_down_is_announced_later(
     def refuse(md5: str, before: str) -> None:
         raise httpx.ConnectError("down")
 
-    state = look(State())
+    state = look(Seen())
     with monkeypatch.context() as patch:
         patch.setattr(watch, "announce", refuse)
         with pytest.raises(httpx.HTTPError):
@@ -96,7 +96,7 @@ def test_a_busy_dvc_is_asked_again(told: list[tuple[str, str]], monkeypatch: pyt
     def busy() -> None:
         raise StageLocked("busy")
 
-    state = look(State())
+    state = look(Seen())
     with monkeypatch.context() as patch:
         patch.setattr(watch, "add_data", busy)
         with pytest.raises(StageLocked):
@@ -106,7 +106,7 @@ def test_a_busy_dvc_is_asked_again(told: list[tuple[str, str]], monkeypatch: pyt
 
 
 def test_a_new_hash_from_git_is_announced_and_not_overwritten(told: list[tuple[str, str]]) -> None:
-    state = looks(State())
+    state = looks(Seen())
     pulled = "outs:\n- md5: other\n  path: data\n"
     Path("data.dvc").write_text(pulled)
     looks(state)
@@ -129,16 +129,16 @@ def test_the_first_watcher_announces_only_what_the_pipeline_has_not_read(
 def test_no_data_is_no_change(told: list[tuple[str, str]]) -> None:
     Path("data/a.txt").unlink()
     Path("data").rmdir()
-    assert looks(State()) == State()
+    assert looks(Seen()) == Seen()
     assert told == []
 
 
 def test_half_of_a_fetch_is_no_new_data(told: list[tuple[str, str]]) -> None:
     watch.PULLING.parent.mkdir()
     watch.PULLING.touch()
-    assert looks(State()) == State()
+    assert looks(Seen()) == Seen()
     watch.PULLING.unlink()
-    looks(State())
+    looks(Seen())
     assert told == [("a", "")]
 
 
@@ -152,8 +152,8 @@ def test_what_fails_in_a_look_is_tried_again(
         raise LerenetError("no space left", "free some")
 
     monkeypatch.setattr(watch, "write_json", full)
-    state = watch.look_and_keep(State())
-    assert state == State()
+    state = watch.look_and_keep(Seen())
+    assert state == Seen()
     assert "no space left" in caplog.text
     monkeypatch.setattr(watch, "write_json", real)
     for _ in range(4):

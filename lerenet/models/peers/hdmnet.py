@@ -23,7 +23,7 @@ from lerenet.models.descriptors import split_positions
 from lerenet.models.peers.bam import BaseAware
 from lerenet.models.peers.ensemble import gram
 from lerenet.models.peers.parts import masked_average, merge, prior, resized, tile
-from lerenet.models.peers.transformer import Matching, Stage, first, last
+from lerenet.models.peers.transformer import DenseMatching, EncoderStage, first, last
 from lerenet.models.segmenter import State, expand, masks_to_grid, to_grid
 
 STAGES = ((1, 2, 4), (3, 4, 2), (3, 8, 1))  # embedding's kernel, heads, reduction of keys and values
@@ -66,10 +66,10 @@ class HDMNet(BaseAware):
         sides = (self.side, -(-self.side // 2), -(-self.side // 4))
         self.query_merge, self.support_merge = merge(2 * self.width + 2, dim), merge(2 * self.width, dim)
         self.stages = nn.ModuleList(
-            Stage(dim, kernel, heads, min(coarser, side), rate)
+            EncoderStage(dim, kernel, heads, min(coarser, side), rate)
             for (kernel, heads, coarser), side in zip(STAGES, sides, strict=True)
         )
-        self.matching = nn.ModuleList(Matching(dim, 2, rate) for _ in STAGES)
+        self.matching = nn.ModuleList(DenseMatching(dim, 2, rate) for _ in STAGES)
         self.fuse = nn.ModuleList(
             nn.Sequential(nn.Conv2d(dim + 2, dim, 3, padding=1, bias=False), nn.BatchNorm2d(dim), nn.ReLU())
             for _ in STAGES
@@ -100,7 +100,7 @@ class HDMNet(BaseAware):
         x = last(x)  # (B K, h, w, c)
         for i, (stage, matching) in enumerate(zip(self.stages, self.matching, strict=True)):
             x = stage(x)
-            assert isinstance(matching, Matching)
+            assert isinstance(matching, DenseMatching)
             each = (part.unflatten(0, batch).transpose(1, 2).flatten(2, 3) for part in matching.keys(x))
             state[f"keys_{i}"], state[f"values_{i}"] = each  # (B, heads, K l, c / heads)
             state[f"inside_{i}"] = split_positions(masks_to_grid(masks, x.shape[2]).flatten(2))[0]  # (B, K l)

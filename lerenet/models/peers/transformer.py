@@ -66,7 +66,7 @@ class Block(Attending):
         return self.close(x, (q @ k.mT * q.shape[3] ** -0.5).softmax(3) @ v)
 
 
-class Matching(Attending):
+class DenseMatching(Attending):
     """Cross attention from query to support, the softmax over the query's places."""
 
     def keys(self, support: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ class Matching(Attending):
         return self.close(x, taken.to(x.dtype)), correlation.unflatten(1, (1, *x.shape[1:3]))
 
 
-class Stage(nn.Module):
+class EncoderStage(nn.Module):
     """Patch embedding, two blocks."""
 
     def __init__(self, dim: int, kernel: int, heads: int, rate: int, dropout: float) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lerenet.models import configure, create_model
 from lerenet.models.losses import bce
 from lerenet.models.peers.hdmnet import HDMNet, distillation
-from lerenet.models.peers.transformer import Attending, Block, Matching, Stage
+from lerenet.models.peers.transformer import Attending, Block, DenseMatching, EncoderStage
 from lerenet.models.segmenter import shots_to_grid
 from tests.helpers.equations import Array, array, close, conv1, double, rand, relu
 from tests.helpers.networks import CHANNELS, SIZE, batch, episode, support_of
@@ -104,7 +104,7 @@ def block_by_hand(block: Block, x: Array) -> Array:
     return closed(block, x, heads)
 
 
-def stage_by_hand(stage: Stage, x: Array) -> Array:
+def stage_by_hand(stage: EncoderStage, x: Array) -> Array:
     start, *blocks, end = stage.body
     x = layer_normed(start, flat(convolved(stage.embed, x)))
     for block in blocks:
@@ -112,7 +112,7 @@ def stage_by_hand(stage: Stage, x: Array) -> Array:
     return square(layer_normed(end, x))
 
 
-def matched_by_hand(layer: Matching, x: Array, support: Array, inside: Array) -> tuple[Array, Array]:
+def matched_by_hand(layer: DenseMatching, x: Array, support: Array, inside: Array) -> tuple[Array, Array]:
     """Tokens of query and support -> matched tokens, correlation map."""
     own, other = layer_normed(layer.before, x), layer_normed(layer.before, support)
     q, k, v = projected(layer.q, own), projected(layer.k, other), projected(layer.v, other)
@@ -202,7 +202,7 @@ def test_other_levels_and_widths() -> None:
 
 @pytest.mark.parametrize(("kernel", "heads", "rate"), [(1, 2, 4), (3, 4, 2), (3, 8, 1)])
 def test_a_stage_by_hand(kernel: int, heads: int, rate: int) -> None:
-    stage, x = double(Stage(8, kernel, heads, rate, 0.1)), rand(2, 9, 9, 8)
+    stage, x = double(EncoderStage(8, kernel, heads, rate, 0.1)), rand(2, 9, 9, 8)
     found = stage(x)
     side = 9 if kernel == 1 else 5
     assert found.shape == (2, side, side, 8)
@@ -212,7 +212,7 @@ def test_a_stage_by_hand(kernel: int, heads: int, rate: int) -> None:
 
 def test_matching_by_hand() -> None:
     torch.manual_seed(5)
-    layer, x, support = double(Matching(8, 2, 0.1)), rand(2, 4, 4, 8), rand(2, 3, 3, 8)
+    layer, x, support = double(DenseMatching(8, 2, 0.1)), rand(2, 4, 4, 8), rand(2, 3, 3, 8)
     inside = torch.rand(2, 9) > 0.5
     found, maps = layer(x, *layer.keys(support), inside)
     for b in range(2):
@@ -224,7 +224,7 @@ def test_matching_by_hand() -> None:
 
 def test_every_foreground_place_of_the_support_gives_itself_away_once() -> None:
     """The softmax is over the query's places, so the sum of what they take is the sum of the values."""
-    layer, x, support = double(Matching(8, 2, 0.1)), rand(1, 4, 4, 8), rand(1, 3, 3, 8)
+    layer, x, support = double(DenseMatching(8, 2, 0.1)), rand(1, 4, 4, 8), rand(1, 3, 3, 8)
     taken: list[Tensor] = []
     layer.close = lambda x, given: taken.append(given) or x  # type: ignore[method-assign]
     keys, values = layer.keys(support)
@@ -234,7 +234,7 @@ def test_every_foreground_place_of_the_support_gives_itself_away_once() -> None:
 
 
 def test_the_background_of_the_support_does_not_count() -> None:
-    layer, x, support = double(Matching(8, 2, 0.1)), rand(1, 4, 4, 8), rand(1, 3, 3, 8)
+    layer, x, support = double(DenseMatching(8, 2, 0.1)), rand(1, 4, 4, 8), rand(1, 3, 3, 8)
     inside = torch.zeros(1, 9, dtype=torch.bool)
     inside[0, 4] = True
     before = layer(x, *layer.keys(support), inside)
