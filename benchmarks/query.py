@@ -12,7 +12,7 @@ from lerenet.cost.latency import repeat
 from lerenet.data.images import read_image
 from lerenet.data.pairs import read_pair
 from lerenet.device import autocast, has_bf16
-from lerenet.inference import Example, Pixels, enroll, prepare, segment
+from lerenet.inference import Example, Pixels, enrol, prepare, segment
 from lerenet.models.backbones.factory import create_backbone
 from lerenet.models.network import Network
 from lerenet.models.serialization import LoadedNetwork
@@ -67,5 +67,5 @@ def _query(loaded: LoadedNetwork, precision: str, support: Example, picture: Pix
             return segment(loaded, state, [picture])
 
     with autocast(DEVICE, precision):
-        state = enroll(loaded, [support])
+        state = enrol(loaded, [support])
     return call

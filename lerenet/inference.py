@@ -67,13 +67,13 @@ def prepare(loaded: LoadedNetwork, fused: bool = True) -> LoadedNetwork:
     return replace(loaded, network=network.to(device))
 
 
-def enroll(loaded: LoadedNetwork, supports: Sequence[Example]) -> State:
+def enrol(loaded: LoadedNetwork, supports: Sequence[Example]) -> State:
     """Run backbone and head once for the K supports; the state serves any number of queries."""
     images = _batch(loaded, [image for image, _ in supports])  # (K, 3, S, S)
     masks = np.stack([resize_mask(mask, loaded.image_size) for _, mask in supports])
     truth = torch.from_numpy(masks).float().to(images.device)  # (K, S, S)
     with torch.inference_mode():
-        return loaded.network.enroll(images[None], truth[None])
+        return loaded.network.enrol(images[None], truth[None])
 
 
 def segment(

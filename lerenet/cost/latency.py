@@ -72,6 +72,6 @@ def measure_latency(
     support, query = pictures[None, :shots], pictures[shots:]
     masks = example_masks(shots, image_size)
     with autocast(torch.device("cpu"), precision):
-        state = network.enroll(support, masks)
+        state = network.enrol(support, masks)
         episode = repeat(lambda: network(support, masks, query), repeats)
         return episode, repeat(lambda: network.segment(state, query), repeats)

@@ -25,7 +25,7 @@ class Network(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
 
-    def enroll(self, images: Tensor, masks: Tensor) -> State:
+    def enrol(self, images: Tensor, masks: Tensor) -> State:
         """Support images (B, K, 3, H, W) in [0, 1] and masks (B, K, H, W) -> state for `segment`."""
         size, shots = images.shape[:2]
         views = [[(f"{i}", k) for k in range(shots)] for i in range(size)]
@@ -39,7 +39,7 @@ class Network(nn.Module):
 
     def forward(self, support: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
         """One-way episodes -> logits (B, image_size, image_size)."""
-        return self.segment(self.enroll(support, masks), queries)
+        return self.segment(self.enrol(support, masks), queries)
 
 
 @dataclass(frozen=True)

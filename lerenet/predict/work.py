@@ -16,7 +16,7 @@ from lerenet.data.encoding import encode_png
 from lerenet.drawing import overlay_png
 from lerenet.errors import DataError
 from lerenet.files import sha256_file, shown
-from lerenet.inference import Example, Pixels, enroll, prepare, read_query, segment
+from lerenet.inference import Example, Pixels, enrol, prepare, read_query, segment
 from lerenet.models.segmenter import State
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.predict.journal import Journal, writing
@@ -64,7 +64,7 @@ class Segmentation:
         rows: list[Future[Prediction]] = []
         with one_thread_each() as pool:
             try:
-                self.state = pool.submit(enroll, self.loaded, supports).result()
+                self.state = pool.submit(enrol, self.loaded, supports).result()
                 for job in jobs:
                     rows.append(pool.submit(self.row, job))
                 for row in as_completed(rows):

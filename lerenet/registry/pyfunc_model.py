@@ -26,7 +26,7 @@ from mlflow.pyfunc.model import PythonModel
 from lerenet.data.encoding import encode_mask
 from lerenet.data.pairs import read_pair
 from lerenet.errors import DataError
-from lerenet.inference import check_shots, enroll, prepare, read_query, segment
+from lerenet.inference import check_shots, enrol, prepare, read_query, segment
 
 MAX_BYTES = 64 * 2**20  # of one encoded picture
 
@@ -62,7 +62,7 @@ class ServedModel(PythonModel):
                 for number, (image, mask) in enumerate(zip(images, masks, strict=True))
             ]
             query = read_query(_file(row["query"], "query", folder))
-        marked, _ = segment(self.loaded, enroll(self.loaded, supports), [query])[0]
+        marked, _ = segment(self.loaded, enrol(self.loaded, supports), [query])[0]
         return {
             "mask": base64.b64encode(encode_mask(marked)).decode("ascii"),
             "foreground_share": float(marked.mean()),

@@ -89,14 +89,14 @@ def agrees(model: Path, loaded: LoadedNetwork) -> bool:
 
     A model that can't be loaded does not.
     """
-    from lerenet.inference import enroll, segment
+    from lerenet.inference import enrol, segment
 
     text = answer(model)
     if text is None:
         return False
     served = np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) > 0
     images, masks, query = example()
-    state = enroll(loaded, list(zip(images, masks, strict=True)))
+    state = enrol(loaded, list(zip(images, masks, strict=True)))
     own, _ = segment(loaded, state, [query])[0]
     return bool((served & own).sum() >= AGREE * (served | own).sum())
 

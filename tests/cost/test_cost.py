@@ -65,7 +65,7 @@ def test_parts_add_up_to_what_the_whole_network_does(config: NetworkConfig) -> N
     network = Network(create_backbone(cut.name, "random", head.levels, cut.turns), head).eval()
     support, masks, query = torch.rand(1, 2, 3, 64, 64), example_masks(2, 64), torch.rand(1, 3, 64, 64)
     with torch.no_grad(), FlopCounterMode(display=False) as whole:
-        state = network.enroll(support, masks)
+        state = network.enrol(support, masks)
     enrolled = whole.get_total_flops()
     with torch.no_grad(), whole:
         network.segment(state, query)

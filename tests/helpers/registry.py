@@ -30,7 +30,7 @@ class Threshold(torch.nn.Module):
         self.level = torch.nn.Parameter(level)
         self.backbone = torch.nn.Identity()
 
-    def enroll(self, images: torch.Tensor, masks: torch.Tensor) -> int:
+    def enrol(self, images: torch.Tensor, masks: torch.Tensor) -> int:
         assert images.shape[:2] == masks.shape[:2]
         return images.shape[1]
 

@@ -333,7 +333,7 @@ def test_network_is_backbone_then_head(name: str) -> None:
     masks = episode(head, shots=3)[1]
     expected = network(support, masks, queries)
     assert expected.shape == (2, SIZE, SIZE)
-    state = network.enroll(support[:1], masks[:1])
+    state = network.enrol(support[:1], masks[:1])
     assert torch.allclose(network.segment(state, queries)[:1], expected[:1], atol=1e-4)
 
 

@@ -128,7 +128,7 @@ def test_a_prediction_from_pictures_is_refined_too() -> None:
     network = Network(backbone, create_model(config, dict(zip((1, 2), backbone.channels, strict=True)), 64))
     support, queries = torch.rand(1, 1, 3, 64, 64), torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        state = network.eval().enroll(support, (torch.rand(1, 1, 64, 64) > 0.7).float())
+        state = network.eval().enrol(support, (torch.rand(1, 1, 64, 64) > 0.7).float())
         found = network.segment(state, queries)
         network.head.refined = False
         plain = network.segment(state, queries)
