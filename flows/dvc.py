@@ -21,7 +21,9 @@ from typing import Any
 
 from prefect.logging import get_run_logger
 
+from lerenet.errors import ParamsError
 from lerenet.files import atomic_dir
+from lerenet.tracking.git import git
 
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by", "Lock is held by")
 TORN = ("'./dvc.lock' validation failed", "'./dvc.lock' is invalid")
@@ -220,33 +222,53 @@ def experiment(
     """Run ``stages`` as DVC's experiment ``name``, in a copy of the project with other ``settings``.
 
     The project's own ``params.yaml``, ``dvc.lock`` and outputs stay as they are. What another run has made already is
-    taken from DVC's run cache, so a killed experiment goes on with the same call. An earlier experiment of that name is
-    replaced.
+    taken from DVC's run cache, so a killed experiment goes on with the same call. An earlier experiment of that name on
+    the same commit is replaced.
 
     Args:
         settings: key of ``params.yaml`` with dots -> value.
         variables: of the environment, beside the process's own.
 
+    Returns:
+        The git commit that holds it: a name could be a branch's, too.
+
     Raises:
         RuntimeError: inside a DVC stage.
+        ParamsError: a value that DVC can't be told.
         StageError: a stage failed, or the project is no git repository.
     """
     refuse_inside_dvc()
-    changes = [word for key, value in settings.items() for word in ("-S", f"{key}={_written(value)}")]
-    if name in run_dvc("exp", "list", "--name-only").split():
+    changes = [word for key, value in settings.items() for word in ("-S", f"{key}={written(value)}")]
+    base = git("rev-parse", "HEAD")
+    if base is None:
+        raise StageError("an experiment needs a commit to begin with: `git init`, `git add -A`, `git commit`")
+    if name in run_dvc("exp", "list", "--rev", base, "--name-only").split():
         run_dvc("exp", "remove", name)
-    return run_dvc("exp", "run", "--temp", "--name", name, *changes, *stages, variables=variables)
+    run_dvc("exp", "run", "--temp", "--name", name, *changes, *stages, variables=variables)
+    made = git("rev-parse", f"refs/exps/{base[:2]}/{base[2:]}/{name}")
+    if made is None:
+        raise StageError(f"the experiment {name} left no commit: the project's commit changed while it began")
+    return made
 
 
-def _written(value: object) -> str:
-    """As DVC's ``-S`` reads it."""
+def written(value: object) -> str:
+    """As DVC's ``-S`` (Hydra's overrides) reads it.
+
+    Raises:
+        ParamsError: a text that Hydra would fill in.
+    """
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_written, value))}]"
-    return repr(value) if isinstance(value, str) and not value.isidentifier() else str(value)
+        return f"[{','.join(map(written, value))}]"
+    if not isinstance(value, str):
+        return str(value)
+    if "${" in value:
+        raise ParamsError(f"{value!r}: holds ${{", "use a path without it")
+    quoted = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", quoted) + "'"
 
 
-def fetch(name: str, *paths: str, into: Path) -> None:
-    """Copy files and folders of the experiment ``name`` into a folder, which is replaced whole or not at all."""
+def fetch(commit: str, *paths: str, into: Path) -> None:
+    """Copy files and folders of an experiment's commit into a folder, which is replaced whole or not at all."""
     with atomic_dir(into) as folder:
         for path in paths:
-            run_dvc("get", "--quiet", "--rev", name, "--out", str(folder / path), ".", path)
+            run_dvc("get", "--quiet", "--rev", commit, "--out", str(folder / path), ".", path)

@@ -29,6 +29,7 @@ from lerenet.registry import registering
 from lerenet.registry import versions as registry
 from lerenet.registry.candidate import collect, lock_hash, require_ship
 from lerenet.registry.gate import Verdict
+from lerenet.stages.common import check_settings
 from lerenet.tracking import store
 
 
@@ -88,6 +89,7 @@ def _retrain(
     if pull:
         step(pull_data, name="pull data")()
     params = load_params(layout.PARAMS)
+    check_settings(params)
     if not folds:
         require_ship(params)
     mirror(["folds", "profile"], jobs, runner=runner)  # the validation gate: bad data end the flow here

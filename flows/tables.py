@@ -25,7 +25,7 @@ from lerenet.cli.terminal import run_app
 from lerenet.errors import ParamsError
 from lerenet.evaluation.metrics import METRICS, NAMES
 from lerenet.files import atomic_path, read_json
-from lerenet.params import Params, TableSettings, load_params
+from lerenet.params import Params, TableSettings, explain, load_params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +89,27 @@ def settings_of(
     return changes if start == params.init else {**changes, "init": start}
 
 
+def check(params: Params, changes: Mapping[str, object]) -> None:
+    """Refuse, before anything runs, settings that the experiment would stumble over.
+
+    Raises:
+        ParamsError: a value that is not allowed, or a network that does not know its keys.
+    """
+    from lerenet.stages.common import check_settings
+
+    raw = params.model_dump(mode="json")
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        section = raw
+        for part in path:
+            section = section[part]
+        section[last] = value
+    try:
+        check_settings(Params.model_validate(raw))
+    except ValidationError as error:
+        raise ParamsError(explain(error, Params), "give another value") from error
+
+
 # -- run, track, tell -----------------------------------------------------------------------------
 
 
@@ -109,11 +130,19 @@ def run_table(name: str, table: TableSettings, params: Params, settings: Mapping
         "LERENET_CHECKPOINTS": str(folder.absolute()),
         store.VARIABLE: store.tracking_uri(),
     }
-    recorded = {"table": name, **table.model_dump(), "train": params.train.model_dump(), **settings}
-    with tracking.stage_run(name, "", folder, params, settings=recorded, tags={"table": name}) as run:
+    recorded = {
+        "table": name,
+        **table.model_dump(),
+        "train": params.train.model_dump(),
+        "init": params.init,
+        **settings,
+    }
+    with tracking.stage_run(
+        name, "", folder, params, settings={**recorded, **settings}, tags={"table": name}
+    ) as run:
         with run.children():
-            experiment(name, settings, "evaluate", "floors", "report", variables=shared)
-        fetch(name, "params.yaml", "data.dvc", "artifacts", into=layout.TABLES / name)
+            made = experiment(name, settings, "evaluate", "floors", "report", variables=shared)
+        fetch(made, "params.yaml", "data.dvc", "artifacts", into=layout.TABLES / name)
         rows = scores(table, layout.TABLES / name)
         with atomic_path(folder / "scores.csv") as temporary:
             rows.to_csv(temporary, index=False)
@@ -179,12 +208,14 @@ def table_command(
     params = load_params(layout.PARAMS)
     lists = {"backbones": backbones, "folds": folds, "recipes": recipes, "shots": shots, "seeds": seeds}
     chosen = choose(params, table, **{key: values or [] for key, values in lists.items()})
+    changes = settings_of(params, chosen, epochs, init)
+    check(params, changes)
     if dry:
         for cell in cells(chosen):
             print(cell.key)
         return
     print(f"{table}: {len(cells(chosen))} cells, as DVC's experiment {table}", flush=True)
-    run_table(table, chosen, params, settings_of(params, chosen, epochs, init))
+    run_table(table, chosen, params, changes)
     print(f"{table}: done; see {layout.TABLES / table / layout.REPORT / 'report.html'}")
 
 

@@ -21,7 +21,7 @@ from lerenet.device import keep_memory, pick_device
 from lerenet.errors import DataError
 from lerenet.features.store import to_batch
 from lerenet.files import shown
-from lerenet.models.backbones.fuse_batchnorm import fold_norm
+from lerenet.models.backbones.fuse_batchnorm import fuse_batchnorm
 from lerenet.models.backbones.fused import fuse
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def read_query(path: Path, bits: int = 0) -> Pixels:
 def prepare(loaded: LoadedNetwork, fused: bool = True) -> LoadedNetwork:
     """A copy of ``loaded``, as it comes from disk, that is ready to predict.
 
-    It is on the GPU where there is one. Its backbone is folded (`fold_norm`) and, on a CPU and unless ``fused`` is
+    It is on the GPU where there is one. Its backbone is folded (`fuse_batchnorm`) and, on a CPU and unless ``fused`` is
     False, fused (`fuse`; that computes in fp32 whatever autocast says). From now on this process keeps memory that
     it frees (`keep_memory`).
     """
     keep_memory()
     device, network = pick_device(), copy.deepcopy(loaded.network)
-    network.backbone = fold_norm(network.backbone, loaded.image_size)
+    network.backbone = fuse_batchnorm(network.backbone, loaded.image_size)
     if fused and device.type == "cpu":
         network.backbone = fuse(network.backbone, loaded.image_size)
     return replace(loaded, network=network.to(device))

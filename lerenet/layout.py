@@ -28,12 +28,12 @@ LEDGER = Path("ledger.jsonl")
 WEIGHTS = "weights.safetensors"  # in a model's folder
 
 
-def data_md5() -> str:
+def data_md5(project: Path = Path()) -> str:
     """The hash that ``data.dvc`` gives the data, or ``untracked``."""
     import yaml
 
     try:
-        entry = yaml.safe_load(DATA.with_suffix(".dvc").read_text(encoding="utf-8"))
+        entry = yaml.safe_load((project / DATA.with_suffix(".dvc")).read_text(encoding="utf-8"))
         return str(entry["outs"][0]["md5"])
     except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError):
         return "untracked"

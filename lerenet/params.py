@@ -69,7 +69,7 @@ class GridSettings(Settings):
 class TableSettings(Settings):
     """The cells of one table of the paper (or of the summary): the product of these lists.
 
-    `python -m flows.tables NAME` writes them to ``grid`` and runs them; the report shows what is there.
+    `python -m flows.tables NAME` runs them as an experiment of DVC whose ``grid`` they are.
     """
 
     recipes: Annotated[tuple[Name, ...], Field(min_length=1)]

@@ -1,7 +1,7 @@
 """The stages: names, order, groups, which compute on a GPU, and what runs them. `dvc.yaml` says what depends on what.
 
-The command line, the flows and the report read this table; a new stage is a row here, a module beside it, and an
-entry in `dvc.yaml`.
+The command line, the flows and the report read this table; a new stage is a row here, a module in
+`lerenet/stages/`, and an entry in `dvc.yaml`.
 """
 
 from __future__ import annotations

@@ -150,8 +150,10 @@ def check_project() -> Checked:
 def check_params() -> Checked:
     """params.yaml is valid."""
     from lerenet.params import load_params
+    from lerenet.stages.common import check_settings
 
     params = load_params(layout.PARAMS)
+    check_settings(params)
     return Checked("params.yaml", "ok", f"{len(params.recipes)} recipes, {params.image_size} pixels")
 
 

@@ -20,7 +20,7 @@ from lerenet.cli.predict import predict_command
 from lerenet.cli.terminal import any_letters
 from lerenet.errors import LerenetError
 from lerenet.pipeline import STAGES, Stage
-from lerenet.stages.unchanged_inputs import held_still
+from lerenet.stages.unchanged_inputs import unchanged_inputs
 
 app = typer.Typer(name="lerenet", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 PANEL, REGISTRY = "Stages (run by dvc repro)", "Registry"
@@ -114,7 +114,7 @@ def main() -> None:
     for noisy in ("alembic", "mlflow", "great_expectations", "httpx", "timm", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        with held_still():
+        with unchanged_inputs():
             app()
     except LerenetError as error:
         from rich.console import Console

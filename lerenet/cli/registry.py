@@ -56,6 +56,8 @@ def rollback(
         typer.echo(f"  to go back further: lerenet rollback --from {done.after}")
     else:
         typer.echo(f"champion: version {done.before} -> version {done.after}")
+    if not done.carries_code:
+        typer.echo(f"  version {done.after} carries no code of its own, MLflow can't serve it: lerenet renew")
 
 
 def renew(
@@ -73,7 +75,7 @@ def renew(
 
 
 def ledger() -> None:
-    """Show every decision, promotion and rollback."""
+    """Show every decision, promotion, rollback and renewal."""
     from lerenet.registry.ledger import COLUMNS, read, table
     from lerenet.tracking.store import require_project
 

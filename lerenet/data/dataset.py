@@ -51,6 +51,15 @@ def read_dataset(folder: Path) -> Dataset | None:
     return Dataset(name, licence, _folds(raw, path))
 
 
+def read_about(folder: Path) -> dict[str, str]:
+    """Name and licence that dataset.yaml of ``folder`` gives, as far as it can be read."""
+    try:
+        raw = read_yaml(folder / DATASET)
+    except (OSError, DataError):
+        return {}
+    return {key: str(raw[key]) for key in ("name", "licence") if isinstance(raw, dict) and raw.get(key)}
+
+
 def read_folds(path: Path) -> Folds:
     """Three lists of class names from a YAML file, bare or under the key ``folds`` (as in dataset.yaml).
 
@@ -143,10 +152,10 @@ def _contradiction(row: Row) -> str:
 
 
 def write_tables(folder: Path, rows: Sequence[Row], folds: Folds, about: dict[str, str]) -> None:
-    """Write both tables: ``rows`` by file, then name and licence (``about``) and the ``folds``."""
+    """Write both tables: ``rows`` as they come, then name and licence (``about``) and the ``folds``."""
     with (folder / SOURCES).open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: row["file"]))
+        writer.writerows(rows)
     text = yaml.safe_dump({**about, "folds": folds}, sort_keys=False)
     (folder / DATASET).write_text(text, encoding="utf-8")

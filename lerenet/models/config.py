@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from lerenet.errors import ParamsError
+from lerenet.errors import ModelError, ParamsError
 from lerenet.params import Level, Name, Params, Positive, Settings, Share, explain
 
 if TYPE_CHECKING:
@@ -82,6 +82,12 @@ def register(name: str, config: type[NetworkConfig]) -> Callable[[Builder], Buil
     """Enter the class or function below under ``name``, with its class of settings."""
 
     def enter(build: Builder) -> Builder:
+        before = _REGISTER.get(name)
+        if before is not None and before.build.__module__ != build.__module__:
+            raise ModelError(
+                f"two networks are called {name!r}: in {before.build.__module__} and {build.__module__}",
+                "give one of them another name",
+            )
         _REGISTER[name] = Registered(config, build)
         return build
 
@@ -108,9 +114,9 @@ def network_config(settings: Mapping[str, Any], where: str = "model") -> Network
         ParamsError: no such network, or a key that it does not know; the message lists what it knows.
     """
     name = settings.get("name", DEFAULT)
-    if name not in networks():
+    if not isinstance(name, str) or name not in networks():
         raise ParamsError(f"{where}.name: no network {name!r}", f"known: {', '.join(networks())}")
-    config = networks()[str(name)].config
+    config = networks()[name].config
     try:
         return config.model_validate({"name": name, **settings})
     except ValidationError as error:

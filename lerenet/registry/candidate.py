@@ -15,13 +15,13 @@ import yaml
 
 from lerenet import layout
 from lerenet.cells import Cell, ship_cells
+from lerenet.data.dataset import read_about
 from lerenet.errors import ParamsError, TrackingError
 from lerenet.evaluation.metrics import MIOU
 from lerenet.evaluation.resampling import interval
 from lerenet.files import read_json
 from lerenet.params import Fold, Params, SplitName
 from lerenet.tracking.git import git_state
-from lerenet.yaml_file import read_yaml
 
 LOCK = Path("dvc.lock")
 
@@ -160,11 +160,7 @@ def _passed(folder: Path) -> bool:
 
 
 def _dataset() -> dict[str, str]:
-    try:
-        about = read_yaml(layout.DATA / "dataset.yaml")
-    except OSError:
-        about = {}
-    return {key: str(about.get(key, "unknown")) for key in ("name", "licence")}
+    return {"name": "unknown", "licence": "unknown", **read_about(layout.DATA)}
 
 
 def lineage(params: Params) -> dict[str, str]:

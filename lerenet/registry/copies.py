@@ -37,6 +37,11 @@ def verified(version: Version) -> Path:
     return folder / PACKAGE
 
 
+def carries_code(version: Version) -> bool:
+    """Whether MLflow can serve the version without the project."""
+    return (local(version) / "code").is_dir()
+
+
 def _wrong(version: Version, folder: Path) -> Path | None:
     """The first file that is not the registered one, is gone, or was put into the package afterwards.
 

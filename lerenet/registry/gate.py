@@ -25,11 +25,13 @@ class Guards:
         validated: Both validation stages passed.
         latency_ms: Time of one episode.
         export_agrees: The model as it is served gives the masks of the trained network.
+        carries_code: It can be served without the project.
     """
 
     validated: bool
     latency_ms: float
     export_agrees: bool
+    carries_code: bool = True
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,9 @@ def _broken(counts: pd.DataFrame, settings: GateSettings, guards: Guards) -> lis
         reasons.append(
             f"an episode takes {guards.latency_ms:.0f} ms, the budget is {settings.max_latency_ms:.0f} ms"
         )
-    if not guards.export_agrees:
+    if not guards.carries_code:
+        reasons.append("the version carries no code of its own: `lerenet renew` registers it anew")
+    elif not guards.export_agrees:
         reasons.append("the registered model does not give the trained model's masks")
     return reasons
 

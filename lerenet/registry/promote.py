@@ -134,6 +134,7 @@ def judge(
         validated=challenger.tags.get("validated") == "true",
         latency_ms=float(challenger.tags.get("latency_ms", "nan")),
         export_agrees=_agrees(folder, challenger),
+        carries_code=copies.carries_code(challenger),
     )
     try:
         counts = pd.read_parquet(folder / "counts.parquet")
@@ -243,11 +244,15 @@ def _made_champion(current: Version) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Rollback:
-    """From which version to which; ``again``: it was done before, and this call changed nothing."""
+    """From which version to which, and whether that one can be served without the project.
+
+    ``again``: it was done before, and this call changed nothing.
+    """
 
     before: str
     after: str
     again: bool = False
+    carries_code: bool = True
 
 
 def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollback:
@@ -297,4 +302,4 @@ def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollba
         }  # fmt: skip
         ledger.append({"id": identity_of(entry), **entry})
         registry.set_champion(target)  # last
-        return Rollback(current.number, target)
+        return Rollback(current.number, target, carries_code=copies.carries_code(predecessor))

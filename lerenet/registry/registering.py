@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lerenet.evaluation.metrics import MIOU, NAMES
-from lerenet.files import recover_dir, scratch_dir, sha256_file, write_json
+from lerenet.files import read_json, recover_dir, scratch_dir, sha256_file, write_json
 from lerenet.layout import CACHE, CATALOG, FOLDS, PROFILE, WEIGHTS
 from lerenet.params import Params
 from lerenet.registry import card, served
@@ -19,6 +19,8 @@ from lerenet.registry.copies import files_of
 from lerenet.registry.registered import EPISODES, NAME, PARAMS, Version
 from lerenet.registry.versions import client, find_by_lock, versions
 from lerenet.tracking import datasets, store
+
+RENAMED = {"fb_low": "fb_iou_low", "fb_high": "fb_iou_high"}  # tags of earlier releases
 
 
 @store.scrubbing()
@@ -34,16 +36,17 @@ def register(candidate: Candidate, params: Params) -> str:
             return before.number
         with scratch_dir(CACHE / "register") as folder:
             tags, model = _tags(candidate), folder / "model"
-            logged = _logged_model(params, tags)
+            logged = _logged_model(params.experiment, str(params.image_size), tags)
             served.save(model, _package(folder / "package", candidate, params, tags), logged.model_id)
             return _create(model, logged, {**tags, **_digests(model)}, candidate.scores)
 
 
 @store.scrubbing()
-def register_again(version: Version, package: Path, params: Params) -> str:
+def register_again(version: Version, package: Path, params: Params, without: Sequence[str]) -> str:
     """Register the package of ``version`` anew, with the code of now, and return the new version's number.
 
-    Weights, settings, counts and tags are the same; ``renewed_from`` says of what. Repeated, it gives the same version.
+    Weights, settings, counts and tags are the same, but for the tags ``without``; ``renewed_from`` says of what.
+    Repeated, it gives the same version.
     """
     with store.store_lock(store.tracking_uri()):
         recover_dir(CACHE / "register")
@@ -52,9 +55,11 @@ def register_again(version: Version, package: Path, params: Params) -> str:
                 return other.number
         with scratch_dir(CACHE / "register") as folder:
             model = folder / "model"
-            tags = {name: value for name, value in version.tags.items() if name != "sha256"}
-            tags["renewed_from"] = version.number
-            logged = _logged_model(params, tags)
+            kept = {RENAMED.get(name, name): value for name, value in version.tags.items()}
+            tags = {name: value for name, value in kept.items() if name not in ("sha256", *without)}
+            tags |= {"renewed_from": version.number, "verdict": "candidate"}
+            size = str(read_json(package / "config.json")["image_size"])
+            logged = _logged_model(params.experiment, size, tags)
             served.save(model, package, logged.model_id)
             scores = {name: float(tags[name]) for name in NAMES if name in tags}
             return _create(model, logged, {**tags, **_digests(model)}, scores)
@@ -90,12 +95,12 @@ def _digests(model: Path) -> dict[str, str]:
     return {"sha256": json.dumps(digests, sort_keys=True)}
 
 
-def _logged_model(params: Params, tags: Mapping[str, str]) -> Any:
+def _logged_model(experiment_name: str, image_size: str, tags: Mapping[str, str]) -> Any:
     """MLflow's LoggedModel of a version to be, in a run of its own, not ready yet."""
-    service, experiment = store.connect(params.experiment)
+    service, experiment = store.connect(experiment_name)
     cell = tags["cell"]
     run = service.create_run(experiment, run_name=f"register@{cell}", tags={"stage": "register", "key": cell})
-    settings = {"cell": cell, "image_size": str(params.image_size)}
+    settings = {"cell": cell, "image_size": image_size}
     return service.create_logged_model(
         experiment, NAME, run.info.run_id, tags=dict(tags), params=settings, model_type="segmentation"
     )

@@ -8,6 +8,13 @@ from lerenet.registry import copies, ledger, served, versions
 from lerenet.registry.promote import identity_of, promotion_lock
 from lerenet.registry.registering import register_again
 
+DECIDED = (
+    "lock",
+    "verdict",
+    "verdict_reasons",
+    "previous_champion",
+)  # tags that the new version gets once it answers
+
 
 def renew(model: str, params: Params, *, operator: str = "", reason: str = "") -> str:
     """Register a version anew and, if it is the champion, make the new one champion; return its number.
@@ -29,24 +36,32 @@ def renew(model: str, params: Params, *, operator: str = "", reason: str = "") -
     with promotion_lock():
         old = versions.find(model)
         package = copies.verified(old)
-        if (copies.local(old) / "code").is_dir():
+        if copies.carries_code(old):
             raise PromotionError(
                 f"version {old.number} carries its own code already", "there is nothing to renew"
             )
-        number = register_again(old, package, params)
+        number = register_again(old, package, params, DECIDED)
         new = versions.by_number(number)
         if not served.agrees(copies.local(new), load_network(package)):
             raise PromotionError(
                 f"version {number}, made of version {old.number}, does not give its masks; the champion stays",
                 "retrain, so that a model of today's code can be promoted",
             )
+        lock = old.tags.get("lock", "")
+        versions.set_tags(number, {name: old.tags[name] for name in DECIDED if name in old.tags})
+        versions.describe(
+            number, f"{old.tags.get('verdict', 'candidate')}: version {old.number}, registered anew"
+        )
+        for other in versions.versions():
+            if other.tags.get("previous_champion") == old.number:
+                versions.set_tags(other.number, {"previous_champion": number})
         current = versions.champion()
-        if current is not None and current.number == old.number:
-            entry = {
-                "event": "renew", "version": number, "previous": old.number, "outcome": "renewed",
-                "operator": operator, "reason": reason or "a version that carries its own code",
-                "lock": new.tags.get("lock", ""),
-            }  # fmt: skip
-            ledger.append({"id": identity_of(entry), **entry})
+        live = current is not None and current.number == old.number
+        entry = {
+            "event": "renew" if live else "decide", "version": number, "previous": old.number, "outcome": "renewed",
+            "operator": operator, "reason": reason or "a version that carries its own code", "lock": lock,
+        }  # fmt: skip
+        ledger.append({"id": identity_of(entry), **entry})
+        if live:
             versions.set_champion(number)  # last
         return number

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lerenet.errors import DataError
+from lerenet import layout
+from lerenet.data.dataset import read_about
 from lerenet.params import Params
 from lerenet.report.load import Loaded
 from lerenet.tracking.git import git_state
-from lerenet.yaml_file import read_yaml
 
 
 def facts(loaded: Loaded, params: Params) -> dict[str, str]:
@@ -21,8 +21,8 @@ def facts(loaded: Loaded, params: Params) -> dict[str, str]:
     digest = str(loaded.folds["digest"]) if loaded.folds else "no folds yet"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "Data set": _dataset_name(project / "data" / "dataset.yaml"),
-        "Data hash (DVC)": _data_hash(project / "data.dvc"),
+        "Data set": _dataset_name(project),
+        "Data hash (DVC)": layout.data_md5(project),
         "Episodes digest": digest,
         "Seeds": f"{params.seed} (folds, episodes), {_numbers(_seeds(loaded, params))} (training)",
         "Git commit": _commit(project),
@@ -41,22 +41,9 @@ def _numbers(values: tuple[int, ...]) -> str:
     return ", ".join(map(str, values))
 
 
-def _yaml(path: Path) -> dict[str, object]:
-    try:
-        content = read_yaml(path)
-    except (OSError, DataError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _dataset_name(path: Path) -> str:
-    return str(_yaml(path).get("name", "unnamed"))
-
-
-def _data_hash(path: Path) -> str:
-    outs = _yaml(path).get("outs")
-    first = outs[0] if isinstance(outs, list) and outs else {}
-    return str(first.get("md5", "untracked")) if isinstance(first, dict) else "untracked"
+def _dataset_name(project: Path) -> str:
+    """Of the images beside the artifacts, or of the project's, where a table's artifacts lie apart."""
+    return (read_about(project / layout.DATA) or read_about(layout.DATA)).get("name", "unnamed")
 
 
 def _commit(project: Path) -> str:

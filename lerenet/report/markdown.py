@@ -23,7 +23,7 @@ def results(data: Data) -> str:
     said = [one.sentence for one in data.headline] + data.kept
     parts = [
         "# Results",
-        "Written by `lerenet results` from the last `dvc repro`. Don't edit: run it again.",
+        "Written by `lerenet results` from the artifacts of a run. Don't edit: run it again.",
         _table(("Run", ""), [(name, f"`{value}`") for name, value in data.facts.items()]),
         "\n".join(f"- {sentence}" for sentence in said),
         f"Scores are points of IoU (0 to 100) with {100 * resampling.confidence:.0f} % intervals from resampling the "

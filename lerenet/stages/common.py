@@ -15,6 +15,16 @@ from lerenet.models.config import check_networks
 from lerenet.params import Params, load_params
 
 
+def check_settings(params: Params) -> None:
+    """What `load_params` can't tell: whether each recipe's network knows its keys, and the gate its metrics.
+
+    Raises:
+        ParamsError: see `check_networks` and `check_guards`.
+    """
+    check_networks(params)
+    check_guards(params.gate.max_drop)
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Settings, catalogue, splits and frozen episodes."""
@@ -29,11 +39,10 @@ class Inputs:
         """Read them from the stages before; every recipe's network is checked.
 
         Raises:
-            ParamsError: see `load_params`, `check_networks` and `check_guards`.
+            ParamsError: see `load_params` and `check_settings`.
         """
         params = load_params(layout.PARAMS)
-        check_networks(params)
-        check_guards(params.gate.max_drop)
+        check_settings(params)
         folds, episodes = load_folds(layout.FOLDS)
         return cls(params, load_catalog(layout.CATALOG), folds, episodes)
 

@@ -17,7 +17,7 @@ from lerenet.files import signature
 
 
 @contextmanager
-def held_still() -> Iterator[None]:
+def unchanged_inputs() -> Iterator[None]:
     """Hold a command that DVC runs to what it began with; other commands are let alone.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from flows import dvc, tables
@@ -167,6 +168,41 @@ def test_epochs_reach_recipes_that_set_their_own_and_files_are_named_from_the_ro
     assert found["init"] == str(params_file.parent / "mine.safetensors")
 
 
+AWKWARD = (
+    "imagenet", "/a b/c.st", "it's", "/a\\b/w.st", "end\\", "\\'", "ünï", "null", "true", "1e3", "a\u00a0b", "[x]",
+    "a=b,c", "",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+def test_dvc_reads_any_text_as_it_was_written(value: str, tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    path = tmp_path / "params.yaml"
+    path.write_text("init: x\nnames: []\n")
+    apply_overrides(path, [f"init={dvc.written(value)}", f"names={dvc.written((value, 3))}"])
+    assert yaml.safe_load(path.read_text()) == {"init": value, "names": [value, 3]}
+
+
+def test_what_dvc_would_fill_in_is_refused() -> None:
+    with pytest.raises(ParamsError, match="holds"):
+        dvc.written("/x${y}/w.st")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["--init", ""], "init: "), (["--recipes", "odd"], "preset: unknown key")]
+)
+def test_what_the_experiment_would_stumble_over_is_refused_before_it(
+    params_file: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(params_file.parent)
+    odd = "  odd:\n    model: {name: bam, preset: paper}\ntables:"
+    params_file.write_text(TEXT.replace("tables:", odd))
+    done = CliRunner().invoke(tables.app, ["table3", *words])
+    assert isinstance(done.exception, ParamsError)
+    assert said in str(done.exception)
+
+
 def test_an_experiment_leaves_the_project_alone_and_its_outputs_can_be_fetched(
     pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,12 +223,14 @@ def test_an_experiment_leaves_the_project_alone_and_its_outputs_can_be_fetched(
     Path("seed.txt").touch()
     for words in (["add", "-A"], ["commit", "-qm", "settings"]):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], check=True)
+    subprocess.run(
+        ["git", "branch", "mine"], check=True
+    )  # a branch of the experiment's name is another thing
     told = pipeline.parent / "told.txt"
+    changes = {"grid.recipes": ("a", "b"), "lr": 2}
     for _ in range(2):
-        dvc.experiment(
-            "mine", {"grid.recipes": ("a", "b"), "lr": 2}, "train", variables={"SHARED": str(told)}
-        )
-        dvc.fetch("mine", "out", "params.yaml", into=Path("tables/mine"))
+        made = dvc.experiment("mine", changes, "train", variables={"SHARED": str(told)})
+        dvc.fetch(made, "out", "params.yaml", into=Path("tables/mine"))
     assert Path("params.yaml").read_text() == settings
     assert not Path("out").exists()
     assert Path("tables/mine/out/b.txt").read_text() == f"{told} 2\n"

@@ -101,7 +101,9 @@ def import_dataset(
             summary.unused = [shown(name) for name in unused]
             before = [data, tree.folder] if add else [tree.folder]  # the first goes before the others
             summary.folds, summary.dealt = deal({*summary.defect, *summary.clean}, folds, before)
-            write_tables(target, rows, summary.folds, about(source, before, name))
+            write_tables(
+                target, sorted(rows, key=lambda row: row["file"]), summary.folds, about(source, before, name)
+            )
     return summary
 
 

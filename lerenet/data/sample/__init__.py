@@ -6,15 +6,13 @@ is float64, and only the last step rounds to bytes.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from lerenet.data.dataset import COLUMNS
+from lerenet.data.dataset import COLUMNS, write_tables
 from lerenet.data.encoding import write_jpeg, write_mask
 from lerenet.data.sample.classes import KINDS, Kind
 from lerenet.data.sample.defects import Mask
@@ -48,12 +46,9 @@ def make_sample(
             for number, kind in enumerate(kinds)
             for row in _class(folder, kind, (seed, number), defect, clean)
         ]
-        with (folder / "sources.csv").open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.writer(handle, lineterminator="\n")
-            writer.writerows([COLUMNS, *rows])
         folds = [[kind.name for kind in kinds if kind.fold == fold] for fold in range(3)]
-        about = {"name": "lerenet-sample", "licence": "CC0-1.0", "folds": folds}
-        (folder / "dataset.yaml").write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
+        named = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+        write_tables(folder, named, folds, {"name": "lerenet-sample", "licence": "CC0-1.0"})
 
 
 def _numbered(number: int) -> Kind:

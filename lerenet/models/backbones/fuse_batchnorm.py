@@ -15,7 +15,7 @@ TOLERANCE = 1e-3  # relative to the largest value; rounding gives about 1e-6
 
 
 @torch.no_grad()
-def fold_norm(backbone: Backbone, side: int) -> Backbone:
+def fuse_batchnorm(backbone: Backbone, side: int) -> Backbone:
     """The same features for prediction, from fewer operations.
 
     With running mean m, variance v, scale g and shift s of the normalisation, a convolution (w, b) before it

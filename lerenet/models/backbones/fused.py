@@ -31,7 +31,7 @@ def fuse(backbone: Backbone, side: int) -> Backbone:
     """The same features on a CPU, in less time.
 
     Args:
-        backbone: Folded (`fold_norm`), in eval mode, on the CPU; left as it is.
+        backbone: Folded (`fuse_batchnorm`), in eval mode, on the CPU; left as it is.
         side: Of the pictures that it is for, in pixels.
 
     Returns:

@@ -66,7 +66,7 @@ def test_what_is_written_is_read_back_and_empty_lines_are_no_rows(tmp_path: Path
     write_tables(tmp_path, rows, [["C"], [], []], {"name": "n", "licence": "l"})
     with (tmp_path / "sources.csv").open("a") as handle:
         handle.write(",,,,,,\n\n")
-    assert list(read_sources(tmp_path)) == ["C/Images/a.jpg", "C/Images/b.jpg"]
+    assert list(read_sources(tmp_path)) == ["C/Images/b.jpg", "C/Images/a.jpg"]
     known = read_dataset(tmp_path)
     assert known is not None
     assert (known.about(), known.folds) == ({"name": "n", "licence": "l"}, [["C"], [], []])

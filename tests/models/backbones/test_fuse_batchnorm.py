@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lerenet.models.backbones.factory import Backbone, create_backbone
-from lerenet.models.backbones.fuse_batchnorm import fold_norm
+from lerenet.models.backbones.fuse_batchnorm import fuse_batchnorm
 
 
 def norms(module: nn.Module) -> int:
@@ -34,7 +34,7 @@ def trained(name: str, levels: tuple[int, ...], turns: int = 1) -> Backbone:
 def test_a_folded_backbone_gives_the_same_features(name: str, turns: int) -> None:
     backbone = trained(name, (1, 2), turns)
     before = copy.deepcopy(backbone.state_dict())
-    folded = fold_norm(backbone, 96)
+    folded = fuse_batchnorm(backbone, 96)
     images = torch.rand(2, 3, 96, 96)
     with torch.inference_mode():
         for one, other in zip(folded(images), backbone(images), strict=True):
@@ -46,7 +46,7 @@ def test_a_folded_backbone_gives_the_same_features(name: str, turns: int) -> Non
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "vgg16_bn"])
 def test_no_normalisation_is_left(name: str) -> None:
-    assert norms(fold_norm(trained(name, (1, 2)), 64)) == 0
+    assert norms(fuse_batchnorm(trained(name, (1, 2)), 64)) == 0
 
 
 class Crossed(nn.Module):
@@ -66,16 +66,16 @@ def test_what_would_change_the_features_is_not_done() -> None:
     body = Crossed()
     nn.init.uniform_(body.norm.running_var, 2, 3)
     backbone = Backbone("crossed", body, (1,), (3,), ((0.5,) * 3, (0.5,) * 3)).eval()
-    assert fold_norm(backbone, 80) is backbone
+    assert fuse_batchnorm(backbone, 80) is backbone
     nn.init.ones_(body.norm.running_var)  # now it does not matter
-    assert norms(fold_norm(backbone, 80)) == 0
+    assert norms(fuse_batchnorm(backbone, 80)) == 0
 
 
 def test_a_network_without_normalisation_stays_as_it_is() -> None:
     backbone = create_backbone("vgg16", "random", (1,)).eval()
-    assert fold_norm(backbone, 32) is backbone
+    assert fuse_batchnorm(backbone, 32) is backbone
 
 
 def test_folding_twice_changes_nothing() -> None:
-    once = fold_norm(trained("efficientnet_lite0", (1, 2)), 64)
-    assert fold_norm(once, 64) is once
+    once = fuse_batchnorm(trained("efficientnet_lite0", (1, 2)), 64)
+    assert fuse_batchnorm(once, 64) is once

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from lerenet.models.backbones.factory import Backbone, create_backbone
-from lerenet.models.backbones.fuse_batchnorm import fold_norm
+from lerenet.models.backbones.fuse_batchnorm import fuse_batchnorm
 from lerenet.models.backbones.fused import Fused, OneByOne, fuse
 
 
 def folded(name: str, side: int, turns: int = 1) -> Backbone:
     torch.manual_seed(0)
-    return fold_norm(create_backbone(name, "random", (1, 2, 3), turns).eval(), side)
+    return fuse_batchnorm(create_backbone(name, "random", (1, 2, 3), turns).eval(), side)
 
 
 @pytest.mark.parametrize(
