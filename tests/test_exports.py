@@ -12,6 +12,9 @@ EXPORTED = {
     "lerenet.models": {"configure", "create_model"},
 }
 COMMANDS = {
+    "renew",
+    "enrol",
+    "inspect",
     "catalog", "validate", "profile", "folds", "validate-folds", "pretrain", "features", "train", "ship", "floors",
     "evaluate", "report", "results", "doctor", "cost", "predict", "promote", "rollback", "ledger", "models", "lineage",
     "data",
@@ -34,7 +37,9 @@ def test_the_command_line_has_its_commands() -> None:
     assert set(group.commands) == COMMANDS  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("words", [[], ["data"], ["data", "import"], ["predict"], ["train"], ["promote"]])
+@pytest.mark.parametrize(
+    "words", [[], ["data"], ["data", "import"], ["predict"], ["enrol"], ["inspect"], ["train"], ["promote"]]
+)
 def test_every_help_answers(words: list[str]) -> None:
     from lerenet.cli.main import app
 

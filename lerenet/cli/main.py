@@ -15,6 +15,7 @@ import typer
 
 from lerenet.cli import registry
 from lerenet.cli.data import app as data_app
+from lerenet.cli.enrolment import enrol_command, inspect_command
 from lerenet.cli.list_options import ListCommand
 from lerenet.cli.predict import predict_command
 from lerenet.cli.terminal import any_letters
@@ -30,6 +31,8 @@ app.add_typer(
     data_app, name="data", help="Make the sample data, import images of your own, compare versions."
 )
 app.command("predict", cls=ListCommand)(predict_command)
+app.command("enrol", cls=ListCommand)(enrol_command)
+app.command("inspect", cls=ListCommand)(inspect_command)
 for command in registry.COMMANDS:
     app.command(command.__name__.replace("_", "-"), rich_help_panel=REGISTRY)(command)
 

@@ -79,16 +79,16 @@ def predict_command(
     _tell_failed(predictions, out)
 
 
-def pair_up(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """(image, mask) pairs of the values of ``--support``.
+def pair_up(paths: Sequence[Path], option: str = "--support") -> list[tuple[Path, Path]]:
+    """(image, mask) pairs of the values of an option.
 
     Raises:
         DataError: a value is left without its mask.
     """
     if len(paths) % 2:
         raise DataError(
-            f"--support: {len(paths)} files, the last one, {shown(paths[-1])}, has no mask",
-            "write --support IMAGE MASK, for each support",
+            f"{option}: {len(paths)} files, the last one, {shown(paths[-1])}, has no mask",
+            f"write {option} IMAGE MASK, for each image",
         )
     return list(zip(paths[::2], paths[1::2], strict=True))
 

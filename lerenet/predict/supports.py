@@ -42,7 +42,7 @@ def read_examples(pairs: Sequence[Pair], reading: Reading) -> Examples:
     Raises:
         DataError: not 1 to 5 images, a mask given twice, or a pair that can't be used; the message names the file.
     """
-    joined = _joined(pairs)
+    joined = joined_masks(pairs)
     check_shots(len(joined))
     notes = [
         f"{shown(image)}: its {len(masks)} masks are joined"
@@ -59,7 +59,7 @@ def read_examples(pairs: Sequence[Pair], reading: Reading) -> Examples:
     )
 
 
-def _joined(pairs: Sequence[Pair]) -> dict[Path, list[Path]]:
+def joined_masks(pairs: Sequence[Pair]) -> dict[Path, list[Path]]:
     """Each image with all of its masks."""
     times = Counter(real(existing(Path(mask))) for _, mask in pairs)
     for _, mask in pairs:

@@ -1,0 +1,132 @@
+"""``lerenet enrol`` and ``lerenet inspect``: a class from its examples, and every class on every photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lerenet.cli.predict import Bits, DrawnOn, Ignore, Inverted, Label, Model, Out, pair_up
+
+if TYPE_CHECKING:
+    from lerenet.enrolment.results import Inspected
+
+FOLDER = Path("enrolments")
+Into = Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder of the enrolled classes.")]
+From = Annotated[Path, typer.Option("--from", metavar="DIR", help="Folder of the enrolled classes.")]
+
+
+def enrol_command(
+    name: Annotated[str, typer.Argument(metavar="CLASS", help="Name of the kind of defect.")],
+    example: Annotated[
+        list[Path],
+        typer.Option(
+            "--example", "-e", metavar="IMG MASK", help="Image and mask of a marked defect; any number."
+        ),
+    ],
+    good: Annotated[
+        list[Path] | None,
+        typer.Option("--good", "-g", metavar="IMG…", help="Good parts of the same surface."),
+    ] = None,
+    into: Into = FOLDER,
+    model: Model = "champion",
+    false_calls: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of good parts that may be called bad.")
+    ] = 0.02,
+    reviews: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of good parts that a person may be asked about.")
+    ] = 0.1,
+    label: Label = "",
+    ignore: Ignore = "",
+    inverted: Inverted = False,
+    drawn_on: DrawnOn = "",
+    bits: Bits = 0,
+) -> None:
+    """Enrol a kind of defect from marked examples, and good parts to decide by.
+
+    lerenet enrol Rust --example a.jpg a_mask.png b.jpg b_mask.png --good good/*.jpg
+
+    The class takes the place of what was enrolled under its name. With fewer than five good parts nothing is called.
+    """
+    from lerenet.data.reading import Reading
+    from lerenet.enrolment.enrol import Given, enrol_class
+    from lerenet.inference import prepare
+    from lerenet.predict import open_model
+    from lerenet.predict.queries import find_queries
+    from lerenet.predict.supports import joined_masks
+    from lerenet.progress import progress
+
+    reading = Reading(bits, label, ignore, inverted, drawn_on)
+    clean = find_queries(good, into) if good else []
+    given = Given(
+        list(joined_masks(pair_up(example, "--example")).items()), clean, reading, false_calls, reviews
+    )
+    loaded = prepare(open_model(model))
+    with progress("enrol", len(given.examples) + len(clean)) as tick:
+        enrolled = enrol_class(name, given, loaded, into, tick)
+    memory, point = enrolled.memory, enrolled.point
+    places = (
+        f"{len(memory.foreground)} defect, {len(memory.background)} surface, {len(memory.good)} good places"
+    )
+    typer.echo(f"{name}: {len(given.examples)} examples, {len(clean)} good parts; {places}")
+    if point is None:
+        typer.echo("  not calibrated: give five good parts or more, and images are called OK, REVIEW or NG")
+    else:
+        typer.echo(
+            f"  REVIEW above {point.review:.3f}, NG above {point.bad:.3f}, by {point.parts} left-out good parts"
+        )
+    typer.echo(f"written to {into / name}")
+
+
+def inspect_command(
+    images: Annotated[list[Path], typer.Argument(metavar="IMG…", help="Photos, or their folder.")],
+    out: Out,
+    enrolled: From = FOLDER,
+    model: Model = "champion",
+    mark_good: Annotated[
+        bool, typer.Option("--mark-good", help="Keep marks on images that are called OK.")
+    ] = False,
+    bits: Bits = 0,
+) -> None:
+    """Inspect photos for every enrolled kind of defect: a verdict, marks and an overlay for each.
+
+    lerenet inspect parts/ --out found
+
+    Status 1: some photos could not be read.
+    """
+    from lerenet.enrolment.enrolled import load_all
+    from lerenet.enrolment.inspect import Inspector
+    from lerenet.enrolment.results import inspect_all
+    from lerenet.inference import prepare
+    from lerenet.predict import open_model
+    from lerenet.progress import progress
+
+    classes = load_all(enrolled)
+    inspector = Inspector(prepare(open_model(model)), classes)
+    with progress("inspect", len(images)) as tick:
+        rows = inspect_all(inspector, images, out, mark_good, bits, tick)
+    show(rows, out)
+    if any(row.error for row in rows):
+        raise typer.Exit(1)
+
+
+def show(rows: Sequence[Inspected], out: Path) -> None:
+    """Print one line a photo."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    colours = {"NG": "bold red", "REVIEW": "yellow", "OK": "green"}
+    table = Table(title=f"{len(rows)} photos", title_justify="left")
+    for name in ("photo", "verdict", "what"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        colour = colours.get(row.verdict, "")
+        called = [one for one in row.classes if one.verdict in ("NG", "REVIEW") or one.share > 0]
+        what = row.error or ", ".join(f"{one.name} {one.verdict}, {one.share:.2%}" for one in called)
+        verdict = f"[{colour}]{row.verdict}[/]" if colour else row.verdict
+        table.add_row(escape(Path(row.image).name), verdict, escape(what))
+    Console().print(table)
+    typer.echo(f"written to {out}")

@@ -1,0 +1,89 @@
+"""OK, REVIEW or NG: an image's score against what good parts score that were left out.
+
+The score of an image is the mean of its `HIGHEST` most suspicious pixels: how much more alike they are to the defect
+than to its surroundings and to good parts. Pixels are marked without the good parts, which would take the defect's
+edges away; whether the image is called is the question that they answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import t
+from torch import Tensor
+from torch.nn import functional as F
+
+HIGHEST = 60  # pixels, of PIXELS x PIXELS
+PIXELS = 200
+FEWEST = 5  # good parts below which nothing is calibrated
+
+Verdict = Literal["OK", "REVIEW", "NG", "not calibrated"]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Scores at which an image is called.
+
+    Attributes:
+        review: from here on a person looks.
+        bad: from here on the image is called bad.
+        false_calls: share of good parts that may be called bad, as asked for.
+        parts: how many left-out good parts the two stand on.
+    """
+
+    review: float
+    bad: float
+    false_calls: float
+    parts: int
+
+    def verdict(self, score: float) -> Verdict:
+        """What an image of this score is."""
+        if score > self.bad:
+            return "NG"
+        return "REVIEW" if score > self.review else "OK"
+
+
+def image_scores(near: Tensor, far: Tensor, good: Tensor) -> Tensor:
+    """(B,) of similarities to foreground, background and good places, (B, l) each, l a square grid."""
+    side = math.isqrt(near.shape[1])
+    suspicion = (near - torch.maximum(far, good)).unflatten(1, (1, side, side))
+    size = (PIXELS, PIXELS)
+    pixels = F.interpolate(suspicion, size=size, mode="bilinear", align_corners=False).flatten(1)
+    return pixels.topk(HIGHEST, dim=1).values.mean(1)
+
+
+def calibrate(scores: Sequence[float], false_calls: float, reviews: float) -> OperatingPoint | None:
+    """The thresholds that left-out good parts give; None for fewer than `FEWEST`.
+
+    Of n good parts at most floor(n false_calls) lie above ``bad``, and at most floor(n reviews) above ``review``. Where
+    that is none of them, n is too small to count so small a share: the threshold is then not below the one-sided
+    prediction bound of a normal score, mean + t(n - 1) s sqrt(1 + 1 / n): the next part exceeds it as often as asked.
+
+    Args:
+        scores: of good parts, each scored by a memory without its group.
+        false_calls: share that may be called bad, 0 to 1.
+        reviews: share that a person may be asked about, not less than ``false_calls``.
+    """
+    if len(scores) < FEWEST:
+        return None
+    falling = np.sort(np.asarray(scores, float))[::-1]
+    review, bad = (_above(falling, share) for share in (max(reviews, false_calls), false_calls))
+    return OperatingPoint(min(review, bad), bad, false_calls, len(falling))
+
+
+def _above(falling: NDArray[np.float64], share: float) -> float:
+    """The threshold above which at most ``share`` of the scores lie, and of parts to come about as many."""
+    count = len(falling)
+    place = math.floor(count * share)
+    if place >= count:
+        return float(np.nextafter(falling[-1], -np.inf))
+    if place or not share:
+        return float(falling[place])
+    spread = float(falling.std(ddof=1)) * math.sqrt(1 + 1 / count)
+    return max(float(falling[0]), float(falling.mean()) + float(t.ppf(1 - share, count - 1)) * spread)

@@ -1,0 +1,109 @@
+"""Inspecting images with every enrolled class at once: one pass of the backbone, a verdict, and marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from lerenet.data.images import Pixels
+from lerenet.data.scaling import resize_image
+from lerenet.enrolment.decision import Verdict, image_scores
+from lerenet.enrolment.describe import SIDE, describe
+from lerenet.enrolment.enrolled import Enrolled, device_of
+from lerenet.enrolment.memory import similarities
+from lerenet.errors import DataError
+from lerenet.features.store import fingerprint, to_batch
+from lerenet.models.refine import refine
+from lerenet.models.serialization import LoadedNetwork
+
+SCALE = 20.0  # of the differences of cosines, as logits
+WORST: tuple[Verdict, ...] = ("OK", "not calibrated", "REVIEW", "NG")
+
+
+@dataclass(frozen=True)
+class ClassVerdict:
+    """What one class says of an image.
+
+    Attributes:
+        name: of the class.
+        verdict: see `lerenet.enrolment.decision`.
+        score: of the image.
+        share: of its pixels that are marked as this class.
+    """
+
+    name: str
+    verdict: Verdict
+    score: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is found on one image.
+
+    Attributes:
+        verdict: the worst of the classes'.
+        classes: in the order of the inspector's classes.
+        marks: (H, W); 0, or 1 + the place of the class whose logit is the highest there.
+    """
+
+    verdict: Verdict
+    classes: tuple[ClassVerdict, ...]
+    marks: NDArray[np.uint8]
+
+
+class Inspector:
+    """A network, ready to predict, with the classes that are enrolled.
+
+    Raises:
+        DataError: more than 255 classes, or one that another backbone or working size described.
+    """
+
+    def __init__(self, loaded: LoadedNetwork, classes: Sequence[Enrolled]) -> None:
+        digest = fingerprint(loaded.network.backbone)
+        for one in classes:
+            if (one.network, one.image_size) != (digest, loaded.image_size):
+                raise DataError(
+                    f"{one.name}: was enrolled with another network", "enrol it again with this one"
+                )
+        if len(classes) > np.iinfo(np.uint8).max:
+            raise DataError(f"{len(classes)} classes", "a mask has room for 255; inspect them in parts")
+        self.loaded, self.classes = loaded, tuple(classes)
+
+    @torch.inference_mode()
+    def __call__(self, picture: Pixels, mark_good: bool = False) -> Inspection:
+        """Inspect one image (H, W, 3).
+
+        Args:
+            mark_good: keep marks of classes that call the image OK.
+        """
+        descriptors = describe(self.loaded, [picture])
+        small = to_batch([resize_image(picture, self.loaded.image_size)], descriptors.device)
+        verdicts, logits, scores = [], [], []
+        for one in self.classes:
+            near, far, good = similarities(descriptors, device_of(one.memory, descriptors.device))
+            score = float(image_scores(near, far, good))
+            verdict: Verdict = "not calibrated" if one.point is None else one.point.verdict(score)
+            size = (self.loaded.image_size,) * 2
+            grid = SCALE * (near - far).unflatten(1, (1, SIDE, SIDE))
+            logit = refine(F.interpolate(grid, size=size, mode="bilinear", align_corners=False)[:, 0], small)
+            own = F.interpolate(logit[:, None], size=picture.shape[:2], mode="bilinear", align_corners=False)[
+                0, 0
+            ]
+            logits.append(torch.full_like(own, -1.0) if verdict == "OK" and not mark_good else own)
+            verdicts.append(verdict)
+            scores.append(score)
+        best, place = torch.stack(logits).max(0)  # (H, W)
+        marks = torch.where(best > 0, place + 1, 0).to(torch.uint8).cpu().numpy()
+        found = tuple(
+            ClassVerdict(one.name, verdict, score, float((marks == number).mean()))
+            for number, (one, verdict, score) in enumerate(
+                zip(self.classes, verdicts, scores, strict=True), 1
+            )
+        )
+        return Inspection(max(verdicts, key=WORST.index), found, marks)

@@ -1,0 +1,99 @@
+"""What an inspection leaves: marks and overlay of each photo and a table of verdicts, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lerenet.data.encoding import encode_png
+from lerenet.drawing import overlay_png
+from lerenet.enrolment.inspect import ClassVerdict, Inspector
+from lerenet.errors import DataError
+from lerenet.files import atomic_dir, read_json, shown, write_json
+from lerenet.inference import read_query
+from lerenet.predict.names import OVERLAY, output_names
+from lerenet.predict.queries import find_queries
+
+MARKS = "_marks.png"  # 0, or the number of the class
+TABLE = "inspections"  # .json and .csv
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """One photo; ``error`` says why it could not be inspected, and then the rest is empty."""
+
+    image: str
+    verdict: str
+    classes: tuple[ClassVerdict, ...]
+    marks: str
+    overlay: str
+    error: str = ""
+
+
+def inspect_all(
+    inspector: Inspector,
+    images: Sequence[Path],
+    out: Path,
+    mark_good: bool = False,
+    bits: int = 0,
+    tick: Callable[..., None] = lambda done=1, note=None: None,
+) -> list[Inspected]:
+    """Inspect photos, or those of folders, and write ``out``, in the place of an earlier inspection.
+
+    Raises:
+        DataError: no such file, or ``out`` holds what no inspection wrote.
+        LerenetError: ``out`` can't be written.
+    """
+    chosen = find_queries(images, out)
+    _require_ours(out)
+    rows = []
+    with atomic_dir(out) as folder:
+        for path, name in zip(chosen, output_names(chosen), strict=True):
+            rows.append(_one(inspector, path, name, folder, mark_good, bits))
+            tick(1)
+        write_json(folder / f"{TABLE}.json", {
+            "classes": {str(number): one.name for number, one in enumerate(inspector.classes, 1)},
+            "network": inspector.loaded.source,
+            "images": [asdict(row) for row in rows],
+        })  # fmt: skip
+        pd.DataFrame([_flat(row) for row in rows]).to_csv(folder / f"{TABLE}.csv", index=False)
+    return rows
+
+
+def _one(inspector: Inspector, path: Path, name: str, folder: Path, mark_good: bool, bits: int) -> Inspected:
+    try:
+        picture = read_query(path, bits)
+    except DataError as error:
+        return Inspected(shown(path), "", (), "", "", shown(f"{error.what}; {error.remedy}"))
+    inspection = inspector(picture, mark_good)
+    (folder / f"{name}{MARKS}").write_bytes(encode_png(inspection.marks))
+    (folder / f"{name}{OVERLAY}").write_bytes(overlay_png(picture, np.asarray(inspection.marks > 0)))
+    return Inspected(shown(path), inspection.verdict, inspection.classes, name + MARKS, name + OVERLAY)
+
+
+def _flat(row: Inspected) -> dict[str, object]:
+    flat: dict[str, object] = {
+        name: getattr(row, name) for name in ("image", "verdict", "marks", "overlay", "error")
+    }
+    for one in row.classes:
+        flat |= {f"{one.name} verdict": one.verdict, f"{one.name} score": round(one.score, 4)}
+        flat[f"{one.name} share"] = round(one.share, 6)
+    return flat
+
+
+def _require_ours(out: Path) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    table = out / f"{TABLE}.json"
+    images = read_json(table).get("images", []) if table.is_file() else None
+    ours = {
+        f"{TABLE}.json",
+        f"{TABLE}.csv",
+        *(row[key] for row in images or [] for key in ("marks", "overlay")),
+    }
+    if images is None or not out.is_dir() or {path.name for path in out.iterdir()} - ours:
+        raise DataError(f"{shown(out)}: holds what no inspection wrote", "name another folder with --out")

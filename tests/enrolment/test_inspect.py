@@ -1,0 +1,161 @@
+"""From marked photos and good parts to verdicts and marks on others; bad files leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from lerenet.enrolment.enrol import Given, enrol_class
+from lerenet.enrolment.enrolled import FACTS, MEMORY, load_all, load_enrolled
+from lerenet.enrolment.inspect import Inspector
+from lerenet.enrolment.results import inspect_all
+from lerenet.errors import DataError
+from lerenet.models.serialization import LoadedNetwork
+from tests.helpers.factories import texture
+from tests.helpers.prediction import picture, pixels, prepared, truth
+
+
+def clean(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(texture(np.random.default_rng(seed), 1, 96)).resize((80, 60)).save(path)
+    return path
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Given:
+    marked = [picture(tmp_path / "in" / f"{seed}.png", seed) for seed in range(7)]
+    good = [clean(tmp_path / "good" / f"{seed}.png", 50 + seed) for seed in range(8)]
+    return Given([(path, [truth(path)]) for path in marked], good)
+
+
+def test_a_class_finds_its_defect_and_leaves_good_parts_alone(
+    given: Given, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    network = prepared(loaded)
+    enrolled = enrol_class("Blob", given, network, tmp_path / "enrolments")
+    assert (len(enrolled.examples), len(enrolled.good)) == (7, 8)  # five is no limit
+    read = load_enrolled(tmp_path / "enrolments" / "Blob")
+    assert (read.name, read.point, read.examples) == ("Blob", enrolled.point, enrolled.examples)
+    inspector = Inspector(network, [read])
+    bad = picture(tmp_path / "q" / "bad.png", 30)
+    found = inspector(pixels(bad))
+    assert found.verdict in ("REVIEW", "NG")
+    marked, wanted = found.marks > 0, pixels(truth(bad)) > 0
+    assert (marked & wanted).sum() / (marked | wanted).sum() > 0.4
+    parts = [inspector(pixels(clean(tmp_path / "q" / f"{seed}.png", 90 + seed))) for seed in range(6)]
+    assert sum(part.verdict == "NG" for part in parts) <= 1
+    ok = [part for part in parts if part.verdict == "OK"]
+    assert ok
+    assert not any(part.marks.any() for part in ok)
+
+
+def test_without_enough_good_parts_nothing_is_called(
+    given: Given, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    few = Given(given.examples[:1], given.good[:2])
+    enrolled = enrol_class("Blob", few, prepared(loaded), tmp_path)
+    assert enrolled.point is None
+    assert Inspector(prepared(loaded), [enrolled])(pixels(given.examples[1][0])).verdict == "not calibrated"
+
+
+def test_a_budget_holds(given: Given, loaded: LoadedNetwork, tmp_path: Path) -> None:
+    memory = enrol_class("Blob", given, prepared(loaded), tmp_path, budget=40).memory
+    assert max(map(len, (memory.foreground, memory.background, memory.good))) <= 40
+
+
+def test_each_pixel_goes_to_the_class_that_claims_it_most(
+    given: Given, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    network = prepared(loaded)
+    one = enrol_class("Blob", Given(given.examples[:2]), network, tmp_path)
+    two = enrol_class("Other", Given(given.examples[3:]), network, tmp_path)
+    found = Inspector(network, [one, two])(pixels(given.examples[0][0]))
+    assert set(np.unique(found.marks)) <= {0, 1, 2}
+    assert [each.name for each in found.classes] == ["Blob", "Other"]
+    assert sum(each.share for each in found.classes) == pytest.approx((found.marks > 0).mean())
+    assert [each.name for each in load_all(tmp_path)] == ["Blob", "Other"]
+
+
+@pytest.mark.parametrize("name", ["", "../x", ".hidden", "a/b", "x" * 65])
+def test_a_name_that_is_no_folders_is_refused(
+    given: Given, loaded: LoadedNetwork, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(DataError, match="no name of a class"):
+        enrol_class(name, given, loaded, tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_a_bad_file_leaves_what_was_enrolled(given: Given, loaded: LoadedNetwork, tmp_path: Path) -> None:
+    enrol_class("Blob", given, prepared(loaded), tmp_path / "into")
+    before = (tmp_path / "into" / "Blob" / FACTS).read_bytes()
+    given.good[3].write_bytes(b"x")
+    with pytest.raises(DataError, match=given.good[3].name):
+        enrol_class("Blob", given, prepared(loaded), tmp_path / "into")
+    assert (tmp_path / "into" / "Blob" / FACTS).read_bytes() == before
+
+
+def test_what_was_damaged_or_is_another_networks_is_refused(
+    given: Given, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    enrolled = enrol_class("Blob", given, prepared(loaded), tmp_path)
+    facts = json.loads((tmp_path / "Blob" / FACTS).read_text())
+    (tmp_path / "Blob" / FACTS).write_text(json.dumps({**facts, "network": "0" * 64}))
+    with pytest.raises(DataError, match="another network"):
+        Inspector(prepared(loaded), load_all(tmp_path))
+    (tmp_path / "Blob" / MEMORY).write_bytes(b"x")
+    with pytest.raises(DataError, match="sha256"):
+        load_all(tmp_path)
+    with pytest.raises(DataError, match="no class is enrolled"):
+        load_all(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="255"):
+        Inspector(prepared(loaded), [enrolled] * 256)
+
+
+def test_an_inspection_is_a_folder_whole_and_replaces_only_another(
+    given: Given, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    network, out = prepared(loaded), tmp_path / "out"
+    inspector = Inspector(network, [enrol_class("Blob", given, network, tmp_path / "into")])
+    broken = tmp_path / "q" / "broken.png"
+    good = picture(tmp_path / "q" / "a.png", 30)
+    truth(good).unlink()
+    broken.write_bytes(b"x")
+    for _ in range(2):
+        rows = inspect_all(inspector, [tmp_path / "q"], out)
+    assert [bool(row.error) for row in rows] == [False, True]
+    table = pd.read_csv(out / "inspections.csv")
+    assert table["Blob verdict"].notna().tolist() == [True, False]
+    marks = np.asarray(Image.open(out / rows[0].marks))
+    assert marks.shape == pixels(good).shape[:2]
+    (out / "mine.txt").touch()
+    with pytest.raises(DataError, match="no inspection wrote"):
+        inspect_all(inspector, [tmp_path / "q"], out)
+    assert (out / "inspections.csv").exists()
+
+
+def test_the_command_line_from_photos_to_verdicts(
+    given: Given, loaded: LoadedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lerenet.cli.main import app
+
+    monkeypatch.setattr("lerenet.predict.open_model", lambda model: loaded)
+    monkeypatch.setattr("lerenet.inference.prepare", prepared)
+    pairs = [str(path) for image, masks in given.examples for path in (image, *masks)]
+    into = ["--into", str(tmp_path / "into")]
+    done = CliRunner().invoke(
+        app, ["enrol", "Blob", "--example", *pairs, "--good", str(tmp_path / "good"), *into]
+    )
+    assert done.exit_code == 0, done.output
+    assert "NG above" in done.output
+    bad = picture(tmp_path / "q" / "bad.png", 30)
+    words = ["inspect", str(bad), "--from", str(tmp_path / "into"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "Blob" in done.output
+    assert len(list((tmp_path / "out").iterdir())) == 4
