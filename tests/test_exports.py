@@ -12,9 +12,7 @@ EXPORTED = {
     "lerenet.models": {"configure", "create_model"},
 }
 COMMANDS = {
-    "renew",
-    "enrol",
-    "inspect",
+    "renew", "enrol", "inspect",
     "catalog", "validate", "profile", "folds", "validate-folds", "pretrain", "features", "train", "ship", "floors",
     "evaluate", "report", "results", "doctor", "cost", "predict", "promote", "rollback", "ledger", "models", "lineage",
     "data",
