@@ -19,6 +19,7 @@ import torch
 import typer
 from numpy.typing import NDArray
 from torch.nn import functional as F
+from torchmetrics.functional.classification import binary_auroc
 
 from benchmarks.results import machine
 from lerenet import layout
@@ -87,20 +88,38 @@ def inspected(store: FeatureStore, rows: pd.DataFrame, size: int, seed: int) -> 
                 grid = SCALE * (near - far).unflatten(1, (1, SIDE, SIDE))
                 logit = F.interpolate(grid, size=(size, size), mode="bilinear", align_corners=False)[:, 0]
                 found, truth = refine(logit, pictures[one : one + 1])[0] > 0, masks[one] > 0.5
+                score = float(image_scores(near, far, alike))
                 yield {
-                    "cls": rows["cls"].iloc[0], "examples": count, "group": groups[one], "defect": bool(defect[one]),
-                    "hit": int((found & truth).sum()), "union": int((found | truth).sum()), "marked": bool(found.any()),
-                    "verdict": "" if point is None else point.verdict(float(image_scores(near, far, alike))),
-                }  # fmt: skip
+                    "cls": rows["cls"].iloc[0],
+                    "examples": count,
+                    "group": groups[one],
+                    "defect": bool(defect[one]),
+                    "hit": int((found & truth).sum()),
+                    "union": int((found | truth).sum()),
+                    "marked": bool(found.any()),
+                    "score": score,
+                    "verdict": "" if point is None else point.verdict(score),
+                }
 
 
 def scores(rows: pd.DataFrame) -> dict[str, float]:
-    """mIoU, and in percent: good parts called NG, sent to review, marked before they are called; defects called."""
+    """Scores in percent: mIoU and AUROC of images are means over the classes, the others shares of all images.
+
+    ``good parts marked`` counts the masks before a verdict clears them.
+    """
     bad, judged = rows[rows["defect"]], rows[rows["verdict"] != ""]
     good, defects = judged[~judged["defect"]], judged[judged["defect"]]
+    areas = [
+        float(
+            binary_auroc(torch.tensor(part["score"].to_numpy()), torch.tensor(part["defect"].to_numpy(int)))
+        )
+        for _, part in judged.groupby("cls")
+        if part["defect"].nunique() == 2
+    ]
     sums = bad.groupby("cls")[["hit", "union"]].sum()
     return {
         "mIoU": 100 * float((sums["hit"] / sums["union"].clip(lower=1)).mean()),
+        "AUROC": 100 * float(np.mean(areas)) if areas else float("nan"),
         "false calls": 100 * float((good["verdict"] == "NG").mean()),
         "good parts to review": 100 * float((good["verdict"] == "REVIEW").mean()),
         "good parts marked": 100 * float(good["marked"].mean()),

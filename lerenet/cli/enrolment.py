@@ -101,12 +101,14 @@ def inspect_command(
     from lerenet.enrolment.results import inspect_all
     from lerenet.inference import prepare
     from lerenet.predict import open_model
+    from lerenet.predict.queries import find_queries
     from lerenet.progress import progress
 
     classes = load_all(enrolled)
     inspector = Inspector(prepare(open_model(model)), classes)
-    with progress("inspect", len(images)) as tick:
-        rows = inspect_all(inspector, images, out, mark_good, bits, tick)
+    photos = find_queries(images, out)
+    with progress("inspect", len(photos)) as tick:
+        rows = inspect_all(inspector, photos, out, mark_good, bits, tick)
     show(rows, out)
     if any(row.error for row in rows):
         raise typer.Exit(1)

@@ -16,7 +16,6 @@ from lerenet.errors import DataError
 from lerenet.files import atomic_dir, read_json, shown, write_json
 from lerenet.inference import read_query
 from lerenet.predict.names import OVERLAY, output_names
-from lerenet.predict.queries import find_queries
 
 MARKS = "_marks.png"  # 0, or the number of the class
 TABLE = "inspections"  # .json and .csv
@@ -42,17 +41,16 @@ def inspect_all(
     bits: int = 0,
     tick: Callable[..., None] = lambda done=1, note=None: None,
 ) -> list[Inspected]:
-    """Inspect photos, or those of folders, and write ``out``, in the place of an earlier inspection.
+    """Inspect photos and write ``out``, in the place of an earlier inspection.
 
     Raises:
-        DataError: no such file, or ``out`` holds what no inspection wrote.
+        DataError: ``out`` holds what no inspection wrote.
         LerenetError: ``out`` can't be written.
     """
-    chosen = find_queries(images, out)
     _require_ours(out)
     rows = []
     with atomic_dir(out) as folder:
-        for path, name in zip(chosen, output_names(chosen), strict=True):
+        for path, name in zip(images, output_names(images), strict=True):
             rows.append(_one(inspector, path, name, folder, mark_good, bits))
             tick(1)
         write_json(folder / f"{TABLE}.json", {

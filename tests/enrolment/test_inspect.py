@@ -127,7 +127,7 @@ def test_an_inspection_is_a_folder_whole_and_replaces_only_another(
     truth(good).unlink()
     broken.write_bytes(b"x")
     for _ in range(2):
-        rows = inspect_all(inspector, [tmp_path / "q"], out)
+        rows = inspect_all(inspector, [good, broken], out)
     assert [bool(row.error) for row in rows] == [False, True]
     table = pd.read_csv(out / "inspections.csv")
     assert table["Blob verdict"].notna().tolist() == [True, False]
@@ -135,7 +135,7 @@ def test_an_inspection_is_a_folder_whole_and_replaces_only_another(
     assert marks.shape == pixels(good).shape[:2]
     (out / "mine.txt").touch()
     with pytest.raises(DataError, match="no inspection wrote"):
-        inspect_all(inspector, [tmp_path / "q"], out)
+        inspect_all(inspector, [good], out)
     assert (out / "inspections.csv").exists()
 
 
