@@ -96,7 +96,7 @@ def inspect_command(
 
     Status 1: some photos could not be read.
     """
-    from lerenet.enrolment.enrolled import load_all
+    from lerenet.enrolment.enrolled import enrolled_in
     from lerenet.enrolment.inspect import Inspector
     from lerenet.enrolment.results import inspect_all
     from lerenet.inference import prepare
@@ -104,7 +104,7 @@ def inspect_command(
     from lerenet.predict.queries import find_queries
     from lerenet.progress import progress
 
-    classes = load_all(enrolled)
+    classes = enrolled_in(enrolled)
     inspector = Inspector(prepare(open_model(model)), classes)
     photos = find_queries(images, out)
     with progress("inspect", len(photos)) as tick:

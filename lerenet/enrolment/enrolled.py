@@ -89,7 +89,7 @@ def load_enrolled(folder: Path) -> Enrolled:
         raise DataError(f"{shown(folder)}: can't be read: {error}", AGAIN) from error
 
 
-def load_all(folder: Path) -> list[Enrolled]:
+def enrolled_in(folder: Path) -> list[Enrolled]:
     """Every enrolled class below ``folder``, by name.
 
     Raises:

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lerenet.enrolment.enrol import Given, enrol_class
-from lerenet.enrolment.enrolled import FACTS, MEMORY, load_all, load_enrolled
+from lerenet.enrolment.enrolled import FACTS, MEMORY, enrolled_in, load_enrolled
 from lerenet.enrolment.inspect import Inspector
 from lerenet.enrolment.results import inspect_all
 from lerenet.errors import DataError
@@ -79,7 +79,7 @@ def test_each_pixel_goes_to_the_class_that_claims_it_most(
     assert set(np.unique(found.marks)) <= {0, 1, 2}
     assert [each.name for each in found.classes] == ["Blob", "Other"]
     assert sum(each.share for each in found.classes) == pytest.approx((found.marks > 0).mean())
-    assert [each.name for each in load_all(tmp_path)] == ["Blob", "Other"]
+    assert [each.name for each in enrolled_in(tmp_path)] == ["Blob", "Other"]
 
 
 @pytest.mark.parametrize("name", ["", "../x", ".hidden", "a/b", "x" * 65])
@@ -107,12 +107,12 @@ def test_what_was_damaged_or_is_another_networks_is_refused(
     facts = json.loads((tmp_path / "Blob" / FACTS).read_text())
     (tmp_path / "Blob" / FACTS).write_text(json.dumps({**facts, "network": "0" * 64}))
     with pytest.raises(DataError, match="another network"):
-        Inspector(prepared(loaded), load_all(tmp_path))
+        Inspector(prepared(loaded), enrolled_in(tmp_path))
     (tmp_path / "Blob" / MEMORY).write_bytes(b"x")
     with pytest.raises(DataError, match="sha256"):
-        load_all(tmp_path)
+        enrolled_in(tmp_path)
     with pytest.raises(DataError, match="no class is enrolled"):
-        load_all(tmp_path / "nowhere")
+        enrolled_in(tmp_path / "nowhere")
     with pytest.raises(DataError, match="255"):
         Inspector(prepared(loaded), [enrolled] * 256)
 
