@@ -1,105 +1,72 @@
 """What the next example of a class buys, and what good parts decide: ``python -m benchmarks.enrolment``.
 
 Every class of ``data/`` is enrolled with its first 1, 5, 20 and all examples, and with up to ten good parts, groups
-apart: a group belongs to one of four folds for ever (a hash of its name), and an image is inspected with what the other
-folds hold. Matching alone reads the memory; nothing is trained, and nothing is chosen on these images.
+apart: a group belongs to one of four folds for ever, and an image is inspected with what was learnt from the other
+folds alone, reader and thresholds included. Nothing is chosen on the images that are inspected. A class that is done
+is kept, so that the command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
 import typer
-from numpy.typing import NDArray
-from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
 
 from benchmarks.results import machine
 from lerenet import layout
 from lerenet.data.cataloguing import build_catalog
-from lerenet.enrolment.decision import image_scores
-from lerenet.enrolment.describe import SIDE
-from lerenet.enrolment.enrol import operating_point
-from lerenet.enrolment.inspect import SCALE
-from lerenet.enrolment.memory import BUDGET, remember, similarities
+from lerenet.enrolment.enrol import learn
+from lerenet.enrolment.enrolled import Image
+from lerenet.enrolment.folds import folds_of, in_turn
+from lerenet.enrolment.leave_out import readings
+from lerenet.enrolment.stored import material_of
 from lerenet.features.store import FeatureStore
-from lerenet.files import write_json
-from lerenet.models.backbones.factory import create_backbone
-from lerenet.models.descriptors import stacked
-from lerenet.models.refine import refine
-from lerenet.models.segmenter import masks_to_grid, to_grid
-from lerenet.params import load_params
+from lerenet.files import atomic_path, write_json
+from lerenet.models.serialization import matching_network
+from lerenet.params import EnrolmentSettings, load_params
 from lerenet.progress import progress
 from lerenet.seeds import generator
 
-LEVELS, TURNS, FOLDS, GOOD = (2, 3, 4), 4, 4, 10
 COUNTS = (1, 5, 20, 0)  # of examples; 0: all
 DRAWS = 200
-FALSE_CALLS, REVIEWS = 0.02, 0.1
+ANSWER = "enrolled"  # the reader that was chosen
 
 
-def fold_of(group: str) -> int:
-    """The fold of a group, the same for ever."""
-    return int(hashlib.sha256(group.encode()).hexdigest(), 16) % FOLDS
-
-
-def in_turn(groups: NDArray[Any], rng: np.random.Generator) -> list[int]:
-    """Places of examples in random order, one of each group before a second of any."""
-    seen: dict[str, int] = {}
-    ranked = []
-    for number, place in enumerate(rng.permutation(len(groups))):
-        seen[groups[place]] = seen.get(groups[place], 0) + 1
-        ranked.append((seen[groups[place]], number, int(place)))
-    return [place for _, _, place in sorted(ranked)]
-
-
-@torch.inference_mode()
-def inspected(store: FeatureStore, rows: pd.DataFrame, size: int, seed: int) -> Iterator[dict[str, Any]]:
-    """A row for each image of one class and each count of examples."""
-    views = [(str(name), 0) for name in rows["image"]]
-    descriptors = stacked([to_grid(level, SIDE).flatten(2) for level in store.features(views, LEVELS)])
-    masks, pictures = store.masks(views), store.pictures(views)
-    shares = masks_to_grid(masks[:, None], SIDE)[:, 0].flatten(1)
-    groups, defect = rows["group"].to_numpy(str), (rows["kind"] == "defect").to_numpy()
-    folds = np.array([fold_of(group) for group in groups])
-    for fold in range(FOLDS):
-        asked, marked, clean = (
-            np.flatnonzero(chosen)
-            for chosen in (folds == fold, (folds != fold) & defect, (folds != fold) & ~defect)
-        )
-        if not len(asked) or not len(marked):
+def inspected(
+    store: FeatureStore, rows: pd.DataFrame, settings: EnrolmentSettings, good: int, seed: int
+) -> Iterator[pd.DataFrame]:
+    """A row for each image of one class, each count of examples and each reader; `ANSWER` is the chosen one's."""
+    material = material_of(store, rows, (2, 3, 4))
+    network = matching_network(store.params.image_size)
+    name = str(rows["cls"].iloc[0])
+    images = [Image(str(row.image), str(row.sha256), str(row.group)) for row in rows.itertuples()]
+    folds = folds_of(material.groups.tolist(), settings.folds)
+    for fold in sorted(set(folds.tolist())):
+        asked = np.flatnonzero(folds == fold)
+        marked = [place for place in material.examples if folds[place] != fold]
+        clean = [place for place in material.good if folds[place] != fold]
+        if not marked:
             continue
-        rng = generator(seed, "enrolment", str(rows["cls"].iloc[0]), fold)
-        order, good = marked[in_turn(groups[marked], rng)], rng.permutation(clean)[:GOOD]
-        parts = descriptors[good] if len(good) else None
+        rng = generator(seed, "enrolment", name, fold)
+        marked = [marked[place] for place in in_turn(material.groups[marked].tolist(), rng)]
+        clean = [clean[place] for place in rng.permutation(len(clean))[:good]]
         for count in COUNTS:
-            used = order[:count] if count else order
-            memory = remember(descriptors[used], shares[used], parts)
-            point = None if parts is None else operating_point(memory, parts, FALSE_CALLS, REVIEWS)
-            for one in asked:
-                near, far, alike = similarities(descriptors[one : one + 1], memory)
-                grid = SCALE * (near - far).unflatten(1, (1, SIDE, SIDE))
-                logit = F.interpolate(grid, size=(size, size), mode="bilinear", align_corners=False)[:, 0]
-                found, truth = refine(logit, pictures[one : one + 1])[0] > 0, masks[one] > 0.5
-                score = float(image_scores(near, far, alike))
-                yield {
-                    "cls": rows["cls"].iloc[0],
-                    "examples": count,
-                    "group": groups[one],
-                    "defect": bool(defect[one]),
-                    "hit": int((found & truth).sum()),
-                    "union": int((found | truth).sum()),
-                    "marked": bool(found.any()),
-                    "score": score,
-                    "verdict": "" if point is None else point.verdict(score),
-                }
+            if count > len(marked):
+                continue
+            used = [*(marked[:count] if count else marked), *clean]
+            part = material.only(used)
+            enrolled, _ = learn(name, part, [images[place] for place in used], network, settings, seed)
+            found = readings(material, enrolled.known(part.descriptors.device), asked, fold)
+            answer = found[found["reader"] == enrolled.reader].assign(reader=ANSWER, chosen=enrolled.reader)
+            point = enrolled.point
+            verdicts = [("" if point is None else point.verdict(score)) for score in answer["score"]]
+            yield pd.concat([found, answer.assign(verdict=verdicts)]).assign(cls=name, examples=count)
 
 
 def scores(rows: pd.DataFrame) -> dict[str, float]:
@@ -107,13 +74,13 @@ def scores(rows: pd.DataFrame) -> dict[str, float]:
 
     ``good parts marked`` counts the masks before a verdict clears them.
     """
-    bad, judged = rows[rows["defect"]], rows[rows["verdict"] != ""]
+    bad, judged = rows[rows["defect"]], rows[rows["verdict"].fillna("") != ""]
     good, defects = judged[~judged["defect"]], judged[judged["defect"]]
     areas = [
         float(
             binary_auroc(torch.tensor(part["score"].to_numpy()), torch.tensor(part["defect"].to_numpy(int)))
         )
-        for _, part in judged.groupby("cls")
+        for _, part in rows.groupby("cls")
         if part["defect"].nunique() == 2
     ]
     sums = bad.groupby("cls")[["hit", "union"]].sum()
@@ -145,43 +112,51 @@ def interval(rows: pd.DataFrame, seed: int) -> dict[str, tuple[float, float, flo
 
 def main(
     seed: Annotated[int, typer.Option(min=0, help="Of the order of examples.")] = 0,
-    out: Annotated[Path, typer.Option(help="JSON with every value.")] = Path(
-        "artifacts/benchmarks/enrolment.json"
-    ),
+    good: Annotated[int, typer.Option(min=0, help="Good parts that a class is enrolled with, at most.")] = 10,
+    out: Annotated[
+        Path, typer.Option(help="Folder: a table for each class, and a JSON with every value.")
+    ] = Path("artifacts/benchmarks/enrolment"),
 ) -> None:
     """Enrol and inspect every class of ``data/``, groups apart; print a table."""
     params = load_params(layout.PARAMS)
-    with tempfile.TemporaryDirectory() as folder:
-        catalog = build_catalog(layout.DATA, Path(folder) / "catalog.parquet")
-    backbone = create_backbone("efficientnet_lite0", params.init, LEVELS, TURNS).eval()
-    store = FeatureStore(backbone, catalog, params, layout.DATA)
+    out.mkdir(parents=True, exist_ok=True)
+    catalog = build_catalog(layout.DATA, out / "catalog.parquet")
+    network = matching_network(params.image_size, init=params.init).network
+    store = FeatureStore(network.backbone, catalog, params, layout.DATA)
     classes = sorted(catalog["cls"].unique())
     with progress("features", store.size(classes)) as store.tick:
         store.ensure(classes)
-    rows: list[dict[str, Any]] = []
     with progress("classes", len(classes)) as tick:
         for cls in classes:
-            part = catalog[catalog["cls"] == cls].reset_index(drop=True)
-            rows += inspected(store, part, params.image_size, seed)
+            path = out / f"{cls}-{seed}-{good}.parquet"
+            if not path.exists():
+                rows = catalog[catalog["cls"] == cls].reset_index(drop=True)
+                found = pd.concat(inspected(store, rows, params.enrolment, good, seed))
+                with atomic_path(path) as temporary:
+                    found.to_parquet(temporary, index=False)
             tick(1, cls)
-    table = pd.DataFrame(rows)
-    curve = {count: interval(table[table["examples"] == count], seed) for count in COUNTS}
-    names = list(curve[COUNTS[0]])
-    typer.echo(f"| examples | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    for count, values in curve.items():
-        cells = [f"{value:.1f} ({low:.1f} to {high:.1f})" for value, low, high in values.values()]
-        typer.echo(f"| {count or 'all'} | {' | '.join(cells)} |")
+    table = pd.concat([pd.read_parquet(out / f"{cls}-{seed}-{good}.parquet") for cls in classes])
     facts = {
-        "machine": machine(), "data": layout.data_md5(), "seed": seed, "budget": BUDGET, "good parts": GOOD,
-        "images": len(catalog), "interval": "95 %, groups drawn anew in each class",
+        "machine": machine(), "data": layout.data_md5(), "seed": seed, "good parts": good, "images": len(catalog),
+        "settings": params.enrolment.model_dump(), "interval": "95 %, groups drawn anew in each class",
     }  # fmt: skip
-    each = {
-        cls: {str(count): scores(part[part["examples"] == count]) for count in COUNTS}
-        for cls, part in ((name, table[table["cls"] == name]) for name in classes)
+    by = ["reader", "examples"]
+    curve = {
+        f"{reader} {count or 'all'}": interval(part, seed) for (reader, count), part in table.groupby(by)
     }
-    write_json(
-        out, {**facts, "curve": {str(count): values for count, values in curve.items()}, "classes": each}
-    )
+    each = {
+        cls: {f"{reader} {count or 'all'}": scores(part) for (reader, count), part in rows.groupby(by)}
+        for cls, rows in table.groupby("cls")
+    }
+    write_json(out / f"{seed}-{good}.json", {**facts, "curve": curve, "classes": each})
+    names = list(next(iter(curve.values())))
+    typer.echo(f"| reader, examples | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    for label, values in curve.items():
+        cells = [
+            "-" if np.isnan(value) else f"{value:.1f} ({low:.1f} to {high:.1f})"
+            for value, low, high in values.values()
+        ]
+        typer.echo(f"| {label} | {' | '.join(cells)} |")
     typer.echo(f"data {facts['data']}, seed {seed}; written to {out}")
 
 

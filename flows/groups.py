@@ -1,4 +1,4 @@
-"""The four groups of stages, each a flow that can be scheduled alone; its numbers stand in Prefect as a table."""
+"""The groups of stages, each a flow that can be scheduled alone; its numbers stand in Prefect as a table."""
 
 from __future__ import annotations
 
@@ -63,6 +63,27 @@ def evaluation(jobs: int = 1, force: bool = False, runner: str = LOCAL) -> list[
     rows = score_rows(layout.EVALUATE) + score_rows(layout.FLOORS)
     publish("evaluation", rows, "Scores in points of IoU with intervals, one row a model, split and shots")
     return done
+
+
+@flow(name="enrolment")
+def enrolment(jobs: int = 1, force: bool = False, runner: str = LOCAL) -> list[str]:
+    """Run the stages ``enrol``, ``inspect`` and what they need."""
+    done = mirror(["enrolment"], jobs, force, runner)
+    publish("enrolment", class_rows(), "What the live model says of each class's images, each left out")
+    return done
+
+
+def class_rows() -> list[dict[str, Any]]:
+    """One row a class, shares in percent and rounded."""
+    path = layout.INSPECT / "summary.json"
+    if not path.exists():
+        return []
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        {"class": cls}
+        | {name: round(value, 1) if isinstance(value, float) else value for name, value in row.items()}
+        for cls, row in summary.items()
+    ]
 
 
 def score_rows(folder: Path) -> list[dict[str, Any]]:

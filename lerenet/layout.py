@@ -18,6 +18,8 @@ FEATURES = ARTIFACTS / "features"  # <split>-<backbone>/
 FLOORS = ARTIFACTS / "floors"  # <fold>-<backbone>/
 TRAIN = ARTIFACTS / "train"  # <cell>/
 EVALUATE = ARTIFACTS / "evaluate"  # <cell>/
+ENROL = ARTIFACTS / "enrol"  # network/, classes/<class>/, metrics.json
+INSPECT = ARTIFACTS / "inspect"  # counts.parquet, summary.json, metrics.json
 REPORT = ARTIFACTS / "report"
 CHECKPOINTS = Path(
     os.environ.get("LERENET_CHECKPOINTS", ".checkpoints")

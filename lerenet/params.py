@@ -146,6 +146,16 @@ class GateSettings(Settings):
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
 
+class EnrolmentSettings(Settings):
+    """What the live model learns of each class, and where it calls an image."""
+
+    folds: Annotated[int, Field(ge=2, le=20)] = 4  # of groups; each is read by what was made without it
+    budget: Positive = 2000  # places of each kind that a class remembers
+    steps: Annotated[int, Field(ge=0)] = 150  # of fitting a head to a class; 0: none, classes are matched
+    false_calls: Share = 0.02  # of good parts that may be called NG
+    reviews: Share = 0.1  # of good parts that a person may be asked about
+
+
 class DriftSettings(Settings):
     """When the images that came to a class count as shifted, and what the retraining then does."""
 
@@ -173,6 +183,7 @@ class Params(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     recipes: dict[Name, Recipe] = {"lerenet": Recipe()}
     tables: dict[Name, TableSettings] = {}
+    enrolment: EnrolmentSettings = EnrolmentSettings()
     drift: DriftSettings = DriftSettings()
     gate: GateSettings = GateSettings()
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "lerenet"

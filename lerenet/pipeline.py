@@ -23,6 +23,7 @@ class Stage:
         run: module in `lerenet.stages`, and function.
         key: what its key is made of; empty for a stage that runs once.
         gpu: whether it trains or predicts.
+        said: its name on the command line, where a command for people has its own.
     """
 
     name: str
@@ -31,11 +32,12 @@ class Stage:
     run: tuple[str, str]
     key: str = ""
     gpu: bool = False
+    said: str = ""
 
     @property
     def command(self) -> str:
         """Its name on the command line."""
-        return self.name.replace("_", "-")
+        return self.said or self.name.replace("_", "-")
 
     @property
     def module(self) -> str:
@@ -81,6 +83,13 @@ STAGES = (
     Stage(
         "evaluate", "evaluation", f"Score a trained cell on its fold's frozen test episodes (KEY: {CELL}).",
         ("evaluate", "run"), key=CELL, gpu=True,
+    ),
+    Stage(
+        "enrol", "enrolment", "Learn every class for the live model: memory, reader, thresholds.", ("enrol", "run"),
+        gpu=True, said="enrol-all",
+    ),
+    Stage(
+        "inspect", "enrolment", "Score the live model on each image, left out.", ("inspect", "run"), said="inspect-all",
     ),
     Stage("report", "evaluation", "Write the report page, DVC metrics and plots.", ("report", "run")),
 )  # fmt: skip

@@ -13,7 +13,9 @@ EXPORTED = {
 }
 COMMANDS = {
     "renew", "enrol", "inspect",
+    "inspect-all",
     "catalog", "validate", "profile", "folds", "validate-folds", "pretrain", "features", "train", "ship", "floors",
+    "enrol-all",
     "evaluate", "report", "results", "doctor", "cost", "predict", "promote", "rollback", "ledger", "models", "lineage",
     "data",
 }  # fmt: skip

@@ -38,6 +38,9 @@ def enrol_command(
     reviews: Annotated[
         float, typer.Option(min=0, max=1, help="Share of good parts that a person may be asked about.")
     ] = 0.1,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Of fitting a head to the class; 0: none, photos are only compared.")
+    ] = 150,
     label: Label = "",
     ignore: Ignore = "",
     inverted: Inverted = False,
@@ -53,6 +56,7 @@ def enrol_command(
     from lerenet.data.reading import Reading
     from lerenet.enrolment.enrol import Given, enrol_class
     from lerenet.inference import prepare
+    from lerenet.params import EnrolmentSettings
     from lerenet.predict import open_model
     from lerenet.predict.queries import find_queries
     from lerenet.predict.supports import joined_masks
@@ -60,17 +64,17 @@ def enrol_command(
 
     reading = Reading(bits, label, ignore, inverted, drawn_on)
     clean = find_queries(good, into) if good else []
-    given = Given(
-        list(joined_masks(pair_up(example, "--example")).items()), clean, reading, false_calls, reviews
-    )
+    given = Given(list(joined_masks(pair_up(example, "--example")).items()), clean, reading)
+    settings = EnrolmentSettings(false_calls=false_calls, reviews=reviews, steps=steps)
     loaded = prepare(open_model(model))
     with progress("enrol", len(given.examples) + len(clean)) as tick:
-        enrolled = enrol_class(name, given, loaded, into, tick)
+        enrolled = enrol_class(name, given, loaded, into, settings, tick)
     memory, point = enrolled.memory, enrolled.point
     places = (
         f"{len(memory.foreground)} defect, {len(memory.background)} surface, {len(memory.good)} good places"
     )
     typer.echo(f"{name}: {len(given.examples)} examples, {len(clean)} good parts; {places}")
+    typer.echo(f"  read by {enrolled.reader}")
     if point is None:
         typer.echo("  not calibrated: give five good parts or more, and images are called OK, REVIEW or NG")
     else:

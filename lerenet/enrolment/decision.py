@@ -1,8 +1,8 @@
 """OK, REVIEW or NG: an image's score against what good parts score that were left out.
 
-The score of an image is the mean of its `HIGHEST` most suspicious pixels: how much more alike they are to the defect
-than to its surroundings and to good parts. Pixels are marked without the good parts, which would take the defect's
-edges away; whether the image is called is the question that they answer.
+The score of an image is the mean of its most suspicious pixels (`lerenet.enrolment.readers.Read.scores`). Pixels are
+marked without the good parts, which would take the defect's edges away; whether the image is called is the question
+that they answer.
 """
 
 from __future__ import annotations
@@ -13,14 +13,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import t
-from torch import Tensor
-from torch.nn import functional as F
 
-HIGHEST = 60  # pixels, of PIXELS x PIXELS
-PIXELS = 200
 FEWEST = 5  # good parts below which nothing is calibrated
 
 Verdict = Literal["OK", "REVIEW", "NG", "not calibrated"]
@@ -47,15 +42,6 @@ class OperatingPoint:
         if score > self.bad:
             return "NG"
         return "REVIEW" if score > self.review else "OK"
-
-
-def image_scores(near: Tensor, far: Tensor, good: Tensor) -> Tensor:
-    """(B,) of similarities to foreground, background and good places, (B, l) each, l a square grid."""
-    side = math.isqrt(near.shape[1])
-    suspicion = (near - torch.maximum(far, good)).unflatten(1, (1, side, side))
-    size = (PIXELS, PIXELS)
-    pixels = F.interpolate(suspicion, size=size, mode="bilinear", align_corners=False).flatten(1)
-    return pixels.topk(HIGHEST, dim=1).values.mean(1)
 
 
 def calibrate(scores: Sequence[float], false_calls: float, reviews: float) -> OperatingPoint | None:

@@ -1,4 +1,4 @@
-"""Enrolling a class: marked examples, however many, and good parts, which say where to call an image."""
+"""Enrolling a class: its memory, fitted heads, the reader that leaves groups out best, and where an image is called."""
 
 from __future__ import annotations
 
@@ -8,40 +8,102 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+import pandas as pd
 
 from lerenet.data.pairs import read_pair
 from lerenet.data.reading import PLAIN, Reading
-from lerenet.enrolment.decision import FEWEST, OperatingPoint, calibrate, image_scores
-from lerenet.enrolment.describe import describe, shares_of
-from lerenet.enrolment.enrolled import Enrolled, save_enrolled
-from lerenet.enrolment.memory import BUDGET, Memory, remember, similarities, without_good
+from lerenet.enrolment.enrolled import Enrolled, Image, save_enrolled
+from lerenet.enrolment.fitted import FEWEST, FittedHead, fit
+from lerenet.enrolment.leave_out import choose, held_out, operating_point, readings, without
+from lerenet.enrolment.material import Material, gathered
+from lerenet.enrolment.memory import remember
+from lerenet.enrolment.readers import READERS, Known
 from lerenet.errors import DataError
 from lerenet.features.store import fingerprint
 from lerenet.files import sha256_file, shown
 from lerenet.inference import read_query
 from lerenet.models.serialization import LoadedNetwork
+from lerenet.params import EnrolmentSettings
 
 NAME = re.compile(r"[^\W.][\w .-]{0,63}")
+WHOLE = "whole"  # the head that is fitted to all images; the others are named by the fold they lack
+
+
+def learn(
+    name: str,
+    material: Material,
+    images: Sequence[Image],
+    loaded: LoadedNetwork,
+    settings: EnrolmentSettings,
+    seed: int = 0,
+    tick: Callable[[], None] = lambda: None,
+) -> tuple[Enrolled, pd.DataFrame]:
+    """Learn a class from its material.
+
+    Args:
+        images: of the material, in its order.
+        loaded: the network that described it.
+        tick: called once a step of fitting.
+
+    Returns:
+        The class, and what each reader says of each image left out (`readings`).
+    """
+    good = material.good
+    memory = remember(
+        material.descriptors[material.examples], material.shares(material.examples),
+        material.descriptors[good] if good else None, settings.budget,
+    )  # fmt: skip
+    heads: dict[str, FittedHead] = {}
+    tables = []
+    for fold, (kept, asked) in held_out(material, settings.folds).items():
+        head = _fitted(material, kept, settings, seed, tick)
+        heads |= {str(fold): head} if head is not None else {}
+        tables.append(readings(material, Known(without(memory, material, kept), head), asked, fold))
+    rows = pd.concat(tables, ignore_index=True) if tables else readings(material, Known(memory), EMPTY, 0)
+    rows = rows.assign(image=[images[place].name for place in rows.pop("place")] if len(rows) else [])
+    whole = _fitted(material, np.ones(len(material.groups), bool), settings, seed, tick)
+    heads |= {WHOLE: whole} if whole is not None else {}
+    reader = choose(rows) if len(rows) else READERS[0]
+    point = operating_point(rows, reader, settings.false_calls, settings.reviews) if len(rows) else None
+    enrolled = Enrolled(
+        name, memory, heads, reader, point, settings.folds, fingerprint(loaded.network.backbone),
+        loaded.image_size, [images[place] for place in material.examples], [images[place] for place in good],
+    )  # fmt: skip
+    return enrolled, rows
+
+
+def fits(material: Material, settings: EnrolmentSettings) -> int:
+    """How many steps of fitting `learn` takes."""
+    kept = [kept for kept, _ in held_out(material, settings.folds).values()] + [
+        np.ones(len(material.groups), bool)
+    ]
+    return settings.steps * sum(int((one & material.defect).sum()) >= FEWEST for one in kept)
+
+
+EMPTY = np.zeros(0, np.int64)
+
+
+def _fitted(
+    material: Material, kept: Any, settings: EnrolmentSettings, seed: int, tick: Callable[[], None]
+) -> FittedHead | None:
+    examples, good = ([place for place in part if kept[place]] for part in (material.examples, material.good))
+    return fit(material, examples, good, settings.steps, seed, tick) if settings.steps else None
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a class is enrolled with.
+    """The files that a class is enrolled with.
 
     Attributes:
         examples: image and its masks, which are joined.
         good: defect-free images of the same surface.
         reading: what a person says of the files.
-        false_calls: share of good parts that may be called bad.
-        reviews: share of good parts that a person may be asked about.
     """
 
     examples: Sequence[tuple[Path, Sequence[Path]]]
     good: Sequence[Path] = field(default_factory=tuple)
     reading: Reading = PLAIN
-    false_calls: float = 0.02
-    reviews: float = 0.1
 
 
 def enrol_class(
@@ -49,15 +111,17 @@ def enrol_class(
     given: Given,
     loaded: LoadedNetwork,
     into: Path,
+    settings: EnrolmentSettings | None = None,
     tick: Callable[..., None] = lambda done=1, note=None: None,
-    budget: int = BUDGET,
 ) -> Enrolled:
     """Enrol ``name``, in the place of what was enrolled under it, and write it to ``into``.
 
+    Files of equal bytes are one part; any two others are two.
+
     Args:
         loaded: the network, ready to predict (`lerenet.inference.prepare`).
+        settings: the defaults where not given.
         tick: called once an image.
-        budget: most places of each kind that are kept.
 
     Raises:
         DataError: no example, a name that is no folder's, or a file that can't be used; nothing is written then.
@@ -66,39 +130,17 @@ def enrol_class(
         raise DataError(f"{name!r}: no name of a class", "use letters, digits, spaces, - _ and ., at most 64")
     if not given.examples:
         raise DataError(f"{name}: no example", "give --example IMAGE MASK at least once")
-    marked = []
-    for image, masks in given.examples:
-        marked.append(read_pair(image, list(masks), given.reading))
-        tick(1)
-    clean = []
-    for path in given.good:
-        clean.append(read_query(path, given.reading.bits))
-        tick(1)
-    descriptors = describe(loaded, [picture for picture, _ in marked])
-    shares = shares_of([mask for _, mask in marked], loaded.image_size).to(descriptors.device)
-    good = describe(loaded, clean) if clean else None
-    memory = remember(descriptors, shares, good, budget)
-    point = None if good is None else operating_point(memory, good, given.false_calls, given.reviews)
-    enrolled = Enrolled(
-        name, memory, point, fingerprint(loaded.network.backbone), loaded.image_size,
-        [_facts(image, *masks) for image, masks in given.examples], [_facts(path) for path in given.good],
-    )  # fmt: skip
-    save_enrolled(into, enrolled)
+    marked = [read_pair(image, list(masks), given.reading) for image, masks in given.examples]
+    clean = [read_query(path, given.reading.bits) for path in given.good]
+    images = [_image(image, *masks) for image, masks in given.examples] + [
+        _image(path) for path in given.good
+    ]
+    material = gathered(loaded, marked, clean, [one.group for one in images], tick)
+    enrolled, rows = learn(name, material, images, loaded, settings or EnrolmentSettings())
+    save_enrolled(into, enrolled, rows)
     return enrolled
 
 
-def operating_point(
-    memory: Memory, good: Tensor, false_calls: float, reviews: float
-) -> OperatingPoint | None:
-    """Thresholds from the memory's good parts (G, c, l), each scored as if it had not been given; None for too few."""
-    if len(good) < FEWEST:
-        return None
-    scores = [
-        float(image_scores(*similarities(good[one : one + 1], without_good(memory, one))))
-        for one in range(len(good))
-    ]
-    return calibrate(scores, false_calls, reviews)
-
-
-def _facts(image: Path, *masks: Path) -> dict[str, Any]:
-    return {"image": shown(image), "sha256": [sha256_file(path) for path in (image, *masks)]}
+def _image(path: Path, *masks: Path) -> Image:
+    digests = [sha256_file(file) for file in (path, *masks)]
+    return Image(shown(path), digests[0], digests[0], tuple(digests[1:]))

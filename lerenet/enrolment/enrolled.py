@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from lerenet.enrolment.decision import OperatingPoint
-from lerenet.enrolment.memory import Memory
+from lerenet.enrolment.fitted import FittedHead
+from lerenet.enrolment.memory import TENSORS, Memory
+from lerenet.enrolment.readers import Known
 from lerenet.errors import DataError
 from lerenet.files import atomic_dir, read_json, sha256_file, shown, write_json
 
-MEMORY, FACTS = "memory.safetensors", "enrolment.json"
+MEMORY, HEADS, READINGS, FACTS = (
+    "memory.safetensors",
+    "heads.safetensors",
+    "readings.parquet",
+    "enrolment.json",
+)
+FILES = (MEMORY, HEADS, READINGS)
+HALF = ("foreground", "background", "good")  # kept in half precision
 AGAIN = "enrol the class again: `lerenet enrol`"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that a class was learnt from.
+
+    Attributes:
+        name: its file, or its key in the catalogue.
+        sha256: of its file.
+        group: of the part that it shows.
+        masks: SHA-256 of its masks' files.
+    """
+
+    name: str
+    sha256: str
+    group: str
+    masks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,39 +55,63 @@ class Enrolled:
     Attributes:
         name: of the class.
         memory: its places.
+        heads: fitted to its images: ``whole`` to all, the others without the fold that names them.
+        reader: how its pictures are read.
         point: where an image is called; None: not calibrated, for too few good parts were given.
+        folds: of groups, how many.
         network: digest of the backbone whose descriptors these are.
         image_size: working size, in pixels.
-        examples, good: name and SHA-256 digests of each image and its masks.
+        examples, good: what it was learnt from.
     """
 
     name: str
     memory: Memory
+    heads: Mapping[str, FittedHead]
+    reader: str
     point: OperatingPoint | None
+    folds: int
     network: str
     image_size: int
-    examples: list[dict[str, Any]]
-    good: list[dict[str, Any]]
+    examples: list[Image]
+    good: list[Image]
+
+    def known(self, device: torch.device) -> Known:
+        """What its pictures are read with, on a device."""
+        head = self.heads.get("whole")
+        return Known(self.memory.to(device), None if head is None else head.to(device))
 
 
-def save_enrolled(folder: Path, enrolled: Enrolled) -> None:
-    """Write ``folder``/<name>/, which is replaced whole or not at all."""
+def save_enrolled(folder: Path, enrolled: Enrolled, readings: pd.DataFrame) -> None:
+    """Write ``folder``/<name>/, which is replaced whole or not at all.
+
+    Args:
+        readings: what its readers say of its own images left out (`lerenet.enrolment.leave_out.readings`).
+    """
     memory = enrolled.memory
     with atomic_dir(folder / enrolled.name) as temporary:
-        tensors = {
-            name: getattr(memory, name).half().contiguous() for name in ("foreground", "background", "good")
+        tensors = {name: getattr(memory, name).cpu().contiguous() for name in TENSORS}
+        save_file(
+            {name: value.half() if name in HALF else value for name, value in tensors.items()},
+            temporary / MEMORY,
+        )
+        weights = {
+            f"{which}.{name}": value.cpu().contiguous()
+            for which, head in enrolled.heads.items()
+            for name, value in head.state_dict().items()
         }
-        whole = {"total": memory.total.contiguous(), "good_from": memory.good_from.contiguous()}
-        save_file({**tensors, **whole}, temporary / MEMORY)
+        save_file(weights, temporary / HEADS)
+        readings.to_parquet(temporary / READINGS, index=False)
         facts = {
             "class": enrolled.name,
+            "reader": enrolled.reader,
+            "point": None if enrolled.point is None else asdict(enrolled.point),
+            "folds": enrolled.folds,
             "network": enrolled.network,
             "image_size": enrolled.image_size,
             "places": memory.count,
-            "point": None if enrolled.point is None else asdict(enrolled.point),
-            "examples": enrolled.examples,
-            "good": enrolled.good,
-            "memory_sha256": sha256_file(temporary / MEMORY),
+            "examples": [asdict(image) for image in enrolled.examples],
+            "good": [asdict(image) for image in enrolled.good],
+            "sha256": {name: sha256_file(temporary / name) for name in (MEMORY, HEADS, READINGS)},
         }
         write_json(temporary / FACTS, facts)
 
@@ -69,24 +122,39 @@ def load_enrolled(folder: Path) -> Enrolled:
     Raises:
         DataError: a file is missing, damaged, or not the one that was written.
     """
-    path = folder / MEMORY
     facts = read_json(folder / FACTS) if (folder / FACTS).is_file() else None
-    if not isinstance(facts, dict) or not path.is_file():
-        raise DataError(f"{shown(folder)}: no enrolled class ({MEMORY} and {FACTS} are needed)", AGAIN)
-    if sha256_file(path) != facts.get("memory_sha256"):
-        raise DataError(f"{shown(path)}: not the file that was written (sha256 differs)", AGAIN)
+    if not isinstance(facts, dict) or not all((folder / name).is_file() for name in FILES):
+        raise DataError(
+            f"{shown(folder)}: no enrolled class ({', '.join((*FILES, FACTS))} are needed)", AGAIN
+        )
+    for name in FILES:
+        if sha256_file(folder / name) != (facts.get("sha256") or {}).get(name):
+            raise DataError(f"{shown(folder / name)}: not the file that was written (sha256 differs)", AGAIN)
     try:
-        tensors = load_file(path)
-        kinds = {name: tensors[name].float() for name in ("foreground", "background", "good")}
-        whole = {name: tensors[name] for name in ("good_from", "total")}
-        memory = Memory(**kinds, **whole, count=int(facts["places"]))
-        point = None if facts["point"] is None else OperatingPoint(**facts["point"])
+        tensors = load_file(folder / MEMORY)
+        parts = {name: tensors[name].float() if name in HALF else tensors[name] for name in TENSORS}
         return Enrolled(
-            str(facts["class"]), memory, point, str(facts["network"]), int(facts["image_size"]),
-            list(facts["examples"]), list(facts["good"]),
+            str(facts["class"]), Memory(**parts, count=int(facts["places"])), _heads(load_file(folder / HEADS)),
+            str(facts["reader"]), None if facts["point"] is None else OperatingPoint(**facts["point"]),
+            int(facts["folds"]), str(facts["network"]), int(facts["image_size"]),
+            *([_image(image) for image in facts[kind]] for kind in ("examples", "good")),
         )  # fmt: skip
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{shown(folder)}: can't be read: {error}", AGAIN) from error
+
+
+def _heads(weights: Mapping[str, Tensor]) -> dict[str, FittedHead]:
+    heads = {}
+    for which in sorted({name.partition(".")[0] for name in weights}):
+        mine = {name.partition(".")[2]: v for name, v in weights.items() if name.startswith(f"{which}.")}
+        head = FittedHead(len(mine["mean"]))
+        head.load_state_dict(mine)
+        heads[which] = head.eval()
+    return heads
+
+
+def _image(facts: Mapping[str, Any]) -> Image:
+    return Image(**{**facts, "masks": tuple(facts["masks"])})
 
 
 def enrolled_in(folder: Path) -> list[Enrolled]:
@@ -101,9 +169,3 @@ def enrolled_in(folder: Path) -> list[Enrolled]:
             f"{shown(folder)}: no class is enrolled there", "`lerenet enrol CLASS --example IMG MASK`"
         )
     return [load_enrolled(path) for path in folders]
-
-
-def device_of(memory: Memory, device: torch.device) -> Memory:
-    """The memory on a device."""
-    names = ("foreground", "background", "good", "good_from", "total")
-    return Memory(**{name: getattr(memory, name).to(device) for name in names}, count=memory.count)

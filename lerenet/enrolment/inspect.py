@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,16 +13,14 @@ from torch.nn import functional as F
 
 from lerenet.data.images import Pixels
 from lerenet.data.scaling import resize_image
-from lerenet.enrolment.decision import Verdict, image_scores
-from lerenet.enrolment.describe import SIDE, describe
-from lerenet.enrolment.enrolled import Enrolled, device_of
-from lerenet.enrolment.memory import similarities
+from lerenet.enrolment.decision import Verdict
+from lerenet.enrolment.enrolled import Enrolled
+from lerenet.enrolment.material import describe
+from lerenet.enrolment.readers import read
 from lerenet.errors import DataError
 from lerenet.features.store import fingerprint, to_batch
-from lerenet.models.refine import refine
 from lerenet.models.serialization import LoadedNetwork
 
-SCALE = 20.0  # of the differences of cosines, as logits
 WORST: tuple[Verdict, ...] = ("OK", "not calibrated", "REVIEW", "NG")
 
 
@@ -74,6 +73,8 @@ class Inspector:
         if len(classes) > np.iinfo(np.uint8).max:
             raise DataError(f"{len(classes)} classes", "a mask has room for 255; inspect them in parts")
         self.loaded, self.classes = loaded, tuple(classes)
+        device = next(itertools.chain(loaded.network.parameters(), loaded.network.buffers())).device
+        self.known = [one.known(device) for one in classes]
 
     @torch.inference_mode()
     def __call__(self, picture: Pixels, mark_good: bool = False) -> Inspection:
@@ -85,16 +86,12 @@ class Inspector:
         descriptors = describe(self.loaded, [picture])
         small = to_batch([resize_image(picture, self.loaded.image_size)], descriptors.device)
         verdicts, logits, scores = [], [], []
-        for one in self.classes:
-            near, far, good = similarities(descriptors, device_of(one.memory, descriptors.device))
-            score = float(image_scores(near, far, good))
+        for one, known in zip(self.classes, self.known, strict=True):
+            answer = read(known, descriptors, (one.reader,))[one.reader]
+            score = float(answer.scores())
             verdict: Verdict = "not calibrated" if one.point is None else one.point.verdict(score)
-            size = (self.loaded.image_size,) * 2
-            grid = SCALE * (near - far).unflatten(1, (1, SIDE, SIDE))
-            logit = refine(F.interpolate(grid, size=size, mode="bilinear", align_corners=False)[:, 0], small)
-            own = F.interpolate(logit[:, None], size=picture.shape[:2], mode="bilinear", align_corners=False)[
-                0, 0
-            ]
+            logit = answer.marks(small)[:, None]
+            own = F.interpolate(logit, size=picture.shape[:2], mode="bilinear", align_corners=False)[0, 0]
             logits.append(torch.full_like(own, -1.0) if verdict == "OK" and not mark_good else own)
             verdicts.append(verdict)
             scores.append(score)

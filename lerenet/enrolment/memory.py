@@ -8,7 +8,7 @@ al., PatchCore, 2022), which keeps the rare ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -17,28 +17,58 @@ from lerenet.models.descriptors import full, nearest_mean, split_positions, unit
 from lerenet.seeds import generator
 
 BUDGET = 2000  # places of each kind that are kept
+AHEAD = 8  # budgets of places that wait before they are thinned: no class is held whole
 PROJECTED = 64  # numbers of a descriptor by which k-centre selection compares
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Places of one class.
+    """Places of one class, each with the image that it is of.
 
     Attributes:
         foreground: (n, c).
         background: (m, c).
         good: of defect-free images, (g, c); g is 0 where none were given.
+        foreground_from, background_from: number of the example that each is of, (n,) and (m,).
         good_from: number of the defect-free image that each is of, (g,).
-        total: sum of all descriptors of the examples, kept or not, (c,).
-        count: how many places that is.
+        sums: sum of all descriptors of each example, kept or not, (K, c).
+        count: how many places an example has.
     """
 
     foreground: Tensor
     background: Tensor
     good: Tensor
+    foreground_from: Tensor
+    background_from: Tensor
     good_from: Tensor
-    total: Tensor
+    sums: Tensor
     count: int
+
+    def only(self, examples: Tensor, good: Tensor) -> Memory:
+        """A whole memory as if only some images had been given, (K,) and (G,) of true and false."""
+        near, far, clean = (
+            chosen[origin]
+            for chosen, origin in (
+                (examples, self.foreground_from),
+                (examples, self.background_from),
+                (good, self.good_from),
+            )
+        )
+        return Memory(
+            self.foreground[near], self.background[far], self.good[clean],
+            self.foreground_from[near], self.background_from[far], self.good_from[clean],
+            self.sums[examples], self.count,
+        )  # fmt: skip
+
+    def to(self, device: torch.device) -> Memory:
+        """The memory on a device."""
+        return Memory(
+            **{name: getattr(self, name).to(device) for name in TENSORS},
+            count=self.count,
+        )
+
+
+TENSORS = tuple(field.name for field in fields(Memory) if field.name != "count")
 
 
 def remember(descriptors: Tensor, shares: Tensor, good: Tensor | None = None, budget: int = BUDGET) -> Memory:
@@ -50,40 +80,28 @@ def remember(descriptors: Tensor, shares: Tensor, good: Tensor | None = None, bu
         good: descriptors of defect-free images, (G, c, l).
         budget: most places of each kind.
     """
-    flat = full(descriptors).transpose(1, 2).flatten(0, 1)  # (K l, c)
-    foreground, background = split_positions(full(shares)[None])  # (1, K l)
-    parts = (
-        flat.new_zeros(0, flat.shape[1]) if good is None else full(good).transpose(1, 2).flatten(0, 1)
-    )  # (G l, c)
-    kept = chosen(parts, budget)
-    return Memory(
-        thinned(flat[foreground[0]], budget),
-        thinned(flat[background[0]], budget),
-        parts[kept],
-        kept // descriptors.shape[2],
-        flat.sum(0),
-        len(flat),
-    )
+    images, _, places = descriptors.shape
+    foreground, background = (part.view(images, places) for part in split_positions(full(shares)[None]))
+    clean = descriptors[:0] if good is None else good
+    near, near_from = _kept(descriptors, foreground, budget)
+    far, far_from = _kept(descriptors, background, budget)
+    alike, alike_from = _kept(clean, clean.new_ones(len(clean), places, dtype=torch.bool), budget)
+    sums = torch.stack([full(one).sum(1) for one in descriptors])
+    return Memory(near, far, alike, near_from, far_from, alike_from, sums, places)
 
 
-def without_good(memory: Memory, image: int) -> Memory:
-    """The memory as if one defect-free image had not been given."""
-    others = memory.good_from != image
-    return replace(memory, good=memory.good[others], good_from=memory.good_from[others])
-
-
-def chosen(vectors: Tensor, budget: int) -> Tensor:
-    """Which of the rows (n, c) are kept: all, or ``budget`` of them (`k_centres`)."""
-    return (
-        torch.arange(len(vectors), device=vectors.device)
-        if len(vectors) <= budget
-        else k_centres(vectors, budget)
-    )
-
-
-def thinned(vectors: Tensor, budget: int) -> Tensor:
-    """At most ``budget`` of the rows (n, c); the same ones every time."""
-    return vectors[chosen(vectors, budget)]
+def _kept(descriptors: Tensor, wanted: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    """The wanted places (K, l) of the images (K, c, l), thinned as they come, (n, c) and their images (n,)."""
+    vectors = full(descriptors[:0, :, 0])
+    origin = torch.zeros(0, dtype=torch.long, device=descriptors.device)
+    for image in range(len(descriptors)):
+        new = full(descriptors[image]).T[wanted[image]]
+        vectors = torch.cat([vectors, new])
+        origin = torch.cat([origin, origin.new_full((len(new),), image)])
+        if len(vectors) > (AHEAD * budget if image + 1 < len(descriptors) else budget):
+            kept = k_centres(vectors, budget)
+            vectors, origin = vectors[kept], origin[kept]
+    return vectors, origin
 
 
 def k_centres(vectors: Tensor, count: int) -> Tensor:
@@ -116,7 +134,8 @@ def similarities(query: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]
         To foreground, background and good places, (B, l) each; -1 where the memory holds none of a kind.
     """
     query = full(query)
-    mean = (query.sum(2) + memory.total) / (query.shape[2] + memory.count)  # (B, c)
+    given = memory.count * len(memory.sums)
+    mean = (query.sum(2) + memory.sums.sum(0)) / (query.shape[2] + given)  # (B, c)
     own = unit(query - mean[:, :, None], 1).transpose(1, 2)  # (B, l, c)
     kinds = (memory.foreground, memory.background, memory.good)
     near, far, good = (_nearest(own, places, mean) for places in kinds)

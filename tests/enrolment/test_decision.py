@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lerenet.enrolment.decision import FEWEST, PIXELS, OperatingPoint, calibrate, image_scores
+from lerenet.enrolment.decision import FEWEST, OperatingPoint, calibrate
 
 scores = st.lists(st.floats(-2, 2), min_size=FEWEST, max_size=60)
 
@@ -33,16 +32,6 @@ def test_too_few_good_parts_calibrate_nothing(count: int) -> None:
 def test_verdicts_are_in_order() -> None:
     point = OperatingPoint(review=0.1, bad=0.3, false_calls=0.02, parts=10)
     assert [point.verdict(score) for score in (0.1, 0.2, 0.3, 0.31)] == ["OK", "REVIEW", "REVIEW", "NG"]
-
-
-def test_an_images_score_is_its_most_suspicious_place() -> None:
-    near, far = torch.zeros(2, 625), torch.zeros(2, 625)
-    near[1, 300] = 1.0
-    flat, spot = image_scores(near, far, torch.full_like(far, -1.0))
-    assert float(flat) == 0
-    assert 0.5 < float(spot) <= 1
-    assert float(image_scores(near, far, near)[1]) <= 0  # good parts look like that, too
-    assert PIXELS % 25 == 0
 
 
 def test_few_good_parts_keep_the_share_that_was_asked_for_of_parts_to_come() -> None:

@@ -17,8 +17,11 @@ from lerenet.enrolment.inspect import Inspector
 from lerenet.enrolment.results import inspect_all
 from lerenet.errors import DataError
 from lerenet.models.serialization import LoadedNetwork
+from lerenet.params import EnrolmentSettings
 from tests.helpers.factories import texture
 from tests.helpers.prediction import picture, pixels, prepared, truth
+
+FAST = EnrolmentSettings(steps=0)
 
 
 def clean(path: Path, seed: int) -> Path:
@@ -38,7 +41,7 @@ def test_a_class_finds_its_defect_and_leaves_good_parts_alone(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:
     network = prepared(loaded)
-    enrolled = enrol_class("Blob", given, network, tmp_path / "enrolments")
+    enrolled = enrol_class("Blob", given, network, tmp_path / "enrolments", FAST)
     assert (len(enrolled.examples), len(enrolled.good)) == (7, 8)  # five is no limit
     read = load_enrolled(tmp_path / "enrolments" / "Blob")
     assert (read.name, read.point, read.examples) == ("Blob", enrolled.point, enrolled.examples)
@@ -59,13 +62,15 @@ def test_without_enough_good_parts_nothing_is_called(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:
     few = Given(given.examples[:1], given.good[:2])
-    enrolled = enrol_class("Blob", few, prepared(loaded), tmp_path)
+    enrolled = enrol_class("Blob", few, prepared(loaded), tmp_path, FAST)
     assert enrolled.point is None
     assert Inspector(prepared(loaded), [enrolled])(pixels(given.examples[1][0])).verdict == "not calibrated"
 
 
 def test_a_budget_holds(given: Given, loaded: LoadedNetwork, tmp_path: Path) -> None:
-    memory = enrol_class("Blob", given, prepared(loaded), tmp_path, budget=40).memory
+    memory = enrol_class(
+        "Blob", given, prepared(loaded), tmp_path, FAST.model_copy(update={"budget": 40})
+    ).memory
     assert max(map(len, (memory.foreground, memory.background, memory.good))) <= 40
 
 
@@ -73,8 +78,8 @@ def test_each_pixel_goes_to_the_class_that_claims_it_most(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:
     network = prepared(loaded)
-    one = enrol_class("Blob", Given(given.examples[:2]), network, tmp_path)
-    two = enrol_class("Other", Given(given.examples[3:]), network, tmp_path)
+    one = enrol_class("Blob", Given(given.examples[:2]), network, tmp_path, FAST)
+    two = enrol_class("Other", Given(given.examples[3:]), network, tmp_path, FAST)
     found = Inspector(network, [one, two])(pixels(given.examples[0][0]))
     assert set(np.unique(found.marks)) <= {0, 1, 2}
     assert [each.name for each in found.classes] == ["Blob", "Other"]
@@ -92,18 +97,18 @@ def test_a_name_that_is_no_folders_is_refused(
 
 
 def test_a_bad_file_leaves_what_was_enrolled(given: Given, loaded: LoadedNetwork, tmp_path: Path) -> None:
-    enrol_class("Blob", given, prepared(loaded), tmp_path / "into")
+    enrol_class("Blob", given, prepared(loaded), tmp_path / "into", FAST)
     before = (tmp_path / "into" / "Blob" / FACTS).read_bytes()
     given.good[3].write_bytes(b"x")
     with pytest.raises(DataError, match=given.good[3].name):
-        enrol_class("Blob", given, prepared(loaded), tmp_path / "into")
+        enrol_class("Blob", given, prepared(loaded), tmp_path / "into", FAST)
     assert (tmp_path / "into" / "Blob" / FACTS).read_bytes() == before
 
 
 def test_what_was_damaged_or_is_another_networks_is_refused(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:
-    enrolled = enrol_class("Blob", given, prepared(loaded), tmp_path)
+    enrolled = enrol_class("Blob", given, prepared(loaded), tmp_path, FAST)
     facts = json.loads((tmp_path / "Blob" / FACTS).read_text())
     (tmp_path / "Blob" / FACTS).write_text(json.dumps({**facts, "network": "0" * 64}))
     with pytest.raises(DataError, match="another network"):
@@ -121,7 +126,7 @@ def test_an_inspection_is_a_folder_whole_and_replaces_only_another(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:
     network, out = prepared(loaded), tmp_path / "out"
-    inspector = Inspector(network, [enrol_class("Blob", given, network, tmp_path / "into")])
+    inspector = Inspector(network, [enrol_class("Blob", given, network, tmp_path / "into", FAST)])
     broken = tmp_path / "q" / "broken.png"
     good = picture(tmp_path / "q" / "a.png", 30)
     truth(good).unlink()
@@ -149,7 +154,7 @@ def test_the_command_line_from_photos_to_verdicts(
     pairs = [str(path) for image, masks in given.examples for path in (image, *masks)]
     into = ["--into", str(tmp_path / "into")]
     done = CliRunner().invoke(
-        app, ["enrol", "Blob", "--example", *pairs, "--good", str(tmp_path / "good"), *into]
+        app, ["enrol", "Blob", "--example", *pairs, "--good", str(tmp_path / "good"), "--steps", "8", *into]
     )
     assert done.exit_code == 0, done.output
     assert "NG above" in done.output

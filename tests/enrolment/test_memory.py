@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lerenet.enrolment.memory import k_centres, remember, similarities, thinned
+from lerenet.enrolment.memory import AHEAD, k_centres, remember, similarities
 from lerenet.models.descriptors import relate
 
 
@@ -49,12 +49,18 @@ def test_chosen_rows_are_all_different_and_cover_the_rest(seed: int, count: int)
         assert covered <= apart.min() + 1e-5
 
 
-def test_a_budget_holds_and_what_is_rare_is_kept() -> None:
-    crowd, rare = 0.01 * draw(0, 5000, 100) + 1, 5 + draw(1, 3, 100)
-    kept = thinned(torch.cat([crowd, rare]), 50)
-    assert len(kept) == 50
-    assert all(bool((kept == row).all(1).any()) for row in rare)
-    assert torch.equal(kept, thinned(torch.cat([crowd, rare]), 50))
+def test_a_budget_holds_and_what_is_rare_is_kept_however_many_images_come() -> None:
+    images = 0.01 * draw(0, 40, 100, 50) + 1
+    images[3, :, :2] = 5 + draw(1, 100, 2)
+    share = torch.zeros(40, 50)
+    share[:, 49] = 1  # one place of each is defect
+    memory = remember(images, share, budget=50)
+    assert AHEAD * 50 < 40 * 49  # they are thinned on the way, too
+    assert (len(memory.background), len(memory.foreground)) == (50, 40)
+    assert all(bool((memory.background == images[3, :, place]).all(1).any()) for place in (0, 1))
+    assert memory.foreground_from.tolist() == list(range(40))
+    again = remember(images, share, budget=50)
+    assert torch.equal(memory.background, again.background)
 
 
 def test_good_places_are_kept_apart() -> None:

@@ -1,0 +1,28 @@
+"""The material of a class of the catalogue, from the cache of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from lerenet.enrolment.material import Material, places_of
+from lerenet.features.store import FeatureStore
+
+AT_ONCE = 32
+
+
+def material_of(store: FeatureStore, rows: pd.DataFrame, levels: Sequence[int]) -> Material:
+    """Described images of one class, in the order of its catalogue ``rows``; the store has been filled for it."""
+    views = [(str(name), 0) for name in rows["image"]]
+    device = store.backbone.mean.device
+    parts = [
+        places_of(store.features(views[start : start + AT_ONCE], levels)).half()
+        for start in range(0, len(views), AT_ONCE)
+    ]
+    pictures = (store.pictures(views) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return Material(
+        torch.cat(parts).to(device), pictures.to(device), (store.masks(views) > 0.5).to(device),
+        rows["group"].to_numpy(str), (rows["kind"] == "defect").to_numpy(bool),
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""What the live model says of every image that it was given, each left out: the rows that a gate compares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import binomtest
+from torchmetrics.functional.classification import binary_auroc
+
+from lerenet.enrolment.leave_out import choices, operating_point
+
+SIZES = {"small": 0.001, "medium": 0.01, "large": 1.0}  # of a defect: its share of the image, at most
+NOT_CALIBRATED = "not calibrated"
+
+
+def left_out(readings: pd.DataFrame, false_calls: float, reviews: float) -> pd.DataFrame:
+    """One row for each image of a class, by the reader and the thresholds that the other folds chose.
+
+    Args:
+        readings: of `lerenet.enrolment.leave_out.readings`.
+        false_calls, reviews: see `lerenet.enrolment.decision.calibrate`.
+    """
+    parts = []
+    for fold, reader in choices(readings).items():
+        own = readings[(readings["fold"] == fold) & (readings["reader"] == reader)]
+        point = operating_point(readings[readings["fold"] != fold], reader, false_calls, reviews)
+        verdicts = [NOT_CALIBRATED if point is None else point.verdict(score) for score in own["score"]]
+        parts.append(own.assign(verdict=verdicts))
+    return pd.concat(parts, ignore_index=True) if parts else readings.assign(verdict="")
+
+
+def scores(rows: pd.DataFrame, pixels: int) -> dict[str, Any]:
+    """What a class's rows come to; shares in percent, None where nothing was asked.
+
+    Args:
+        rows: of `left_out`.
+        pixels: of an image at working size.
+
+    Returns:
+        ``iou`` over the pixels of all examples, ``auroc`` of images by score, ``called`` (defects NG), ``missed``
+        (defects OK) by size, ``false_calls`` (good parts NG) with its exact 95 % interval, ``reviews`` (good parts to
+        review), ``marked_good`` (good parts with a mark, whatever the verdict).
+    """
+    bad, judged = rows[rows["defect"]], rows[rows["verdict"] != NOT_CALIBRATED]
+    good, defects = judged[~judged["defect"]], judged[judged["defect"]]
+    calls = int((good["verdict"] == "NG").sum())
+    low, high = binomtest(calls, len(good)).proportion_ci() if len(good) else (None, None)
+    size = defects["truth"] / pixels
+    bounds = [0.0, *SIZES.values()]
+    return {
+        "images": len(rows), "groups": int(rows["group"].nunique()),
+        "iou": _percent(bad["hit"].sum(), bad["union"].sum()),
+        "auroc": auroc(rows),
+        "called": _share(defects["verdict"] == "NG"),
+        "missed": {
+            name: _share(defects.loc[(size > bounds[i]) & (size <= bounds[i + 1]), "verdict"] == "OK")
+            for i, name in enumerate(SIZES)
+        },
+        "false_calls": _share(good["verdict"] == "NG"),
+        "false_calls_low": None if low is None else 100 * float(low),
+        "false_calls_high": None if high is None else 100 * float(high),
+        "reviews": _share(good["verdict"] == "REVIEW"),
+        "marked_good": _share(rows.loc[~rows["defect"], "marked"] > 0),
+    }  # fmt: skip
+
+
+def auroc(rows: pd.DataFrame) -> float | None:
+    """Of images by their score, in percent; None without both kinds."""
+    if rows["defect"].nunique() < 2:
+        return None
+    truth = torch.tensor(rows["defect"].to_numpy(np.int64))
+    return 100 * float(binary_auroc(torch.tensor(rows["score"].to_numpy(np.float64)), truth))
+
+
+def _share(chosen: pd.Series) -> float | None:
+    return 100 * float(chosen.mean()) if len(chosen) else None
+
+
+def _percent(part: float, whole: float) -> float | None:
+    return 100 * float(part) / float(whole) if whole else None

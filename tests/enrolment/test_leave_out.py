@@ -1,0 +1,128 @@
+"""Leave-group-out: nothing is read by what knows its part, a memory without images is as if they had not been given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lerenet.enrolment.fitted import fit
+from lerenet.enrolment.folds import fold_of, in_turn
+from lerenet.enrolment.leave_out import choices, choose, held_out, readings, without
+from lerenet.enrolment.material import Material
+from lerenet.enrolment.memory import remember
+from lerenet.enrolment.readers import Known
+from lerenet.seeds import generator
+
+SIZE, SIDE, CHANNELS = 50, 25, 12
+
+
+def made(groups: list[str], defect: list[bool], seed: int = 0) -> Material:
+    """A class whose defect is a square in which one channel stands out."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((len(groups), SIZE, SIZE), bool)
+    for place, bad in enumerate(defect):
+        top, left = rng.integers(0, SIZE - 16, 2) // 2 * 2
+        masks[place, top : top + 16, left : left + 16] = bad
+    noise = rng.normal(0, 0.3, (len(groups), CHANNELS, SIDE, SIDE))
+    noise[:, 0] += masks[:, ::2, ::2]
+    noise[:, 1] += 0.5
+    return Material(
+        torch.from_numpy(noise).flatten(2).half(),
+        torch.from_numpy(rng.integers(0, 255, (len(groups), SIZE, SIZE, 3), dtype=np.uint8)),
+        torch.from_numpy(masks), np.array(groups), np.array(defect),
+    )  # fmt: skip
+
+
+parts = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans()), min_size=1, max_size=12)
+
+
+@given(parts, st.integers(2, 5))
+def test_what_reads_an_image_knows_no_image_of_its_group(images: list[tuple[str, bool]], folds: int) -> None:
+    groups, defect = [group for group, _ in images], [bad for _, bad in images]
+    material = made(groups, defect)
+    seen = []
+    for kept, asked in held_out(material, folds).values():
+        assert not set(material.groups[kept]) & set(material.groups[asked])
+        assert (kept & material.defect).any() or not any(defect)
+        seen += asked.tolist()
+    assert len(seen) == len(set(seen))
+    if len({fold_of(group, folds) for group, bad in images if bad}) > 1:
+        assert len(seen) == len(images)
+
+
+def test_a_memory_without_images_is_as_if_they_had_not_been_given() -> None:
+    material = made(list("aabbccdd"), [True, False] * 4)
+    whole = remember(
+        material.descriptors[material.examples], material.shares(material.examples),
+        material.descriptors[material.good], budget=5000,
+    )  # fmt: skip
+    kept = material.groups != "b"
+    rest = [place for place in material.examples if kept[place]]
+    fewer = remember(
+        material.descriptors[rest], material.shares(rest),
+        material.descriptors[[place for place in material.good if kept[place]]], budget=5000,
+    )  # fmt: skip
+    cut = without(whole, material, kept)
+    for name in ("foreground", "background", "good", "sums"):
+        torch.testing.assert_close(getattr(cut, name), getattr(fewer, name))
+
+
+def test_a_head_learns_a_class_and_is_the_same_every_time() -> None:
+    material = made(list("abcdefghij"), [True] * 8 + [False] * 2)
+    kept = np.arange(10) != 7
+    heads = [fit(material, list(range(7)), [8, 9], 60, seed=0) for _ in range(2)]
+    assert heads[0] is not None
+    assert heads[1] is not None
+    whole = remember(material.descriptors[:8], material.shares(range(8)), material.descriptors[8:])
+    memory = without(whole, material, kept)
+    rows = readings(material, Known(memory, heads[0]), np.array([7]), 0)
+    again = readings(material, Known(memory, heads[1]), np.array([7]), 0)
+    pd.testing.assert_frame_equal(rows, again)
+    fitted = rows[rows["reader"] == "fitted"].iloc[0]
+    assert fitted["hit"] / fitted["union"] > 0.5
+    assert fit(material, [0], [], 5, seed=0) is None
+
+
+def table(ious: dict[str, list[float]]) -> pd.DataFrame:
+    """A row for each reader and group, of 100 pixels each."""
+    return pd.DataFrame(
+        [
+            {
+                "group": f"g{i}",
+                "fold": i % 2,
+                "defect": True,
+                "reader": reader,
+                "hit": round(100 * iou),
+                "union": 100,
+            }
+            for reader, values in ious.items()
+            for i, iou in enumerate(values)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("fitted", "wanted"),
+    [([0.6, 0.7, 0.65, 0.7], "fitted"), ([0.5] * 4, "matching"), ([0.9, 0.3, 0.5, 0.4], "matching")],
+    ids=["surely better", "equal", "no surer than its error"],
+)
+def test_a_reader_is_chosen_for_a_gain_above_its_error(fitted: list[float], wanted: str) -> None:
+    assert choose(table({"matching": [0.5, 0.45, 0.5, 0.55], "fitted": fitted})) == wanted
+
+
+def test_one_group_chooses_nothing_and_no_fold_chooses_for_itself() -> None:
+    assert choose(table({"matching": [0.1], "fitted": [0.9]})) == "matching"
+    rows = table({"matching": [0.5] * 6, "fitted": [0.9, 0.1] * 3})  # good in fold 0 alone
+    assert choices(rows) == {0: "matching", 1: "fitted"}
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=9))
+def test_examples_come_one_of_each_group_before_a_second(groups: list[str]) -> None:
+    order = in_turn(groups, generator(0))
+    assert sorted(order) == list(range(len(groups)))
+    first = [groups[place] for place in order[: len(set(groups))]]
+    assert len(set(first)) == len(first)
