@@ -14,9 +14,7 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
-import torch
 import typer
-from torchmetrics.functional.classification import binary_auroc
 
 from benchmarks.results import machine
 from lerenet import layout
@@ -26,6 +24,8 @@ from lerenet.enrolment.enrolled import Image
 from lerenet.enrolment.folds import folds_of, in_turn
 from lerenet.enrolment.leave_out import readings
 from lerenet.enrolment.stored import material_of
+from lerenet.enrolment.verdicts import NOT_CALIBRATED, auroc
+from lerenet.evaluation.metrics import miou
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, write_json
 from lerenet.models.serialization import matching_network
@@ -43,7 +43,6 @@ def inspected(
 ) -> Iterator[pd.DataFrame]:
     """A row for each image of one class, each count of examples and each reader; `ANSWER` is the chosen one's."""
     material = material_of(store, rows, (2, 3, 4))
-    network = matching_network(store.params.image_size)
     name = str(rows["cls"].iloc[0])
     images = [Image(str(row.image), str(row.sha256), str(row.group)) for row in rows.itertuples()]
     folds = folds_of(material.groups.tolist(), settings.folds)
@@ -61,11 +60,13 @@ def inspected(
                 continue
             used = [*(marked[:count] if count else marked), *clean]
             part = material.only(used)
-            enrolled, _ = learn(name, part, [images[place] for place in used], network, settings, seed)
+            enrolled, _ = learn(name, part, [images[place] for place in used], store.weights, settings, seed)
             found = readings(material, enrolled.known(part.descriptors.device), asked, fold)
             answer = found[found["reader"] == enrolled.reader].assign(reader=ANSWER, chosen=enrolled.reader)
             point = enrolled.point
-            verdicts = [("" if point is None else point.verdict(score)) for score in answer["score"]]
+            verdicts = [
+                NOT_CALIBRATED if point is None else point.verdict(score) for score in answer["score"]
+            ]
             yield pd.concat([found, answer.assign(verdict=verdicts)]).assign(cls=name, examples=count)
 
 
@@ -74,22 +75,15 @@ def scores(rows: pd.DataFrame) -> dict[str, float]:
 
     ``good parts marked`` counts the masks before a verdict clears them.
     """
-    bad, judged = rows[rows["defect"]], rows[rows["verdict"].fillna("") != ""]
+    bad, judged = rows[rows["defect"]], rows[~rows["verdict"].isin([NOT_CALIBRATED, None])]
     good, defects = judged[~judged["defect"]], judged[judged["defect"]]
-    areas = [
-        float(
-            binary_auroc(torch.tensor(part["score"].to_numpy()), torch.tensor(part["defect"].to_numpy(int)))
-        )
-        for _, part in rows.groupby("cls")
-        if part["defect"].nunique() == 2
-    ]
-    sums = bad.groupby("cls")[["hit", "union"]].sum()
+    areas = [area for _, part in rows.groupby("cls") if (area := auroc(part)) is not None]
     return {
-        "mIoU": 100 * float((sums["hit"] / sums["union"].clip(lower=1)).mean()),
-        "AUROC": 100 * float(np.mean(areas)) if areas else float("nan"),
+        "mIoU": miou(bad),
+        "AUROC": float(np.mean(areas)) if areas else float("nan"),
         "false calls": 100 * float((good["verdict"] == "NG").mean()),
         "good parts to review": 100 * float((good["verdict"] == "REVIEW").mean()),
-        "good parts marked": 100 * float(good["marked"].mean()),
+        "good parts marked": 100 * float((rows.loc[~rows["defect"], "fp"] > 0).mean()),
         "defects called": 100 * float((defects["verdict"] == "NG").mean()),
         "defects called or reviewed": 100 * float((defects["verdict"] != "OK").mean()),
     }

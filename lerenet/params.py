@@ -141,6 +141,7 @@ class GateSettings(Settings):
     max_drop: dict[Name, Annotated[float, Field(ge=0)]] = {
         "fb_iou": 1.0
     }  # of other metrics than mIoU, by name
+    max_false_calls: Annotated[float, Field(ge=0)] = 2.0  # by which good parts called NG may rise
     max_latency_ms: Annotated[float, Field(gt=0)] = 1000.0
     draws: Positive = 10_000
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95

@@ -11,7 +11,7 @@ import typer
 from lerenet.cli.predict import Bits, DrawnOn, Ignore, Inverted, Label, Model, Out, pair_up
 
 if TYPE_CHECKING:
-    from lerenet.enrolment.results import Inspected
+    from lerenet.predict.inspections import Inspected
 
 FOLDER = Path("enrolments")
 Into = Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder of the enrolled classes.")]
@@ -55,9 +55,8 @@ def enrol_command(
     """
     from lerenet.data.reading import Reading
     from lerenet.enrolment.enrol import Given, enrol_class
-    from lerenet.inference import prepare
     from lerenet.params import EnrolmentSettings
-    from lerenet.predict import open_model
+    from lerenet.predict.inspecting import open_inspection
     from lerenet.predict.queries import find_queries
     from lerenet.predict.supports import joined_masks
     from lerenet.progress import progress
@@ -66,7 +65,7 @@ def enrol_command(
     clean = find_queries(good, into) if good else []
     given = Given(list(joined_masks(pair_up(example, "--example")).items()), clean, reading)
     settings = EnrolmentSettings(false_calls=false_calls, reviews=reviews, steps=steps)
-    loaded = prepare(open_model(model))
+    loaded, _ = open_inspection(model)
     with progress("enrol", len(given.examples) + len(clean)) as tick:
         enrolled = enrol_class(name, given, loaded, into, settings, tick)
     memory, point = enrolled.memory, enrolled.point
@@ -100,16 +99,14 @@ def inspect_command(
 
     Status 1: some photos could not be read.
     """
-    from lerenet.enrolment.enrolled import enrolled_in
     from lerenet.enrolment.inspect import Inspector
-    from lerenet.enrolment.results import inspect_all
-    from lerenet.inference import prepare
-    from lerenet.predict import open_model
+    from lerenet.predict.inspecting import open_inspection, with_drafts
+    from lerenet.predict.inspections import inspect_all
     from lerenet.predict.queries import find_queries
     from lerenet.progress import progress
 
-    classes = enrolled_in(enrolled)
-    inspector = Inspector(prepare(open_model(model)), classes)
+    loaded, classes = open_inspection(model)
+    inspector = Inspector(loaded, with_drafts(classes, enrolled))
     photos = find_queries(images, out)
     with progress("inspect", len(photos)) as tick:
         rows = inspect_all(inspector, photos, out, mark_good, bits, tick)

@@ -13,28 +13,27 @@ import pandas as pd
 
 from lerenet.data.pairs import read_pair
 from lerenet.data.reading import PLAIN, Reading
-from lerenet.enrolment.enrolled import Enrolled, Image, save_enrolled
+from lerenet.enrolment.enrolled import WHOLE, Enrolled, Image, save_enrolled
 from lerenet.enrolment.fitted import FEWEST, FittedHead, fit
 from lerenet.enrolment.leave_out import choose, held_out, operating_point, readings, without
 from lerenet.enrolment.material import Material, gathered
 from lerenet.enrolment.memory import remember
-from lerenet.enrolment.readers import READERS, Known
+from lerenet.enrolment.readers import Known
 from lerenet.errors import DataError
 from lerenet.features.store import fingerprint
 from lerenet.files import sha256_file, shown
-from lerenet.inference import read_query
+from lerenet.inference import prepare, read_query
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import EnrolmentSettings
 
 NAME = re.compile(r"[^\W.][\w .-]{0,63}")
-WHOLE = "whole"  # the head that is fitted to all images; the others are named by the fold they lack
 
 
 def learn(
     name: str,
     material: Material,
     images: Sequence[Image],
-    loaded: LoadedNetwork,
+    network: str,
     settings: EnrolmentSettings,
     seed: int = 0,
     tick: Callable[[], None] = lambda: None,
@@ -43,7 +42,7 @@ def learn(
 
     Args:
         images: of the material, in its order.
-        loaded: the network that described it.
+        network: digest of the backbone that described it.
         tick: called once a step of fitting.
 
     Returns:
@@ -61,14 +60,14 @@ def learn(
         heads |= {str(fold): head} if head is not None else {}
         tables.append(readings(material, Known(without(memory, material, kept), head), asked, fold))
     rows = pd.concat(tables, ignore_index=True) if tables else readings(material, Known(memory), EMPTY, 0)
-    rows = rows.assign(image=[images[place].name for place in rows.pop("place")] if len(rows) else [])
+    rows = rows.assign(image=[images[place].name for place in rows.pop("place")])
     whole = _fitted(material, np.ones(len(material.groups), bool), settings, seed, tick)
     heads |= {WHOLE: whole} if whole is not None else {}
-    reader = choose(rows) if len(rows) else READERS[0]
-    point = operating_point(rows, reader, settings.false_calls, settings.reviews) if len(rows) else None
+    reader = choose(rows)
+    point = operating_point(rows, reader, settings.false_calls, settings.reviews)
     enrolled = Enrolled(
-        name, memory, heads, reader, point, settings.folds, fingerprint(loaded.network.backbone),
-        loaded.image_size, [images[place] for place in material.examples], [images[place] for place in good],
+        name, memory, heads, reader, point, settings.folds, network, material.pictures.shape[1],
+        [images[place] for place in material.examples], [images[place] for place in good],
     )  # fmt: skip
     return enrolled, rows
 
@@ -119,7 +118,7 @@ def enrol_class(
     Files of equal bytes are one part; any two others are two.
 
     Args:
-        loaded: the network, ready to predict (`lerenet.inference.prepare`).
+        loaded: the network, as it comes from disk.
         settings: the defaults where not given.
         tick: called once an image.
 
@@ -135,8 +134,9 @@ def enrol_class(
     images = [_image(image, *masks) for image, masks in given.examples] + [
         _image(path) for path in given.good
     ]
-    material = gathered(loaded, marked, clean, [one.group for one in images], tick)
-    enrolled, rows = learn(name, material, images, loaded, settings or EnrolmentSettings())
+    material = gathered(prepare(loaded), marked, clean, [one.group for one in images], tick)
+    digest = fingerprint(loaded.network.backbone)
+    enrolled, rows = learn(name, material, images, digest, settings or EnrolmentSettings())
     save_enrolled(into, enrolled, rows)
     return enrolled
 

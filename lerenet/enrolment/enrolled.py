@@ -27,6 +27,8 @@ MEMORY, HEADS, READINGS, FACTS = (
     "enrolment.json",
 )
 FILES = (MEMORY, HEADS, READINGS)
+NETWORK, CLASSES = "network", "classes"  # folders of an inspection model: what describes, and what is known
+WHOLE = "whole"  # the head that is fitted to all images; the others are named by the fold they lack
 HALF = ("foreground", "background", "good")  # kept in half precision
 AGAIN = "enrol the class again: `lerenet enrol`"
 
@@ -55,7 +57,7 @@ class Enrolled:
     Attributes:
         name: of the class.
         memory: its places.
-        heads: fitted to its images: ``whole`` to all, the others without the fold that names them.
+        heads: fitted to its images: `WHOLE` to all, the others without the fold that names them.
         reader: how its pictures are read.
         point: where an image is called; None: not calibrated, for too few good parts were given.
         folds: of groups, how many.
@@ -77,7 +79,7 @@ class Enrolled:
 
     def known(self, device: torch.device) -> Known:
         """What its pictures are read with, on a device."""
-        head = self.heads.get("whole")
+        head = self.heads.get(WHOLE)
         return Known(self.memory.to(device), None if head is None else head.to(device))
 
 

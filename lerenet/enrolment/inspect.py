@@ -19,6 +19,7 @@ from lerenet.enrolment.material import describe
 from lerenet.enrolment.readers import read
 from lerenet.errors import DataError
 from lerenet.features.store import fingerprint, to_batch
+from lerenet.inference import prepare
 from lerenet.models.serialization import LoadedNetwork
 
 WORST: tuple[Verdict, ...] = ("OK", "not calibrated", "REVIEW", "NG")
@@ -57,7 +58,7 @@ class Inspection:
 
 
 class Inspector:
-    """A network, ready to predict, with the classes that are enrolled.
+    """A network, as it comes from disk, with the classes that are enrolled.
 
     Raises:
         DataError: more than 255 classes, or one that another backbone or working size described.
@@ -72,8 +73,9 @@ class Inspector:
                 )
         if len(classes) > np.iinfo(np.uint8).max:
             raise DataError(f"{len(classes)} classes", "a mask has room for 255; inspect them in parts")
-        self.loaded, self.classes = loaded, tuple(classes)
-        device = next(itertools.chain(loaded.network.parameters(), loaded.network.buffers())).device
+        self.loaded, self.classes = prepare(loaded), tuple(classes)
+        network = self.loaded.network
+        device = next(itertools.chain(network.parameters(), network.buffers())).device
         self.known = [one.known(device) for one in classes]
 
     @torch.inference_mode()

@@ -18,8 +18,11 @@ from lerenet.enrolment.folds import folds_of
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.memory import Memory
 from lerenet.enrolment.readers import READERS, Known, read
+from lerenet.evaluation.metrics import COUNTS, iou
 
 AT_ONCE = 8  # images
+COLUMNS = ("fold", "group", "defect", "reader", "score", *COUNTS)  # of readings
+TYPES = {"place": int, "fold": int, "defect": bool, "score": float, **dict.fromkeys(COUNTS, int)}
 
 
 def held_out(material: Material, folds: int) -> dict[int, tuple[NDArray[np.bool_], NDArray[np.int64]]]:
@@ -45,26 +48,29 @@ def without(memory: Memory, material: Material, kept: NDArray[np.bool_]) -> Memo
 
 @torch.inference_mode()
 def readings(material: Material, known: Known, asked: NDArray[np.int64], fold: int) -> pd.DataFrame:
-    """What each reader says of the images ``asked``: a row for each image and reader, in pixels and as a score."""
+    """What each reader says of the images ``asked``: a row for each image and reader, counts of pixels and a score."""
     rows = []
     for start in range(0, len(asked), AT_ONCE):
         chosen = [int(place) for place in asked[start : start + AT_ONCE]]
         pictures, truth = material.images(chosen), material.masks[chosen]
         for reader, answer in read(known, material.descriptors[chosen].float()).items():
             marked, scores = answer.marks(pictures) > 0, answer.scores().tolist()
-            hits, unions, found, wanted = (
-                pixels.flatten(1).sum(1).tolist()
-                for pixels in (marked & truth, marked | truth, marked, truth)
-            )
+            pixels = {
+                "tp": marked & truth,
+                "fp": marked & ~truth,
+                "fn": ~marked & truth,
+                "tn": ~marked & ~truth,
+            }
+            counts = {name: part.flatten(1).sum(1).tolist() for name, part in pixels.items()}
             rows += [
                 {
                     "place": place, "fold": fold, "group": str(material.groups[place]),
-                    "defect": bool(material.defect[place]), "reader": reader, "hit": hits[i], "union": unions[i],
-                    "marked": found[i], "truth": wanted[i], "score": scores[i],
+                    "defect": bool(material.defect[place]), "reader": reader, "score": scores[i],
+                    **{name: values[i] for name, values in counts.items()},
                 }
                 for i, place in enumerate(chosen)
             ]  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["place", *COLUMNS]).astype(TYPES)
 
 
 def choose(rows: pd.DataFrame) -> str:
@@ -74,9 +80,7 @@ def choose(rows: pd.DataFrame) -> str:
     time (jackknife). With examples of one group alone there is nothing to choose by: matching.
     """
     counts = (
-        rows[rows["defect"]].pivot_table(
-            index="group", columns="reader", values=["hit", "union"], aggfunc="sum"
-        )
+        rows[rows["defect"]].pivot_table(index="group", columns="reader", values=COUNTS, aggfunc="sum")
         if rows["defect"].any()
         else pd.DataFrame()
     )
@@ -84,23 +88,20 @@ def choose(rows: pd.DataFrame) -> str:
     if len(counts) < 2:
         return best
     for reader in READERS[1:]:
-        if reader in counts["hit"]:
+        if reader in counts["tp"]:
             gain, error = _gain(counts, best, reader)
             best = reader if gain > error else best
     return best
 
 
 def _gain(counts: pd.DataFrame, one: str, two: str) -> tuple[float, float]:
-    hit, union = (counts[name][[one, two]].to_numpy(float) for name in ("hit", "union"))  # (groups, 2)
-    total = _iou(hit.sum(0), union.sum(0))
-    left = np.array([_iou(hit.sum(0) - hit[i], union.sum(0) - union[i]) for i in range(len(hit))])
+    """Gain in IoU of reader ``two`` over ``one``, and its standard error."""
+    sums = np.stack([counts[name][[one, two]].to_numpy(float) for name in COUNTS], axis=-1)  # (groups, 2, 4)
+    total = iou(sums.sum(0))
+    left = iou(sums.sum(0) - sums)  # (groups, 2), each without one
     gains = left[:, 1] - left[:, 0]
     error = np.sqrt((len(gains) - 1) / len(gains) * ((gains - gains.mean()) ** 2).sum())
     return float(total[1] - total[0]), float(error)
-
-
-def _iou(hit: NDArray[np.float64], union: NDArray[np.float64]) -> NDArray[np.float64]:
-    return hit / np.maximum(union, 1)
 
 
 def choices(rows: pd.DataFrame) -> Mapping[int, str]:

@@ -10,7 +10,9 @@ import torch
 from scipy.stats import binomtest
 from torchmetrics.functional.classification import binary_auroc
 
+from lerenet.enrolment.decision import OperatingPoint
 from lerenet.enrolment.leave_out import choices, operating_point
+from lerenet.evaluation.metrics import COUNTS, iou, summed
 
 SIZES = {"small": 0.001, "medium": 0.01, "large": 1.0}  # of a defect: its share of the image, at most
 NOT_CALIBRATED = "not calibrated"
@@ -26,18 +28,22 @@ def left_out(readings: pd.DataFrame, false_calls: float, reviews: float) -> pd.D
     parts = []
     for fold, reader in choices(readings).items():
         own = readings[(readings["fold"] == fold) & (readings["reader"] == reader)]
-        point = operating_point(readings[readings["fold"] != fold], reader, false_calls, reviews)
-        verdicts = [NOT_CALIBRATED if point is None else point.verdict(score) for score in own["score"]]
-        parts.append(own.assign(verdict=verdicts))
+        others = readings[readings["fold"] != fold]
+        parts.append(judged(own, operating_point(others, reader, false_calls, reviews)))
     return pd.concat(parts, ignore_index=True) if parts else readings.assign(verdict="")
 
 
-def scores(rows: pd.DataFrame, pixels: int) -> dict[str, Any]:
+def judged(rows: pd.DataFrame, point: OperatingPoint | None) -> pd.DataFrame:
+    """The rows with their verdicts."""
+    verdicts = [NOT_CALIBRATED if point is None else point.verdict(score) for score in rows["score"]]
+    return rows.assign(verdict=verdicts)
+
+
+def scores(rows: pd.DataFrame) -> dict[str, Any]:
     """What a class's rows come to; shares in percent, None where nothing was asked.
 
     Args:
         rows: of `left_out`.
-        pixels: of an image at working size.
 
     Returns:
         ``iou`` over the pixels of all examples, ``auroc`` of images by score, ``called`` (defects NG), ``missed``
@@ -48,11 +54,11 @@ def scores(rows: pd.DataFrame, pixels: int) -> dict[str, Any]:
     good, defects = judged[~judged["defect"]], judged[judged["defect"]]
     calls = int((good["verdict"] == "NG").sum())
     low, high = binomtest(calls, len(good)).proportion_ci() if len(good) else (None, None)
-    size = defects["truth"] / pixels
+    size = (defects["tp"] + defects["fn"]) / defects[COUNTS].sum(axis=1)
     bounds = [0.0, *SIZES.values()]
     return {
         "images": len(rows), "groups": int(rows["group"].nunique()),
-        "iou": _percent(bad["hit"].sum(), bad["union"].sum()),
+        "iou": float(iou(summed(bad))) if len(bad) else None,
         "auroc": auroc(rows),
         "called": _share(defects["verdict"] == "NG"),
         "missed": {
@@ -63,7 +69,7 @@ def scores(rows: pd.DataFrame, pixels: int) -> dict[str, Any]:
         "false_calls_low": None if low is None else 100 * float(low),
         "false_calls_high": None if high is None else 100 * float(high),
         "reviews": _share(good["verdict"] == "REVIEW"),
-        "marked_good": _share(rows.loc[~rows["defect"], "marked"] > 0),
+        "marked_good": _share(rows.loc[~rows["defect"], "fp"] > 0),
     }  # fmt: skip
 
 
@@ -77,7 +83,3 @@ def auroc(rows: pd.DataFrame) -> float | None:
 
 def _share(chosen: pd.Series) -> float | None:
     return 100 * float(chosen.mean()) if len(chosen) else None
-
-
-def _percent(part: float, whole: float) -> float | None:
-    return 100 * float(part) / float(whole) if whole else None

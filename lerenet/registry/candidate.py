@@ -91,6 +91,8 @@ def collect(params: Params) -> Candidate:
         ParamsError: see `require_ship`.
     """
     require_ship(params)
+    if not (layout.INSPECT / "counts.parquet").exists():
+        raise TrackingError(f"{layout.INSPECT / 'counts.parquet'}: not found", "run `dvc repro` first")
     cells = ship_cells(params)
     folds = {name: cell for name, cell in cells.items() if name != "all"}
     counts = pd.concat([_counts(cell) for cell in folds.values()], ignore_index=True)
@@ -210,7 +212,7 @@ def lock_hash(params: Params, text: str | None = None) -> str:
         TrackingError: when ``dvc.lock`` is missing or lacks one of these stages.
     """
     stages = _locked(text)
-    wanted = ["ship", *_evaluations(params)]
+    wanted = ["ship", "inspect", *_evaluations(params)]
     missing = [name for name in wanted if name not in stages]
     if missing:
         raise TrackingError(f"{LOCK}: no stage {', '.join(missing)}", "run `dvc repro` first")

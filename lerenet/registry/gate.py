@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,8 +11,9 @@ import pandas as pd
 
 from lerenet.errors import PromotionError
 from lerenet.evaluation.metrics import COUNTS, METRICS, check_guards
-from lerenet.evaluation.resampling import PairedGain, chance_of_gain, interval, paired_bootstrap
+from lerenet.evaluation.resampling import Change, PairedGain, chance_of_gain, interval, paired_bootstrap
 from lerenet.params import GateSettings
+from lerenet.registry.live_gate import LiveComparison
 
 Outcome = Literal["promoted", "rejected", "inconclusive", "first", "forced"]
 
@@ -22,6 +23,7 @@ class Guards:
     """What must hold beside the gain.
 
     Attributes:
+        doubts: What is to be seen to before anything is learnt from the newest images.
         validated: Both validation stages passed.
         latency_ms: Time of one episode.
         export_agrees: The model as it is served gives the masks of the trained network.
@@ -32,6 +34,7 @@ class Guards:
     latency_ms: float
     export_agrees: bool
     carries_code: bool = True
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Verdict:
     Attributes:
         outcome: See `Outcome`.
         reasons: Sentences for a person.
-        gain: The paired comparison; None without a champion.
+        gain: The paired comparison on novel classes; None without a champion.
+        live: That of the live models on the images that they were given, each left out; None without one.
         scores: The challenger's scores with intervals (`lerenet.evaluation.resampling.interval`).
         episodes_needed: For "inconclusive", about how many episodes would settle it.
         operator: Who forced it; empty otherwise.
@@ -53,6 +57,7 @@ class Verdict:
     scores: dict[str, float] = field(default_factory=dict)
     episodes_needed: int | None = None
     operator: str = ""
+    live: LiveComparison | None = None
 
     @property
     def promotes(self) -> bool:
@@ -70,8 +75,13 @@ def decide(
     settings: GateSettings,
     guards: Guards,
     seed: int = 0,
+    live: LiveComparison | None = None,
 ) -> Verdict:
-    """Compare the counts of two models on the same episodes.
+    """Compare two models: their counts on the same episodes of novel classes, and their live models.
+
+    One sure gain is enough: in mIoU on novel classes, in the live model's mIoU, or in the defects that it calls. Each
+    is asked at a third of the level then, so that one in forty looks sure where there is none. Nothing else may be
+    surely worse.
 
     Args:
         champion: Counts of the champion, or None when there is none yet.
@@ -79,6 +89,7 @@ def decide(
         settings: Margins, draws and confidence.
         guards: What else must hold.
         seed: Seed of the resampling.
+        live: The comparison of the live models (`lerenet.registry.live_gate.compare`).
 
     Raises:
         PromotionError: when the two were scored on different episodes.
@@ -94,28 +105,67 @@ def decide(
         return Verdict("rejected" if broken else "first", tuple(reasons), scores=scores)
     gain = paired_bootstrap(champion, challenger, settings.draws, seed, settings.confidence)
     p = chance_of_gain(champion, challenger, settings.draws, seed)
-    return _judge(gain, p, scores, broken + _harmed(gain, settings), settings)
+    harmed = broken + _harmed(gain, settings) + list(live.harmed if live else ())
+    if live and gain.high < 0:
+        harmed.append("novel classes surely get worse")
+    verdict = Verdict("rejected", (), gain, scores, live=live)
+    return _judge(_routes(gain, p, live), harmed, verdict, settings)
 
 
-def _judge(
-    gain: PairedGain, p: float, scores: dict[str, float], broken: list[str], settings: GateSettings
-) -> Verdict:
-    bounds = f"{gain.confidence:.0%} interval {gain.low:+.2f} to {gain.high:+.2f}"
-    shown = f"gain {gain.gain:+.2f} points of mIoU, {bounds}, p {p:.2g}"
-    level = (1 - settings.confidence) / 2
+@dataclass(frozen=True)
+class Route:
+    """One way to be better: a change in points, and how often so large a one comes about by chance."""
+
+    what: str
+    change: Change
+    p: float
+
+    def shown(self, confidence: float) -> str:
+        """For a person."""
+        value, low, high = self.change.value, self.change.low, self.change.high
+        bounds = f"{confidence:.0%} interval {low:+.2f} to {high:+.2f}"
+        return f"gain {value:+.2f} points of {self.what}, {bounds}, p {self.p:.2g}"
+
+
+def _routes(gain: PairedGain, p: float, live: LiveComparison | None) -> list[Route]:
+    novel = Change(gain.gain, gain.low, gain.high)
+    if live is None:
+        return [Route("mIoU", novel, p)]
+    marks = Change(live.gain.gain, live.gain.low, live.gain.high)
+    return [
+        Route("the live model's mIoU", marks, live.p),
+        Route("defects that it calls", live.called.change, live.called.p),
+        Route("mIoU on novel classes", novel, p),
+    ]
+
+
+def _judge(routes: list[Route], broken: list[str], verdict: Verdict, settings: GateSettings) -> Verdict:
+    """``verdict`` with outcome and reasons."""
+    shown = [route.shown(settings.confidence) for route in routes]
+    level = (1 - settings.confidence) / 2 / len(routes)
+    above = [route.change.low > settings.min_gain for route in routes]
+    sure = [high and route.p <= level for high, route in zip(above, routes, strict=True)]
     if broken:
-        return Verdict("rejected", (*broken, shown), gain, scores)
-    if gain.low > settings.min_gain and p > level:
-        reason = f"{shown}: such a gain comes too often without any difference (p above {level:.2g})"
-        return Verdict("inconclusive", (reason,), gain, scores)
-    if gain.low > settings.min_gain:
-        return Verdict("promoted", (f"{shown}: above {settings.min_gain:+.2f}",), gain, scores)
-    if gain.high <= settings.min_gain:
-        return Verdict("rejected", (f"{shown}: not above {settings.min_gain:+.2f}",), gain, scores)
-    needed = episodes_needed(gain, settings.min_gain)
+        return replace(verdict, outcome="rejected", reasons=(*broken, *shown))
+    if any(sure):
+        tail = f": above {settings.min_gain:+.2f}"
+        reasons = [f"{text}{tail if one else ''}" for text, one in zip(shown, sure, strict=True)]
+        return replace(verdict, outcome="promoted", reasons=tuple(reasons))
+    if any(above):
+        tail = f": such a gain comes too often without any difference (p above {level:.2g})"
+        reasons = [f"{text}{tail if one else ''}" for text, one in zip(shown, above, strict=True)]
+        return replace(verdict, outcome="inconclusive", reasons=tuple(reasons))
+    if all(route.change.high <= settings.min_gain for route in routes):
+        reasons = [f"{text}: not above {settings.min_gain:+.2f}" for text in shown]
+        return replace(verdict, outcome="rejected", reasons=tuple(reasons))
+    assert verdict.gain is not None
+    needed = episodes_needed(verdict.gain, settings.min_gain)
     tail = f"about {needed} episodes would settle it" if needed else "no number of episodes would settle it"
-    reason = f"{shown}: holds {settings.min_gain:+.2f}; {tail} (now {gain.episodes})"
-    return Verdict("inconclusive", (reason,), gain, scores, needed)
+    reasons = [
+        *shown[:-1],
+        f"{shown[-1]}: holds {settings.min_gain:+.2f}; {tail} (now {verdict.gain.episodes})",
+    ]
+    return replace(verdict, outcome="inconclusive", reasons=tuple(reasons), episodes_needed=needed)
 
 
 def episodes_needed(gain: PairedGain, min_gain: float) -> int | None:
@@ -149,6 +199,7 @@ def _broken(counts: pd.DataFrame, settings: GateSettings, guards: Guards) -> lis
         reasons.append("the version carries no code of its own: `lerenet renew` registers it anew")
     elif not guards.export_agrees:
         reasons.append("the registered model does not give the trained model's masks")
+    reasons += guards.doubts
     return reasons
 
 
@@ -177,4 +228,4 @@ def forced(verdict: Verdict, operator: str, reason: str) -> Verdict:
             "forcing a promotion needs an operator and a reason", "give --operator and --reason"
         )
     reasons = (f"forced by {operator}: {reason}", f"the gate said {verdict.outcome}", *verdict.reasons)
-    return Verdict("forced", reasons, verdict.gain, verdict.scores, verdict.episodes_needed, operator)
+    return replace(verdict, outcome="forced", reasons=reasons, operator=operator)

@@ -22,9 +22,10 @@ from lerenet import layout
 from lerenet.errors import PromotionError, TrackingError
 from lerenet.evaluation.resampling import same_episodes
 from lerenet.params import Params
-from lerenet.registry import copies, gate, ledger, registered
+from lerenet.registry import copies, gate, ledger, live, live_gate, registered
 from lerenet.registry import versions as registry
 from lerenet.registry.candidate import episodes_digest, gate_rows
+from lerenet.registry.live_gate import LiveComparison
 from lerenet.registry.registered import Version
 from lerenet.tracking import store
 
@@ -130,20 +131,35 @@ def judge(
 ) -> gate.Verdict:
     """The gate's verdict; with ``force``, a comparison that can't be made is a reason and not an error."""
     folder = registry.resolve(challenger.number)
+    try:
+        comparison, doubts = _live(folder, champion, params)
+        counts = pd.read_parquet(folder / "counts.parquet")
+        before = None if champion is None else champion_counts(champion, challenger, counts, params)
+    except Exception as error:
+        if not force:
+            raise
+        return gate.Verdict("rejected", (f"no comparison was possible: {error}",))
     guards = gate.Guards(
         validated=challenger.tags.get("validated") == "true",
         latency_ms=float(challenger.tags.get("latency_ms", "nan")),
         export_agrees=_agrees(folder, challenger),
         carries_code=copies.carries_code(challenger),
+        doubts=doubts,
     )
-    try:
-        counts = pd.read_parquet(folder / "counts.parquet")
-        before = None if champion is None else champion_counts(champion, challenger, counts, params)
-        return gate.decide(before, counts, params.gate, guards, params.seed)
-    except Exception as error:
-        if not force:
-            raise
-        return gate.Verdict("rejected", (f"no comparison was possible: {error}",))
+    return gate.decide(before, counts, params.gate, guards, params.seed, comparison)
+
+
+def _live(
+    folder: Path, champion: Version | None, params: Params
+) -> tuple[LiveComparison | None, tuple[str, ...]]:
+    """The live models' comparison, and what new masks the champion doubts."""
+    if champion is None:
+        return None, ()
+    package = registry.resolve(champion.number)
+    rows = live.champion_rows(package, folder, params)
+    given = live.images_of(package)
+    comparison = live_gate.compare(rows, live.challenger_rows(folder), params.gate, params.seed)
+    return comparison, tuple(live_gate.doubted(rows, ~rows["image"].isin(given)))
 
 
 def champion_counts(

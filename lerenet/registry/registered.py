@@ -9,6 +9,8 @@ NAME = "lerenet"
 PACKAGE = "artifacts/package"  # in a version's folder: what this project reads of it
 PARAMS = "params.json"  # the settings
 EPISODES = "episodes.parquet"  # the ones it was scored on
+INSPECTION = "inspection"  # in the package: the live model, network/ and classes/
+INSPECTED = "counts.parquet"  # in it: what it says of each of its images, left out
 CHAMPION = "champion"
 
 

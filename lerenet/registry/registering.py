@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lerenet.enrolment.enrolled import CLASSES, NETWORK
 from lerenet.evaluation.metrics import MIOU, NAMES
 from lerenet.files import read_json, recover_dir, scratch_dir, sha256_file, write_json
-from lerenet.layout import CACHE, CATALOG, FOLDS, PROFILE, WEIGHTS
+from lerenet.layout import CACHE, CATALOG, ENROL, FOLDS, INSPECT, PROFILE, WEIGHTS
 from lerenet.params import Params
 from lerenet.registry import card, served
 from lerenet.registry.candidate import Candidate
 from lerenet.registry.copies import files_of
-from lerenet.registry.registered import EPISODES, NAME, PARAMS, Version
+from lerenet.registry.registered import EPISODES, INSPECTED, INSPECTION, NAME, PARAMS, Version
 from lerenet.registry.versions import client, find_by_lock, versions
 from lerenet.tracking import datasets, store
 
@@ -69,6 +70,9 @@ def _package(folder: Path, candidate: Candidate, params: Params, tags: Mapping[s
     shutil.copytree(candidate.model, folder)
     for split, model in candidate.folds.items():
         shutil.copytree(model, folder / "folds" / split)
+    for part in (NETWORK, CLASSES):
+        shutil.copytree(ENROL / part, folder / INSPECTION / part)
+    shutil.copyfile(INSPECT / INSPECTED, folder / INSPECTION / INSPECTED)
     candidate.counts.to_parquet(folder / "counts.parquet", index=False)
     write_json(folder / PARAMS, params.model_dump(mode="json"))
     for path in (CATALOG, PROFILE, FOLDS / EPISODES):

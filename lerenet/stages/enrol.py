@@ -16,7 +16,7 @@ from lerenet import layout, tracking
 from lerenet.data.catalog import load_catalog
 from lerenet.device import pick_device
 from lerenet.enrolment.enrol import fits, learn
-from lerenet.enrolment.enrolled import FACTS, Image, save_enrolled
+from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, Image, save_enrolled
 from lerenet.enrolment.stored import material_of
 from lerenet.features.store import FeatureStore, fingerprint
 from lerenet.files import atomic_dir, read_json, sha256_file, write_json
@@ -36,9 +36,10 @@ def run() -> None:
         run.set_dataset("data", layout.data_md5()[:36])
         loaded = matching_network(params.image_size, params.ship.backbone, params.init)
         store = FeatureStore(loaded.network.backbone.to(pick_device()), catalog, params, layout.DATA)
+        digest = fingerprint(loaded.network.backbone)
         classes = sorted(str(cls) for cls in catalog["cls"].unique())
         rows = {cls: catalog[catalog["cls"] == cls].sort_values("image") for cls in classes}
-        folders = {cls: KEPT / _digest(rows[cls], loaded, params) for cls in classes}
+        folders = {cls: KEPT / _digest(rows[cls], digest, loaded, params) for cls in classes}
         fresh = [cls for cls in classes if not (folders[cls] / cls / FACTS).exists()]
         with progress("features", store.size(fresh)) as store.tick:
             store.ensure(fresh)
@@ -48,26 +49,26 @@ def run() -> None:
             material = material_of(store, rows[cls], loaded.network.head.levels)
             images = [_image(row) for row in rows[cls].to_dict("records")]
             with progress(f"enrol {cls} ({number}/{len(fresh)})", fits(material, params.enrolment)) as tick:
-                enrolled, read = learn(cls, material, images, loaded, params.enrolment, params.seed, tick)
+                enrolled, read = learn(cls, material, images, digest, params.enrolment, params.seed, tick)
             save_enrolled(folders[cls], enrolled, read)
             seconds[cls] = time.monotonic() - started
         with atomic_dir(layout.ENROL) as out:
             network = {**loaded.config, "shots": params.ship.shots}
-            save_network(out / "network", loaded.network.head, loaded.network.backbone, network)
+            save_network(out / NETWORK, loaded.network.head, loaded.network.backbone, network)
             for cls in classes:
-                shutil.copytree(folders[cls] / cls, out / "classes" / cls)
-            facts = [read_json(out / "classes" / cls / FACTS) for cls in classes]
+                shutil.copytree(folders[cls] / cls, out / CLASSES / cls)
+            facts = [read_json(out / CLASSES / cls / FACTS) for cls in classes]
             write_json(out / "metrics.json", _metrics(facts))
         run.log_metrics({"classes": len(classes), "computed": len(fresh), "seconds": sum(seconds.values())})
         run.log_metrics({f"seconds.{cls}": value for cls, value in seconds.items()})
         run.log_artifact(layout.ENROL / "metrics.json")
 
 
-def _digest(rows: pd.DataFrame, loaded: LoadedNetwork, params: Params) -> str:
+def _digest(rows: pd.DataFrame, network: str, loaded: LoadedNetwork, params: Params) -> str:
     """Of all that makes a class what it is."""
     seen = {
         "images": rows[["image", "sha256", "mask_sha256", "group", "kind"]].to_numpy(str).tolist(),
-        "network": fingerprint(loaded.network.backbone),
+        "network": network,
         "model": loaded.config["model"],
         "image_size": params.image_size,
         "seed": params.seed,

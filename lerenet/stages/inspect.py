@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lerenet import layout, tracking
-from lerenet.enrolment.enrolled import READINGS, enrolled_in
+from lerenet.enrolment.enrolled import CLASSES, READINGS, enrolled_in
 from lerenet.enrolment.verdicts import left_out, scores
 from lerenet.files import atomic_dir, write_json
 from lerenet.params import load_params
@@ -22,11 +22,11 @@ def run() -> None:
     ) as run:
         run.set_dataset("data", layout.data_md5()[:36])
         tables, summary = [], {}
-        for one in enrolled_in(layout.ENROL / "classes"):
-            readings = pd.read_parquet(layout.ENROL / "classes" / one.name / READINGS)
+        for one in enrolled_in(layout.ENROL / CLASSES):
+            readings = pd.read_parquet(layout.ENROL / CLASSES / one.name / READINGS)
             rows = left_out(readings, settings.false_calls, settings.reviews)
             tables.append(rows.assign(cls=one.name))
-            found = scores(rows, one.image_size**2)
+            found = scores(rows)
             summary[one.name] = {
                 **found,
                 "examples": len(one.examples),

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from lerenet.enrolment.enrol import Given, enrol_class
 from lerenet.enrolment.enrolled import FACTS, MEMORY, enrolled_in, load_enrolled
 from lerenet.enrolment.inspect import Inspector
-from lerenet.enrolment.results import inspect_all
 from lerenet.errors import DataError
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import EnrolmentSettings
+from lerenet.predict.inspections import inspect_all
 from tests.helpers.factories import texture
 from tests.helpers.prediction import picture, pixels, prepared, truth
 
@@ -30,6 +30,12 @@ def clean(path: Path, seed: int) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("enrol", "inspect"):
+        monkeypatch.setattr(f"lerenet.enrolment.{module}.prepare", prepared)
+
+
 @pytest.fixture
 def given(tmp_path: Path) -> Given:
     marked = [picture(tmp_path / "in" / f"{seed}.png", seed) for seed in range(7)]
@@ -40,7 +46,7 @@ def given(tmp_path: Path) -> Given:
 def test_a_class_finds_its_defect_and_leaves_good_parts_alone(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:
-    network = prepared(loaded)
+    network = loaded
     enrolled = enrol_class("Blob", given, network, tmp_path / "enrolments", FAST)
     assert (len(enrolled.examples), len(enrolled.good)) == (7, 8)  # five is no limit
     read = load_enrolled(tmp_path / "enrolments" / "Blob")
@@ -62,22 +68,20 @@ def test_without_enough_good_parts_nothing_is_called(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:
     few = Given(given.examples[:1], given.good[:2])
-    enrolled = enrol_class("Blob", few, prepared(loaded), tmp_path, FAST)
+    enrolled = enrol_class("Blob", few, loaded, tmp_path, FAST)
     assert enrolled.point is None
-    assert Inspector(prepared(loaded), [enrolled])(pixels(given.examples[1][0])).verdict == "not calibrated"
+    assert Inspector(loaded, [enrolled])(pixels(given.examples[1][0])).verdict == "not calibrated"
 
 
 def test_a_budget_holds(given: Given, loaded: LoadedNetwork, tmp_path: Path) -> None:
-    memory = enrol_class(
-        "Blob", given, prepared(loaded), tmp_path, FAST.model_copy(update={"budget": 40})
-    ).memory
+    memory = enrol_class("Blob", given, loaded, tmp_path, FAST.model_copy(update={"budget": 40})).memory
     assert max(map(len, (memory.foreground, memory.background, memory.good))) <= 40
 
 
 def test_each_pixel_goes_to_the_class_that_claims_it_most(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:
-    network = prepared(loaded)
+    network = loaded
     one = enrol_class("Blob", Given(given.examples[:2]), network, tmp_path, FAST)
     two = enrol_class("Other", Given(given.examples[3:]), network, tmp_path, FAST)
     found = Inspector(network, [one, two])(pixels(given.examples[0][0]))
@@ -97,35 +101,35 @@ def test_a_name_that_is_no_folders_is_refused(
 
 
 def test_a_bad_file_leaves_what_was_enrolled(given: Given, loaded: LoadedNetwork, tmp_path: Path) -> None:
-    enrol_class("Blob", given, prepared(loaded), tmp_path / "into", FAST)
+    enrol_class("Blob", given, loaded, tmp_path / "into", FAST)
     before = (tmp_path / "into" / "Blob" / FACTS).read_bytes()
     given.good[3].write_bytes(b"x")
     with pytest.raises(DataError, match=given.good[3].name):
-        enrol_class("Blob", given, prepared(loaded), tmp_path / "into", FAST)
+        enrol_class("Blob", given, loaded, tmp_path / "into", FAST)
     assert (tmp_path / "into" / "Blob" / FACTS).read_bytes() == before
 
 
 def test_what_was_damaged_or_is_another_networks_is_refused(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:
-    enrolled = enrol_class("Blob", given, prepared(loaded), tmp_path, FAST)
+    enrolled = enrol_class("Blob", given, loaded, tmp_path, FAST)
     facts = json.loads((tmp_path / "Blob" / FACTS).read_text())
     (tmp_path / "Blob" / FACTS).write_text(json.dumps({**facts, "network": "0" * 64}))
     with pytest.raises(DataError, match="another network"):
-        Inspector(prepared(loaded), enrolled_in(tmp_path))
+        Inspector(loaded, enrolled_in(tmp_path))
     (tmp_path / "Blob" / MEMORY).write_bytes(b"x")
     with pytest.raises(DataError, match="sha256"):
         enrolled_in(tmp_path)
     with pytest.raises(DataError, match="no class is enrolled"):
         enrolled_in(tmp_path / "nowhere")
     with pytest.raises(DataError, match="255"):
-        Inspector(prepared(loaded), [enrolled] * 256)
+        Inspector(loaded, [enrolled] * 256)
 
 
 def test_an_inspection_is_a_folder_whole_and_replaces_only_another(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:
-    network, out = prepared(loaded), tmp_path / "out"
+    network, out = loaded, tmp_path / "out"
     inspector = Inspector(network, [enrol_class("Blob", given, network, tmp_path / "into", FAST)])
     broken = tmp_path / "q" / "broken.png"
     good = picture(tmp_path / "q" / "a.png", 30)
@@ -149,8 +153,7 @@ def test_the_command_line_from_photos_to_verdicts(
 ) -> None:
     from lerenet.cli.main import app
 
-    monkeypatch.setattr("lerenet.predict.open_model", lambda model: loaded)
-    monkeypatch.setattr("lerenet.inference.prepare", prepared)
+    monkeypatch.setattr("lerenet.predict.inspecting.open_model", lambda model: loaded)
     pairs = [str(path) for image, masks in given.examples for path in (image, *masks)]
     into = ["--into", str(tmp_path / "into")]
     done = CliRunner().invoke(

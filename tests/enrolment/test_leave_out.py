@@ -12,30 +12,10 @@ from hypothesis import strategies as st
 from lerenet.enrolment.fitted import fit
 from lerenet.enrolment.folds import fold_of, in_turn
 from lerenet.enrolment.leave_out import choices, choose, held_out, readings, without
-from lerenet.enrolment.material import Material
 from lerenet.enrolment.memory import remember
 from lerenet.enrolment.readers import Known
 from lerenet.seeds import generator
-
-SIZE, SIDE, CHANNELS = 50, 25, 12
-
-
-def made(groups: list[str], defect: list[bool], seed: int = 0) -> Material:
-    """A class whose defect is a square in which one channel stands out."""
-    rng = np.random.default_rng(seed)
-    masks = np.zeros((len(groups), SIZE, SIZE), bool)
-    for place, bad in enumerate(defect):
-        top, left = rng.integers(0, SIZE - 16, 2) // 2 * 2
-        masks[place, top : top + 16, left : left + 16] = bad
-    noise = rng.normal(0, 0.3, (len(groups), CHANNELS, SIDE, SIDE))
-    noise[:, 0] += masks[:, ::2, ::2]
-    noise[:, 1] += 0.5
-    return Material(
-        torch.from_numpy(noise).flatten(2).half(),
-        torch.from_numpy(rng.integers(0, 255, (len(groups), SIZE, SIZE, 3), dtype=np.uint8)),
-        torch.from_numpy(masks), np.array(groups), np.array(defect),
-    )  # fmt: skip
-
+from tests.helpers.enrolment import material_like
 
 parts = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans()), min_size=1, max_size=12)
 
@@ -43,7 +23,7 @@ parts = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans()), min_size
 @given(parts, st.integers(2, 5))
 def test_what_reads_an_image_knows_no_image_of_its_group(images: list[tuple[str, bool]], folds: int) -> None:
     groups, defect = [group for group, _ in images], [bad for _, bad in images]
-    material = made(groups, defect)
+    material = material_like(groups, defect)
     seen = []
     for kept, asked in held_out(material, folds).values():
         assert not set(material.groups[kept]) & set(material.groups[asked])
@@ -55,7 +35,7 @@ def test_what_reads_an_image_knows_no_image_of_its_group(images: list[tuple[str,
 
 
 def test_a_memory_without_images_is_as_if_they_had_not_been_given() -> None:
-    material = made(list("aabbccdd"), [True, False] * 4)
+    material = material_like(list("aabbccdd"), [True, False] * 4)
     whole = remember(
         material.descriptors[material.examples], material.shares(material.examples),
         material.descriptors[material.good], budget=5000,
@@ -72,7 +52,7 @@ def test_a_memory_without_images_is_as_if_they_had_not_been_given() -> None:
 
 
 def test_a_head_learns_a_class_and_is_the_same_every_time() -> None:
-    material = made(list("abcdefghij"), [True] * 8 + [False] * 2)
+    material = material_like(list("abcdefghij"), [True] * 8 + [False] * 2)
     kept = np.arange(10) != 7
     heads = [fit(material, list(range(7)), [8, 9], 60, seed=0) for _ in range(2)]
     assert heads[0] is not None
@@ -83,7 +63,7 @@ def test_a_head_learns_a_class_and_is_the_same_every_time() -> None:
     again = readings(material, Known(memory, heads[1]), np.array([7]), 0)
     pd.testing.assert_frame_equal(rows, again)
     fitted = rows[rows["reader"] == "fitted"].iloc[0]
-    assert fitted["hit"] / fitted["union"] > 0.5
+    assert fitted["tp"] / (fitted["tp"] + fitted["fp"] + fitted["fn"]) > 0.5
     assert fit(material, [0], [], 5, seed=0) is None
 
 
@@ -96,13 +76,12 @@ def table(ious: dict[str, list[float]]) -> pd.DataFrame:
                 "fold": i % 2,
                 "defect": True,
                 "reader": reader,
-                "hit": round(100 * iou),
-                "union": 100,
+                "tp": round(100 * iou),
             }
             for reader, values in ious.items()
             for i, iou in enumerate(values)
         ]
-    )
+    ).assign(fp=0, tn=0, fn=lambda rows: 100 - rows["tp"])
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,16 @@ from safetensors.torch import load_file, save_file
 
 from lerenet import layout
 from lerenet.cells import ship_cells
+from lerenet.enrolment.enrol import learn
+from lerenet.enrolment.enrolled import CLASSES, NETWORK, Image, save_enrolled
+from lerenet.enrolment.verdicts import left_out
 from lerenet.files import sha256_file, write_json
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import Params, load_params
 from lerenet.registry import served
+from lerenet.registry.registered import INSPECTED
 from tests.helpers.counts import make_counts
+from tests.helpers.enrolment import material_like
 
 
 class Threshold(torch.nn.Module):
@@ -91,6 +96,8 @@ def make_project(
         }
         if split != "all":
             _evaluation(root / layout.EVALUATE / cell.key, counts[counts["split"] == split], digest)
+    stages["inspect"] = {"cmd": "x", "outs": [{"path": "artifacts/inspect", "md5": "f" * 32}]}
+    _inspection(root, params)
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
     return params
 
@@ -103,6 +110,23 @@ def _model(folder: Path, key: str, level: float) -> None:
     config = {"cell": key, "image_size": 32, "weights_sha256": sha256_file(weights), "classes_seen": []}
     write_json(folder / "model" / "config.json", config)
     write_json(folder / "run.json", {"mlflow_run_id": "a" * 32})
+
+
+def _inspection(root: Path, params: Params) -> None:
+    """A live model that knows one class, and what it says of its images."""
+    for folder in (layout.ENROL, layout.INSPECT):
+        shutil.rmtree(root / folder, ignore_errors=True)
+    _model(root / layout.ENROL, "enrol", 0.5)
+    (root / layout.ENROL / "model").rename(root / layout.ENROL / NETWORK)
+    groups = [f"g{place}" for place in range(12)]
+    material = material_like(groups, [place < 6 for place in range(12)])
+    images = [Image(f"Blob/{group}", f"{place:064x}", group) for place, group in enumerate(groups)]
+    settings = params.enrolment.model_copy(update={"steps": 0})
+    enrolled, readings = learn("Blob", material, images, "n" * 64, settings)
+    save_enrolled(root / layout.ENROL / CLASSES, enrolled, readings)
+    (root / layout.INSPECT).mkdir(parents=True)
+    rows = left_out(readings, settings.false_calls, settings.reviews).assign(cls="Blob")
+    rows.to_parquet(root / layout.INSPECT / INSPECTED, index=False)
 
 
 def _evaluation(folder: Path, counts: pd.DataFrame, digest: str) -> None:

@@ -1,0 +1,65 @@
+"""A class as it was without one fold of groups: what a champion says of images that it, or a challenger, was given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lerenet.enrolment.enrolled import WHOLE, Enrolled
+from lerenet.enrolment.folds import folds_of
+from lerenet.enrolment.leave_out import choose, operating_point, readings
+from lerenet.enrolment.material import Material
+from lerenet.enrolment.readers import Known
+from lerenet.enrolment.verdicts import judged
+
+
+def without_fold(enrolled: Enrolled, fold: int) -> tuple[Known, set[str]]:
+    """What a class is read with on images of ``fold``, and the groups of its own that are known all the same.
+
+    As in `lerenet.enrolment.leave_out.held_out`: where the fold holds every example, they are kept.
+    """
+    examples, good = (
+        folds_of([image.group for image in part], enrolled.folds) != fold
+        for part in (enrolled.examples, enrolled.good)
+    )
+    kept = set[str]()
+    if not examples.any():
+        examples = np.ones_like(examples)
+        kept = {image.group for image in enrolled.examples}
+    memory = enrolled.memory.only(torch.from_numpy(examples), torch.from_numpy(good))
+    whole = examples.all() and good.all()
+    head = enrolled.heads.get(WHOLE if whole else str(fold))
+    return Known(memory, head), kept
+
+
+def asked(
+    enrolled: Enrolled, own: pd.DataFrame, material: Material, false_calls: float, reviews: float
+) -> pd.DataFrame:
+    """What a class says of a material's images, each by what was learnt without its fold; see `verdicts.left_out`.
+
+    Of images that the class was itself learnt from these are its own left-out readings. Images whose group is known
+    all the same are left out.
+
+    Args:
+        own: the class's own readings.
+        material: images in any number; rows name them by ``place``.
+    """
+    folds = folds_of(material.groups.tolist(), enrolled.folds)
+    device = material.descriptors.device
+    parts = []
+    for fold in np.unique(folds):
+        known, kept = without_fold(enrolled, int(fold))
+        places = np.flatnonzero((folds == fold) & ~np.isin(material.groups, sorted(kept)))
+        others = own[own["fold"] != fold]
+        reader = choose(others)
+        reader = reader if reader in known.readers else known.readers[0]
+        on_device = replace(
+            known, memory=known.memory.to(device), head=None if known.head is None else known.head.to(device)
+        )
+        rows = readings(material, on_device, places, int(fold))
+        point = operating_point(others, reader, false_calls, reviews)
+        parts.append(judged(rows[rows["reader"] == reader], point))
+    return pd.concat(parts, ignore_index=True)

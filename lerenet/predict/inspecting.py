@@ -1,0 +1,59 @@
+"""Which network describes, and which classes are known: a registered version's, a run's, or drafts beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, Enrolled, enrolled_in
+from lerenet.errors import DataError
+from lerenet.files import shown
+from lerenet.models.serialization import LoadedNetwork, load_network
+from lerenet.predict.opening import open_model
+from lerenet.registry.registered import INSPECTION
+
+
+def read_inspection(folder: Path) -> tuple[LoadedNetwork, list[Enrolled]]:
+    """The inspection model in ``folder``: ``network/`` and ``classes/``.
+
+    Raises:
+        ModelError: see `load_network`.
+        DataError: see `enrolled_in`.
+    """
+    return load_network(folder / NETWORK), enrolled_in(folder / CLASSES)
+
+
+def open_inspection(model: str) -> tuple[LoadedNetwork, list[Enrolled]]:
+    """Network and classes of ``champion``, a version number, ``matching`` (no class) or a folder.
+
+    A folder is an inspection model, such as ``artifacts/enrol``, or a model without classes.
+
+    Raises:
+        ModelError, TrackingError: see `open_model`.
+        DataError: a class is damaged.
+    """
+    if (Path(model) / CLASSES).is_dir():
+        return read_inspection(Path(model))
+    loaded = open_model(model)
+    inside = Path(loaded.source) / INSPECTION
+    if not inside.is_dir():
+        return loaded, []
+    network, classes = read_inspection(inside)
+    return replace(network, version=loaded.version), classes
+
+
+def with_drafts(classes: Sequence[Enrolled], folder: Path) -> list[Enrolled]:
+    """The model's classes with those enrolled in ``folder``, by name; a draft takes the place of its namesake.
+
+    Raises:
+        DataError: there is neither, or see `enrolled_in`.
+    """
+    drafts = enrolled_in(folder) if any(folder.glob(f"*/{FACTS}")) else []
+    known = {one.name: one for one in (*classes, *drafts)}
+    if not known:
+        raise DataError(
+            f"{shown(folder)}: no class is enrolled there, and the model knows none",
+            "`lerenet enrol CLASS --example IMG MASK`",
+        )
+    return [known[name] for name in sorted(known)]

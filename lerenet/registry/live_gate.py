@@ -1,0 +1,107 @@
+"""The gate's question about the live model: does it mark or call more, and harm nothing?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from scipy.stats import mannwhitneyu
+
+from lerenet.evaluation.calls import ShareGain, share_gain
+from lerenet.evaluation.metrics import COUNTS, iou
+from lerenet.evaluation.resampling import PairedGain, chance_of_gain, paired_bootstrap
+from lerenet.params import GateSettings
+
+FEWEST = 4  # new examples of a class below which nothing is said of their masks
+UNFIT = 0.5  # of the old examples' IoU: below, new masks are doubted
+DOUBT = 0.01  # p of the rank test
+
+
+@dataclass(frozen=True)
+class LiveComparison:
+    """Champion against challenger on the same images, each left out.
+
+    Attributes:
+        gain: in mIoU, over the defects' pixels.
+        p: of that gain, as `chance_of_gain` has it.
+        called: share of the defects that are called NG.
+        false_calls: share of the good parts that are called NG; None without good parts.
+        harmed: sentences on what gets worse.
+    """
+
+    gain: PairedGain
+    p: float
+    called: ShareGain
+    false_calls: ShareGain | None
+    harmed: tuple[str, ...]
+
+
+def compare(
+    champion: pd.DataFrame, challenger: pd.DataFrame, settings: GateSettings, seed: int = 0
+) -> LiveComparison | None:
+    """Compare the rows of both (`lerenet.registry.live`) on the images that both have; None without a defect."""
+    both = pd.merge(champion[["cls", "image"]], challenger[["cls", "image"]]).sort_values(["cls", "image"])
+    before, after = (pd.merge(both, rows, how="left") for rows in (champion, challenger))
+    bad = after["defect"].to_numpy(bool)
+    if not bad.any():
+        return None
+    draws, confidence = settings.draws, settings.confidence
+    one, two = (_episodes(rows[bad]) for rows in (before, after))
+    gain = paired_bootstrap(one, two, draws, seed, confidence)
+    called = share_gain(before[bad], after[bad], draws, seed, confidence)
+    assert called is not None
+    false_calls = share_gain(before[~bad], after[~bad], draws, seed, confidence)
+    return LiveComparison(
+        gain, chance_of_gain(one, two, draws, seed), called, false_calls,
+        tuple(_harmed(gain, called, false_calls, settings)),
+    )  # fmt: skip
+
+
+def _episodes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows as the resampling reads them: an image is an episode, a group what is drawn."""
+    return rows.assign(
+        split="live", kind="defect", episode=rows["cls"] + "\n" + rows["image"], query=rows["group"]
+    )
+
+
+def _harmed(
+    gain: PairedGain, called: ShareGain, false_calls: ShareGain | None, settings: GateSettings
+) -> list[str]:
+    reasons = [
+        f"live class {cls} loses {-change:.1f} points, more than {settings.max_class_drop:.1f}"
+        for cls, change in sorted(gain.class_gain.items())
+        if change < -settings.max_class_drop
+    ]
+    if gain.high < 0:
+        reasons.append(f"the live model marks surely worse: {gain.gain:+.2f} points of mIoU")
+    if called.change.high < 0:
+        reasons.append(f"the live model surely calls fewer defects: {called.change.value:+.1f} points")
+    if false_calls is not None and false_calls.change.value > settings.max_false_calls:
+        reasons.append(
+            f"good parts called NG: {false_calls.after:.1f} %, {false_calls.change.value:+.1f} points, "
+            f"more than {settings.max_false_calls:.1f}"
+        )
+    return reasons
+
+
+def doubted(champion: pd.DataFrame, new: pd.Series) -> list[str]:
+    """Classes whose new masks the champion does not find again, though it finds the old ones.
+
+    Masks swapped between images, shifted, or of another defect look so; and so does a defect that looks unlike before.
+
+    Args:
+        champion: its rows, each image left out.
+        new: whether the champion was not given the image, one value a row.
+    """
+    reasons = []
+    rows = champion.assign(new=new.to_numpy(bool), iou=iou(champion[COUNTS].to_numpy(float)))
+    for cls, part in rows[rows["defect"]].groupby("cls"):
+        fresh, old = part.loc[part["new"], "iou"], part.loc[~part["new"], "iou"]
+        if min(len(fresh), len(old)) < FEWEST or fresh.mean() >= UNFIT * old.mean():
+            continue
+        if mannwhitneyu(fresh, old, alternative="less").pvalue < DOUBT:
+            reasons.append(
+                f"{cls}: the champion finds the {len(fresh)} new masks at IoU {fresh.mean():.0f}, the old ones at "
+                f"{old.mean():.0f}: see whether they belong to their images"
+            )
+    return reasons
