@@ -26,6 +26,7 @@ from lerenet.enrolment.leave_out import readings
 from lerenet.enrolment.stored import material_of
 from lerenet.enrolment.verdicts import NOT_CALIBRATED, auroc
 from lerenet.evaluation.metrics import miou
+from lerenet.evaluation.regions import OVERLAP, REGIONS
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, write_json
 from lerenet.models.serialization import matching_network
@@ -80,6 +81,7 @@ def scores(rows: pd.DataFrame) -> dict[str, float]:
     areas = [area for _, part in rows.groupby("cls") if (area := auroc(part)) is not None]
     return {
         "mIoU": miou(bad),
+        "per-region overlap": 100 * float(bad[OVERLAP].sum() / bad[REGIONS].sum()),
         "AUROC": float(np.mean(areas)) if areas else float("nan"),
         "false calls": 100 * float((good["verdict"] == "NG").mean()),
         "good parts to review": 100 * float((good["verdict"] == "REVIEW").mean()),
@@ -118,6 +120,7 @@ def main(
     network = matching_network(params.image_size, init=params.init).network
     store = FeatureStore(network.backbone, catalog, params, layout.DATA)
     classes = sorted(catalog["cls"].unique())
+    settings = params.enrolment.model_copy(update={"curve": ()})
     with progress("features", store.size(classes)) as store.tick:
         store.ensure(classes)
     with progress("classes", len(classes)) as tick:
@@ -125,7 +128,7 @@ def main(
             path = out / f"{cls}-{seed}-{good}.parquet"
             if not path.exists():
                 rows = catalog[catalog["cls"] == cls].reset_index(drop=True)
-                found = pd.concat(inspected(store, rows, params.enrolment, good, seed))
+                found = pd.concat(inspected(store, rows, settings, good, seed))
                 with atomic_path(path) as temporary:
                     found.to_parquet(temporary, index=False)
             tick(1, cls)

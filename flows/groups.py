@@ -81,7 +81,11 @@ def class_rows() -> list[dict[str, Any]]:
     summary = json.loads(path.read_text(encoding="utf-8"))
     return [
         {"class": cls}
-        | {name: round(value, 1) if isinstance(value, float) else value for name, value in row.items()}
+        | {
+            name: round(value, 1) if isinstance(value, float) else value
+            for name, value in row.items()
+            if not isinstance(value, dict)
+        }
         for cls, row in summary.items()
     ]
 

@@ -13,7 +13,8 @@ import pandas as pd
 
 from lerenet.data.pairs import read_pair
 from lerenet.data.reading import PLAIN, Reading
-from lerenet.enrolment.enrolled import WHOLE, Enrolled, Image, save_enrolled
+from lerenet.enrolment.curve import curve
+from lerenet.enrolment.enrolled import WHOLE, Enrolled, Image, Left, save_enrolled
 from lerenet.enrolment.fitted import FEWEST, FittedHead, fit
 from lerenet.enrolment.leave_out import choose, held_out, operating_point, readings, without
 from lerenet.enrolment.material import Material, gathered
@@ -37,7 +38,7 @@ def learn(
     settings: EnrolmentSettings,
     seed: int = 0,
     tick: Callable[[], None] = lambda: None,
-) -> tuple[Enrolled, pd.DataFrame]:
+) -> tuple[Enrolled, Left]:
     """Learn a class from its material.
 
     Args:
@@ -46,7 +47,7 @@ def learn(
         tick: called once a step of fitting.
 
     Returns:
-        The class, and what each reader says of each image left out (`readings`).
+        The class, and what is said of its images, each left out.
     """
     good = material.good
     memory = remember(
@@ -69,7 +70,7 @@ def learn(
         name, memory, heads, reader, point, settings.folds, network, material.pictures.shape[1],
         [images[place] for place in material.examples], [images[place] for place in good],
     )  # fmt: skip
-    return enrolled, rows
+    return enrolled, Left(rows, curve(material, memory, settings.folds, settings.curve, seed))
 
 
 def fits(material: Material, settings: EnrolmentSettings) -> int:
@@ -136,8 +137,8 @@ def enrol_class(
     ]
     material = gathered(prepare(loaded), marked, clean, [one.group for one in images], tick)
     digest = fingerprint(loaded.network.backbone)
-    enrolled, rows = learn(name, material, images, digest, settings or EnrolmentSettings())
-    save_enrolled(into, enrolled, rows)
+    enrolled, left = learn(name, material, images, digest, settings or EnrolmentSettings(curve=()))
+    save_enrolled(into, enrolled, left)
     return enrolled
 
 

@@ -19,6 +19,8 @@ from lerenet.enrolment.memory import TENSORS, Memory
 from lerenet.enrolment.readers import Known
 from lerenet.errors import DataError
 from lerenet.files import atomic_dir, read_json, sha256_file, shown, write_json
+from lerenet.models import serialization
+from lerenet.models.serialization import LoadedNetwork
 
 MEMORY, HEADS, READINGS, FACTS = (
     "memory.safetensors",
@@ -26,7 +28,8 @@ MEMORY, HEADS, READINGS, FACTS = (
     "readings.parquet",
     "enrolment.json",
 )
-FILES = (MEMORY, HEADS, READINGS)
+CURVE = "curve.parquet"
+FILES = (MEMORY, HEADS, READINGS, CURVE)
 NETWORK, CLASSES = "network", "classes"  # folders of an inspection model: what describes, and what is known
 WHOLE = "whole"  # the head that is fitted to all images; the others are named by the fold they lack
 HALF = ("foreground", "background", "good")  # kept in half precision
@@ -83,12 +86,21 @@ class Enrolled:
         return Known(self.memory.to(device), None if head is None else head.to(device))
 
 
-def save_enrolled(folder: Path, enrolled: Enrolled, readings: pd.DataFrame) -> None:
-    """Write ``folder``/<name>/, which is replaced whole or not at all.
+@dataclass(frozen=True)
+class Left:
+    """What is said of a class's own images, each left out.
 
-    Args:
-        readings: what its readers say of its own images left out (`lerenet.enrolment.leave_out.readings`).
+    Attributes:
+        readings: by each reader (`lerenet.enrolment.leave_out.readings`).
+        curve: with some of the examples (`lerenet.enrolment.curve.curve`).
     """
+
+    readings: pd.DataFrame
+    curve: pd.DataFrame
+
+
+def save_enrolled(folder: Path, enrolled: Enrolled, left: Left) -> None:
+    """Write ``folder``/<name>/, which is replaced whole or not at all."""
     memory = enrolled.memory
     with atomic_dir(folder / enrolled.name) as temporary:
         tensors = {name: getattr(memory, name).cpu().contiguous() for name in TENSORS}
@@ -102,7 +114,8 @@ def save_enrolled(folder: Path, enrolled: Enrolled, readings: pd.DataFrame) -> N
             for name, value in head.state_dict().items()
         }
         save_file(weights, temporary / HEADS)
-        readings.to_parquet(temporary / READINGS, index=False)
+        left.readings.to_parquet(temporary / READINGS, index=False)
+        left.curve.to_parquet(temporary / CURVE, index=False)
         facts = {
             "class": enrolled.name,
             "reader": enrolled.reader,
@@ -113,7 +126,7 @@ def save_enrolled(folder: Path, enrolled: Enrolled, readings: pd.DataFrame) -> N
             "places": memory.count,
             "examples": [asdict(image) for image in enrolled.examples],
             "good": [asdict(image) for image in enrolled.good],
-            "sha256": {name: sha256_file(temporary / name) for name in (MEMORY, HEADS, READINGS)},
+            "sha256": {name: sha256_file(temporary / name) for name in FILES},
         }
         write_json(temporary / FACTS, facts)
 
@@ -171,3 +184,13 @@ def enrolled_in(folder: Path) -> list[Enrolled]:
             f"{shown(folder)}: no class is enrolled there", "`lerenet enrol CLASS --example IMG MASK`"
         )
     return [load_enrolled(path) for path in folders]
+
+
+def read_inspection(folder: Path) -> tuple[LoadedNetwork, list[Enrolled]]:
+    """The inspection model in ``folder``: ``network/`` and ``classes/``.
+
+    Raises:
+        ModelError: see `load_network`.
+        DataError: see `enrolled_in`.
+    """
+    return serialization.load_network(folder / NETWORK), enrolled_in(folder / CLASSES)

@@ -22,7 +22,7 @@ from lerenet.seeds import generator
 HIDDEN, WIDTH, GROUPS = 64, 32, 8
 BATCH, LR, WEIGHT_DECAY, DROPOUT = 8, 2e-3, 1e-2, 0.1
 GOOD_SHARE = 0.25  # of a batch, where there are good parts
-FEWEST = 2  # examples below which there is nothing to fit
+FEWEST = 4  # examples below which a head knows less than a comparison with them
 
 
 class FittedHead(nn.Module):

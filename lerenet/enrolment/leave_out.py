@@ -19,10 +19,14 @@ from lerenet.enrolment.material import Material
 from lerenet.enrolment.memory import Memory
 from lerenet.enrolment.readers import READERS, Known, read
 from lerenet.evaluation.metrics import COUNTS, iou
+from lerenet.evaluation.regions import OVERLAP, REGIONS, overlaps
 
 AT_ONCE = 8  # images
-COLUMNS = ("fold", "group", "defect", "reader", "score", *COUNTS)  # of readings
-TYPES = {"place": int, "fold": int, "defect": bool, "score": float, **dict.fromkeys(COUNTS, int)}
+COLUMNS = ("fold", "group", "defect", "reader", "score", *COUNTS, REGIONS, OVERLAP)  # of readings
+TYPES = {
+    "place": int, "fold": int, "defect": bool, "score": float, **dict.fromkeys(COUNTS, int),
+    REGIONS: int, OVERLAP: float,
+}  # fmt: skip
 
 
 def held_out(material: Material, folds: int) -> dict[int, tuple[NDArray[np.bool_], NDArray[np.int64]]]:
@@ -48,28 +52,29 @@ def without(memory: Memory, material: Material, kept: NDArray[np.bool_]) -> Memo
 
 @torch.inference_mode()
 def readings(material: Material, known: Known, asked: NDArray[np.int64], fold: int) -> pd.DataFrame:
-    """What each reader says of the images ``asked``: a row for each image and reader, counts of pixels and a score."""
+    """What each reader says of the images ``asked``: a row for each image and reader.
+
+    Counts of pixels, a score, and how much is marked of each defect (`lerenet.evaluation.regions`).
+    """
     rows = []
     for start in range(0, len(asked), AT_ONCE):
         chosen = [int(place) for place in asked[start : start + AT_ONCE]]
         pictures, truth = material.images(chosen), material.masks[chosen]
-        for reader, answer in read(known, material.descriptors[chosen].float()).items():
-            marked, scores = answer.marks(pictures) > 0, answer.scores().tolist()
-            pixels = {
-                "tp": marked & truth,
-                "fp": marked & ~truth,
-                "fn": ~marked & truth,
-                "tn": ~marked & ~truth,
-            }
-            counts = {name: part.flatten(1).sum(1).tolist() for name, part in pixels.items()}
-            rows += [
-                {
-                    "place": place, "fold": fold, "group": str(material.groups[place]),
-                    "defect": bool(material.defect[place]), "reader": reader, "score": scores[i],
-                    **{name: values[i] for name, values in counts.items()},
-                }
-                for i, place in enumerate(chosen)
-            ]  # fmt: skip
+        answers = read(known, material.descriptors[chosen].float())
+        scores = {reader: answer.scores().tolist() for reader, answer in answers.items()}
+        marked = {reader: answer.marks(pictures) > 0 for reader, answer in answers.items()}
+        for i, place in enumerate(chosen):
+            marks = {reader: one[i].cpu().numpy() for reader, one in marked.items()}
+            true = truth[i].cpu().numpy()
+            regions, shares = overlaps(true, list(marks.values()))
+            facts = {
+                "place": place, "fold": fold, "group": str(material.groups[place]),
+                "defect": bool(material.defect[place]), REGIONS: regions,
+            }  # fmt: skip
+            for (reader, one), overlap in zip(marks.items(), shares, strict=True):
+                tp, fp = int((one & true).sum()), int((one & ~true).sum())
+                counts = {"tp": tp, "fp": fp, "fn": int(true.sum()) - tp, "tn": int((~true).sum()) - fp}
+                rows.append(facts | counts | {"reader": reader, "score": scores[reader][i], OVERLAP: overlap})
     return pd.DataFrame(rows, columns=["place", *COLUMNS]).astype(TYPES)
 
 

@@ -1,7 +1,9 @@
-"""Readers: how a picture is read for a class. From simple to less so: by its memory, by a fitted head, by both.
+"""Readers: how a picture is read for a class: by its memory, by a fitted head, or by both; each of them refined by the
+picture's own edges and tones, or as it is.
 
-Each gives a picture's places two numbers: a logit that the place is defect, and a suspicion, by which the picture is
-judged as a whole and which good parts lower.
+Each gives a picture's places a logit that they are defect. The picture as a whole is judged by a suspicion, the same
+for all readers, which good parts lower: the more alike a place is to the defect than to its surroundings and to good
+parts, the more suspicious, and the head has half the say where there is one.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ from lerenet.models.refine import refine
 SCALE = 20.0  # of differences of cosines, as logits
 HIGHEST = 60  # pixels, of PIXELS x PIXELS, that judge a picture
 PIXELS = 200
-READERS = ("matching", "fitted", "blend")  # from simple to less so
+EDGES = "_edges"  # the reader's logits refined by the picture's edges and tones
+BASES = ("matching", "fitted", "blend")
+READERS = tuple(
+    f"{base}{ending}" for base in BASES for ending in (EDGES, "")
+)  # the first where nothing is known yet
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Known:
     @property
     def readers(self) -> tuple[str, ...]:
         """Those that can be asked."""
-        return READERS if self.head is not None else READERS[:1]
+        return READERS if self.head is not None else READERS[:2]
 
 
 @dataclass(frozen=True)
@@ -43,35 +49,38 @@ class Read:
     Attributes:
         logits: of each place, (B, l).
         suspicion: of each place, (B, l).
+        edges: whether the marks follow edges and tones (`lerenet.models.refine`).
     """
 
     logits: Tensor
     suspicion: Tensor
+    edges: bool = False
 
     def scores(self) -> Tensor:
         """Of the pictures, (B,): the mean of their `HIGHEST` most suspicious pixels."""
         return on_pixels(self.suspicion, PIXELS).flatten(1).topk(HIGHEST, dim=1).values.mean(1)
 
     def marks(self, pictures: Tensor) -> Tensor:
-        """Logits of pixels, along edges and tones of the pictures (B, 3, S, S), (B, S, S)."""
-        return refine(on_pixels(self.logits, pictures.shape[-1]), pictures)
+        """Logits of the pixels of the pictures (B, 3, S, S), (B, S, S)."""
+        logits = on_pixels(self.logits, pictures.shape[-1])
+        return refine(logits, pictures) if self.edges else logits
 
 
 @torch.inference_mode()
 def read(known: Known, descriptors: Tensor, readers: tuple[str, ...] = READERS) -> dict[str, Read]:
     """Ask the ``readers`` that ``known`` has about pictures' descriptors (B, c, l)."""
-    wanted = [name for name in readers if name in known.readers]
-    found: dict[str, Read] = {}
-    if {"matching", "blend"} & set(wanted):
-        near, far, good = similarities(descriptors, known.memory)
-        found["matching"] = Read(SCALE * (near - far), SCALE * (near - torch.maximum(far, good)))
-    if {"fitted", "blend"} & set(wanted) and known.head is not None:
-        logits = known.head(descriptors).flatten(1)
-        found["fitted"] = Read(logits, logits)
-    if "blend" in wanted:
-        one, two = found["matching"], found["fitted"]
-        found["blend"] = Read((one.logits + two.logits) / 2, (one.suspicion + two.suspicion) / 2)
-    return {name: found[name] for name in wanted}
+    near, far, good = similarities(descriptors, known.memory)
+    logits = {"matching": SCALE * (near - far)}
+    suspicion = SCALE * (near - torch.maximum(far, good))
+    if known.head is not None:
+        logits["fitted"] = known.head(descriptors).flatten(1)
+        logits["blend"] = (logits["matching"] + logits["fitted"]) / 2
+        suspicion = (suspicion + logits["fitted"]) / 2
+    return {
+        name: Read(logits[name.removesuffix(EDGES)], suspicion, name.endswith(EDGES))
+        for name in readers
+        if name in known.readers
+    }
 
 
 def on_pixels(grid: Tensor, size: int) -> Tensor:

@@ -13,6 +13,7 @@ from torchmetrics.functional.classification import binary_auroc
 from lerenet.enrolment.decision import OperatingPoint
 from lerenet.enrolment.leave_out import choices, operating_point
 from lerenet.evaluation.metrics import COUNTS, iou, summed
+from lerenet.evaluation.regions import OVERLAP, REGIONS
 
 SIZES = {"small": 0.001, "medium": 0.01, "large": 1.0}  # of a defect: its share of the image, at most
 NOT_CALIBRATED = "not calibrated"
@@ -39,6 +40,13 @@ def judged(rows: pd.DataFrame, point: OperatingPoint | None) -> pd.DataFrame:
     return rows.assign(verdict=verdicts)
 
 
+def episodes(rows: pd.DataFrame, cls: str = "") -> pd.DataFrame:
+    """Rows as `lerenet.evaluation.resampling` reads them: an image is an episode, a group is what is drawn."""
+    named = rows if not cls else rows.assign(cls=cls)
+    keys = named["cls"].astype(str) + "\n" + (named["image"] if "image" in named else named.index.astype(str))
+    return named.assign(split="live", kind="defect", episode=keys, query=named["group"])
+
+
 def scores(rows: pd.DataFrame) -> dict[str, Any]:
     """What a class's rows come to; shares in percent, None where nothing was asked.
 
@@ -46,9 +54,9 @@ def scores(rows: pd.DataFrame) -> dict[str, Any]:
         rows: of `left_out`.
 
     Returns:
-        ``iou`` over the pixels of all examples, ``auroc`` of images by score, ``called`` (defects NG), ``missed``
-        (defects OK) by size, ``false_calls`` (good parts NG) with its exact 95 % interval, ``reviews`` (good parts to
-        review), ``marked_good`` (good parts with a mark, whatever the verdict).
+        ``iou`` over the pixels of all examples, ``pro`` (mean per-region overlap), ``auroc`` of images by score,
+        ``called`` (defects NG), ``missed`` (defects OK) by size, ``false_calls`` (good parts NG) with its exact 95 %
+        interval, ``reviews`` (good parts to review), ``marked_good`` (good parts with a mark, whatever the verdict).
     """
     bad, judged = rows[rows["defect"]], rows[rows["verdict"] != NOT_CALIBRATED]
     good, defects = judged[~judged["defect"]], judged[judged["defect"]]
@@ -59,6 +67,7 @@ def scores(rows: pd.DataFrame) -> dict[str, Any]:
     return {
         "images": len(rows), "groups": int(rows["group"].nunique()),
         "iou": float(iou(summed(bad))) if len(bad) else None,
+        "pro": 100 * float(bad[OVERLAP].sum() / bad[REGIONS].sum()) if bad[REGIONS].sum() else None,
         "auroc": auroc(rows),
         "called": _share(defects["verdict"] == "NG"),
         "missed": {

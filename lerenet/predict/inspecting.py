@@ -6,22 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, Enrolled, enrolled_in
+from lerenet.enrolment.enrolled import CLASSES, FACTS, Enrolled, enrolled_in, read_inspection
 from lerenet.errors import DataError
 from lerenet.files import shown
-from lerenet.models.serialization import LoadedNetwork, load_network
+from lerenet.models.serialization import LoadedNetwork
 from lerenet.predict.opening import open_model
 from lerenet.registry.registered import INSPECTION
-
-
-def read_inspection(folder: Path) -> tuple[LoadedNetwork, list[Enrolled]]:
-    """The inspection model in ``folder``: ``network/`` and ``classes/``.
-
-    Raises:
-        ModelError: see `load_network`.
-        DataError: see `enrolled_in`.
-    """
-    return load_network(folder / NETWORK), enrolled_in(folder / CLASSES)
 
 
 def open_inspection(model: str) -> tuple[LoadedNetwork, list[Enrolled]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy.stats import mannwhitneyu
 
+from lerenet.enrolment.verdicts import episodes
 from lerenet.evaluation.calls import ShareGain, share_gain
 from lerenet.evaluation.metrics import COUNTS, iou
 from lerenet.evaluation.resampling import PairedGain, chance_of_gain, paired_bootstrap
@@ -46,7 +47,7 @@ def compare(
     if not bad.any():
         return None
     draws, confidence = settings.draws, settings.confidence
-    one, two = (_episodes(rows[bad]) for rows in (before, after))
+    one, two = (episodes(rows[bad]) for rows in (before, after))
     gain = paired_bootstrap(one, two, draws, seed, confidence)
     called = share_gain(before[bad], after[bad], draws, seed, confidence)
     assert called is not None
@@ -55,13 +56,6 @@ def compare(
         gain, chance_of_gain(one, two, draws, seed), called, false_calls,
         tuple(_harmed(gain, called, false_calls, settings)),
     )  # fmt: skip
-
-
-def _episodes(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows as the resampling reads them: an image is an episode, a group what is drawn."""
-    return rows.assign(
-        split="live", kind="defect", episode=rows["cls"] + "\n" + rows["image"], query=rows["group"]
-    )
 
 
 def _harmed(

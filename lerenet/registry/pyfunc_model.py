@@ -3,57 +3,75 @@
 MLflow copies this file beside the weights and runs it when the model is loaded ("models from
 code"), so that nothing is pickled. One row is one query:
 
-- ``support_images``: list of 1 to 5 base64 PNG or JPEG, one a shot;
-- ``support_masks``: list of base64 PNG (0 and 255), same length;
-- ``query``: base64 PNG or JPEG.
+- ``query``: base64 PNG or JPEG;
+- ``support_images``: list of 1 to 5 base64 PNG or JPEG, one a shot, or none;
+- ``support_masks``: list of base64 PNG (0 and 255), same length.
 
-The answer holds ``mask`` (base64 PNG, 0 and 255, in the query's own size; the mask that ``lerenet predict``
-writes) and ``foreground_share``.
+With supports the answer is about their defect: ``mask`` (base64 PNG, 0 and 255, in the query's own size; the mask that
+``lerenet predict`` writes) and ``foreground_share``. Without, it is about every class that the version knows: ``mask``
+is what any of them marks, ``verdict`` the worst of theirs, ``classes`` a list of ``name``, ``verdict``, ``score`` and
+``share`` as JSON, as ``lerenet inspect`` has them.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
+from numpy.typing import NDArray
 
 from lerenet.data.encoding import encode_mask
+from lerenet.data.images import Pixels
 from lerenet.data.pairs import read_pair
+from lerenet.enrolment.enrolled import read_inspection
+from lerenet.enrolment.inspect import Inspector
 from lerenet.errors import DataError
 from lerenet.inference import check_shots, enrol, prepare, read_query, segment
+from lerenet.registry.registered import INSPECTION
 
 MAX_BYTES = 64 * 2**20  # of one encoded picture
 
 
 class ServedModel(PythonModel):
-    """A `lerenet.models` network behind MLflow's pyfunc interface."""
+    """A `lerenet.models` network, and the classes that it knows, behind MLflow's pyfunc interface."""
 
     def load_context(self, context: Any) -> None:
         """Read weights and configuration from the model's folder; the weights' digest is checked."""
         from lerenet.models.serialization import load_network
 
-        self.loaded = prepare(load_network(Path(context.artifacts["package"])))
+        package = Path(context.artifacts["package"])
+        self.loaded = prepare(load_network(package))
+        self.inspector = None
+        if (package / INSPECTION).is_dir():
+            network, classes = read_inspection(package / INSPECTION)
+            self.inspector = Inspector(network, classes)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        """Segment the query of each row."""
+        """Answer for the query of each row."""
         rows = [self._row(dict(zip(model_input.columns, row, strict=True))) for row in model_input.to_numpy()]
-        return pd.DataFrame(rows, columns=["mask", "foreground_share"])
+        return pd.DataFrame(rows, columns=["mask", "foreground_share", "verdict", "classes"])
 
     def _row(self, row: dict[str, Any]) -> dict[str, Any]:
-        images, masks = list(row["support_images"]), list(row["support_masks"])
+        images, masks = (_listed(row.get(name)) for name in ("support_images", "support_masks"))
         if len(images) != len(masks):
             raise DataError(
                 f"{len(images)} support images and {len(masks)} support masks", "give one mask an image"
             )
-        check_shots(len(images))
         with tempfile.TemporaryDirectory(prefix="lerenet-") as scratch:
             folder = Path(scratch)
+            query = read_query(_file(row["query"], "query", folder))
+            if not images:
+                return self._inspected(query)
+            check_shots(len(images))
             supports = [
                 read_pair(
                     _file(image, f"support_images[{number}]", folder),
@@ -61,12 +79,25 @@ class ServedModel(PythonModel):
                 )
                 for number, (image, mask) in enumerate(zip(images, masks, strict=True))
             ]
-            query = read_query(_file(row["query"], "query", folder))
         marked, _ = segment(self.loaded, enrol(self.loaded, supports), [query])[0]
-        return {
-            "mask": base64.b64encode(encode_mask(marked)).decode("ascii"),
-            "foreground_share": float(marked.mean()),
-        }
+        return {**_mask(marked), "verdict": "", "classes": "[]"}
+
+    def _inspected(self, query: Pixels) -> dict[str, Any]:
+        if self.inspector is None:
+            raise DataError("the version knows no class", "send support_images and support_masks")
+        found = self.inspector(query)
+        classes = json.dumps([asdict(one) for one in found.classes])
+        return {**_mask(found.marks > 0), "verdict": found.verdict, "classes": classes}
+
+
+def _listed(value: Any) -> list[str]:
+    """A cell's list; what a client leaves out comes as None or NaN."""
+    return [] if value is None or isinstance(value, float) else list(value)
+
+
+def _mask(marked: NDArray[np.bool_]) -> dict[str, Any]:
+    encoded = base64.b64encode(encode_mask(marked)).decode("ascii")
+    return {"mask": encoded, "foreground_share": float(marked.mean())}
 
 
 def _file(text: str, name: str, folder: Path) -> Path:

@@ -160,9 +160,17 @@ def _signature() -> Any:
 
     texts = Array(DataType.string)
     inputs = Schema(
-        [ColSpec(texts, "support_images"), ColSpec(texts, "support_masks"), ColSpec("string", "query")]
-    )
-    outputs = Schema([ColSpec("string", "mask"), ColSpec("double", "foreground_share")])
+        [
+            ColSpec(texts, "support_images", required=False), ColSpec(texts, "support_masks", required=False),
+            ColSpec("string", "query"),
+        ]
+    )  # fmt: skip
+    outputs = Schema(
+        [
+            ColSpec("string", "mask"), ColSpec("double", "foreground_share"), ColSpec("string", "verdict"),
+            ColSpec("string", "classes"),
+        ]
+    )  # fmt: skip
     return ModelSignature(inputs=inputs, outputs=outputs)
 
 

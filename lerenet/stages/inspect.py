@@ -5,12 +5,29 @@ from __future__ import annotations
 import pandas as pd
 
 from lerenet import layout, tracking
-from lerenet.enrolment.enrolled import CLASSES, READINGS, enrolled_in
-from lerenet.enrolment.verdicts import left_out, scores
+from lerenet.enrolment.enrolled import CLASSES, CURVE, READINGS, enrolled_in
+from lerenet.enrolment.verdicts import episodes, left_out, scores
+from lerenet.evaluation.metrics import MIOU
+from lerenet.evaluation.resampling import interval
 from lerenet.files import atomic_dir, write_json
-from lerenet.params import load_params
+from lerenet.params import Params, load_params
 
-MEANS = ("iou", "auroc", "called", "false_calls", "reviews", "marked_good")
+MEANS = ("iou", "pro", "auroc", "called", "false_calls", "reviews", "marked_good")
+ALL = "all"  # of a class's examples, by the reader that was chosen
+
+
+def growth(rows: pd.DataFrame, curve: pd.DataFrame, cls: str, params: Params) -> dict[str, dict[str, float]]:
+    """IoU of a class with its interval, by how many examples its images are read with."""
+    parts = {str(count): part for count, part in curve.groupby("examples")}
+    if rows["defect"].any():
+        parts[ALL] = rows[rows["defect"]]
+    found = {}
+    for count, part in parts.items():
+        settings = params.evaluation
+        score = interval(episodes(part, cls), settings.draws, params.seed, settings.confidence)
+        low, high = MIOU.bounds
+        found[count] = {"iou": score[MIOU.name], "low": score[low], "high": score[high]}
+    return found
 
 
 def run() -> None:
@@ -23,15 +40,15 @@ def run() -> None:
         run.set_dataset("data", layout.data_md5()[:36])
         tables, summary = [], {}
         for one in enrolled_in(layout.ENROL / CLASSES):
-            readings = pd.read_parquet(layout.ENROL / CLASSES / one.name / READINGS)
-            rows = left_out(readings, settings.false_calls, settings.reviews)
+            folder = layout.ENROL / CLASSES / one.name
+            rows = left_out(pd.read_parquet(folder / READINGS), settings.false_calls, settings.reviews)
             tables.append(rows.assign(cls=one.name))
-            found = scores(rows)
             summary[one.name] = {
-                **found,
+                **scores(rows),
                 "examples": len(one.examples),
                 "good": len(one.good),
                 "reader": one.reader,
+                "curve": growth(rows, pd.read_parquet(folder / CURVE), one.name, params),
             }
         means = {
             name: sum(values) / len(values)
@@ -46,5 +63,9 @@ def run() -> None:
         run.log_metrics(
             {f"class.{cls}.iou": row["iou"] for cls, row in summary.items() if row["iou"] is not None}
         )
+        for cls, row in summary.items():
+            for count, point in row["curve"].items():
+                if count != ALL:
+                    run.log_metrics({f"curve.{cls}": point["iou"]}, step=int(count))
         run.log_artifact(layout.INSPECT / "summary.json")
         run.log_artifact(layout.INSPECT / "counts.parquet")

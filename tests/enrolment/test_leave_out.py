@@ -62,7 +62,7 @@ def test_a_head_learns_a_class_and_is_the_same_every_time() -> None:
     rows = readings(material, Known(memory, heads[0]), np.array([7]), 0)
     again = readings(material, Known(memory, heads[1]), np.array([7]), 0)
     pd.testing.assert_frame_equal(rows, again)
-    fitted = rows[rows["reader"] == "fitted"].iloc[0]
+    fitted = rows[rows["reader"] == "fitted_edges"].iloc[0]
     assert fitted["tp"] / (fitted["tp"] + fitted["fp"] + fitted["fn"]) > 0.5
     assert fit(material, [0], [], 5, seed=0) is None
 
@@ -86,17 +86,21 @@ def table(ious: dict[str, list[float]]) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("fitted", "wanted"),
-    [([0.6, 0.7, 0.65, 0.7], "fitted"), ([0.5] * 4, "matching"), ([0.9, 0.3, 0.5, 0.4], "matching")],
+    [
+        ([0.6, 0.7, 0.65, 0.7], "fitted_edges"),
+        ([0.5] * 4, "matching_edges"),
+        ([0.9, 0.3, 0.5, 0.4], "matching_edges"),
+    ],
     ids=["surely better", "equal", "no surer than its error"],
 )
 def test_a_reader_is_chosen_for_a_gain_above_its_error(fitted: list[float], wanted: str) -> None:
-    assert choose(table({"matching": [0.5, 0.45, 0.5, 0.55], "fitted": fitted})) == wanted
+    assert choose(table({"matching_edges": [0.5, 0.45, 0.5, 0.55], "fitted_edges": fitted})) == wanted
 
 
 def test_one_group_chooses_nothing_and_no_fold_chooses_for_itself() -> None:
-    assert choose(table({"matching": [0.1], "fitted": [0.9]})) == "matching"
-    rows = table({"matching": [0.5] * 6, "fitted": [0.9, 0.1] * 3})  # good in fold 0 alone
-    assert choices(rows) == {0: "matching", 1: "fitted"}
+    assert choose(table({"matching_edges": [0.1], "fitted_edges": [0.9]})) == "matching_edges"
+    rows = table({"matching_edges": [0.5] * 6, "fitted_edges": [0.9, 0.1] * 3})  # good in fold 0 alone
+    assert choices(rows) == {0: "matching_edges", 1: "fitted_edges"}
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=9))

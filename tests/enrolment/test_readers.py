@@ -41,8 +41,10 @@ def test_good_parts_lower_the_score_and_leave_the_marks() -> None:
 def test_the_blend_is_the_mean_of_both_and_needs_a_head() -> None:
     query = descriptors(1, 3)
     memory = remember(descriptors(0, 2), shares(2))
-    assert list(read(Known(memory), query)) == ["matching"]
+    assert list(read(Known(memory), query)) == ["matching_edges", "matching"]
     found = read(Known(memory, FittedHead(8).eval()), query)
     mean = (found["matching"].logits + found["fitted"].logits) / 2
     torch.testing.assert_close(found["blend"].logits, mean)
     assert list(read(Known(memory, FittedHead(8).eval()), query, ("blend",))) == ["blend"]
+    scores = [answer.scores() for answer in found.values()]
+    assert all(torch.equal(score, scores[0]) for score in scores)  # a picture is judged once

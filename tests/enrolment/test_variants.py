@@ -32,8 +32,9 @@ def test_a_class_says_the_same_of_its_own_images_as_when_it_was_enrolled(groups:
         list(groups),
         [group < "c" or (groups == "abcdefghabcdefgh" and place < 8) for place, group in enumerate(groups)],
     )
-    one, readings = enrolled(material)
-    save_enrolled(tmp_path, one, readings)
+    one, left = enrolled(material)
+    save_enrolled(tmp_path, one, left)
+    readings = left.readings
     again = asked(load_enrolled(tmp_path / "Blob"), readings, material, 0.1, 0.2)
     wanted = left_out(readings, 0.1, 0.2)
     again = again.assign(image=[f"i{place}" for place in again.pop("place")])
@@ -45,7 +46,8 @@ def test_a_class_says_the_same_of_its_own_images_as_when_it_was_enrolled(groups:
 
 def test_an_image_of_a_part_that_is_known_in_every_fold_is_left_out() -> None:
     material = material_like(list("aaaa"), [True] * 4)
-    one, readings = enrolled(material)
+    one, left = enrolled(material)
+    readings = left.readings
     new = material_like(list("az"), [True, True], seed=1)
     rows = asked(one, readings, new, 0.1, 0.2)
     assert rows["place"].tolist() == [1]

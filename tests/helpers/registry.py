@@ -18,13 +18,14 @@ from lerenet.cells import ship_cells
 from lerenet.enrolment.enrol import learn
 from lerenet.enrolment.enrolled import CLASSES, NETWORK, Image, save_enrolled
 from lerenet.enrolment.verdicts import left_out
+from lerenet.features.store import fingerprint
 from lerenet.files import sha256_file, write_json
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import Params, load_params
 from lerenet.registry import served
 from lerenet.registry.registered import INSPECTED
 from tests.helpers.counts import make_counts
-from tests.helpers.enrolment import material_like
+from tests.helpers.enrolment import SIZE, material_like
 
 
 class Threshold(torch.nn.Module):
@@ -46,7 +47,7 @@ class Threshold(torch.nn.Module):
 def load_network(folder: Path, sha256: str | None = None) -> LoadedNetwork:
     """Stands in for `lerenet.models.serialization.load_network`."""
     level = load_file(folder / "weights.safetensors")["level"]
-    return LoadedNetwork(Threshold(level).eval(), 32)
+    return LoadedNetwork(Threshold(level).eval(), SIZE)
 
 
 def load_model(uri: str) -> Any:
@@ -107,7 +108,7 @@ def _model(folder: Path, key: str, level: float) -> None:
     (folder / "model").mkdir(parents=True)
     weights = folder / "model" / "weights.safetensors"
     save_file({"level": torch.tensor(level)}, weights)
-    config = {"cell": key, "image_size": 32, "weights_sha256": sha256_file(weights), "classes_seen": []}
+    config = {"cell": key, "image_size": SIZE, "weights_sha256": sha256_file(weights), "classes_seen": []}
     write_json(folder / "model" / "config.json", config)
     write_json(folder / "run.json", {"mlflow_run_id": "a" * 32})
 
@@ -121,11 +122,11 @@ def _inspection(root: Path, params: Params) -> None:
     groups = [f"g{place}" for place in range(12)]
     material = material_like(groups, [place < 6 for place in range(12)])
     images = [Image(f"Blob/{group}", f"{place:064x}", group) for place, group in enumerate(groups)]
-    settings = params.enrolment.model_copy(update={"steps": 0})
-    enrolled, readings = learn("Blob", material, images, "n" * 64, settings)
-    save_enrolled(root / layout.ENROL / CLASSES, enrolled, readings)
+    settings = params.enrolment.model_copy(update={"steps": 0, "curve": ()})
+    enrolled, left = learn("Blob", material, images, fingerprint(torch.nn.Identity()), settings)
+    save_enrolled(root / layout.ENROL / CLASSES, enrolled, left)
     (root / layout.INSPECT).mkdir(parents=True)
-    rows = left_out(readings, settings.false_calls, settings.reviews).assign(cls="Blob")
+    rows = left_out(left.readings, settings.false_calls, settings.reviews).assign(cls="Blob")
     rows.to_parquet(root / layout.INSPECT / INSPECTED, index=False)
 
 

@@ -1,0 +1,42 @@
+"""What the next example buys: a class's left-out images read with 1, 2, 5, 10, 20 of its examples.
+
+By matching alone, which every number of examples allows and which costs no fitting; what all of them come to, with the
+reader that was chosen, the left-out readings say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lerenet.enrolment.folds import in_turn
+from lerenet.enrolment.leave_out import held_out, readings
+from lerenet.enrolment.material import Material
+from lerenet.enrolment.memory import Memory
+from lerenet.enrolment.readers import READERS, Known
+from lerenet.seeds import generator
+
+
+def curve(material: Material, memory: Memory, folds: int, counts: Sequence[int], seed: int) -> pd.DataFrame:
+    """Readings of the examples, each left out, for each of ``counts``, which stands in the column ``examples``.
+
+    A count that a fold's others don't exceed is left out there.
+    """
+    examples, good = np.array(material.examples), np.array(material.good, dtype=np.int64)
+    parts = [readings(material, Known(memory), np.zeros(0, np.int64), 0).assign(examples=0)]
+    for fold, (kept, asked) in held_out(material, folds).items():
+        known = np.flatnonzero(kept[examples])  # among the examples
+        order = known[in_turn(material.groups[examples[known]].tolist(), generator(seed, "curve", fold))]
+        defects = asked[material.defect[asked]]
+        for count in counts:
+            if count >= len(order) or not len(defects):
+                continue
+            some = torch.zeros(len(examples), dtype=torch.bool, device=memory.sums.device)
+            some[order[:count].tolist()] = True
+            part = memory.only(some, torch.from_numpy(kept[good]).to(some.device))
+            parts.append(readings(material, Known(part), defects, fold).assign(examples=count))
+    rows = pd.concat(parts, ignore_index=True)
+    return rows[rows["reader"] == READERS[0]].drop(columns="place").reset_index(drop=True)

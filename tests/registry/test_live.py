@@ -1,0 +1,132 @@
+"""The live models compared: neither asked about a part that it knows, gains seen, harm and doubtful masks named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lerenet.files import read_json, write_json
+from lerenet.params import GateSettings
+from lerenet.registry import live
+from lerenet.registry.live_gate import compare, doubted
+from lerenet.registry.registered import INSPECTED, INSPECTION
+from tests.helpers.registry import make_project
+
+SETTINGS = GateSettings(draws=500)
+
+
+def rows(quality: float, seed: int = 0, called: float = 0.5, false_calls: float = 0.0) -> pd.DataFrame:
+    """Two classes of 20 defects and 10 good parts; ``quality`` of each defect is found."""
+    rng = np.random.default_rng(seed)
+    table = []
+    for cls in ("A", "B"):
+        for place in range(30):
+            size = 200 if place < 20 else 0
+            tp = int(size * np.clip(quality + rng.normal(0, 0.05), 0, 1))
+            share = called if size else false_calls
+            verdict = "NG" if (place % 20) / (20 if size else 10) < share else "OK"
+            table.append(
+                (cls, f"{cls}/{place}", f"{cls}{place // 2}", bool(size), tp, 20, size - tp, 1000, verdict)
+            )
+    names = ["cls", "image", "group", "defect", "tp", "fp", "fn", "tn", "verdict"]
+    return pd.DataFrame(table, columns=names).assign(score=0.0, reader="matching")
+
+
+def test_a_gain_in_marks_and_one_in_calls_are_seen() -> None:
+    marks = compare(rows(0.5), rows(0.7), SETTINGS)
+    assert marks is not None
+    assert marks.gain.low > 10
+    assert marks.p < 0.01
+    assert not marks.harmed
+    calls = compare(rows(0.5, called=0.5), rows(0.5, called=0.9), SETTINGS)
+    assert calls is not None
+    assert (calls.called.before, calls.called.after) == (50, 90)
+    assert calls.called.change.low > 0
+    assert calls.called.p < 0.01
+
+
+def test_the_same_model_gains_nothing_and_harms_nothing() -> None:
+    same = compare(rows(0.5), rows(0.5), SETTINGS)
+    assert same is not None
+    assert (same.gain.gain, same.gain.low, same.gain.high, same.called.change.value) == (0, 0, 0, 0)
+    assert same.p > 0.5
+    assert same.called.p > 0.5
+    assert not same.harmed
+
+
+@pytest.mark.parametrize(
+    ("challenger", "what"),
+    [
+        (rows(0.3), "surely worse"),
+        (rows(0.3), "class A loses"),
+        (rows(0.5, called=0.1), "fewer defects"),
+        (rows(0.5, false_calls=0.2), "good parts called NG: 20.0 %"),
+    ],
+    ids=["marks", "a class", "calls", "false calls"],
+)
+def test_harm_is_named(challenger: pd.DataFrame, what: str) -> None:
+    comparison = compare(rows(0.5), challenger, SETTINGS)
+    assert comparison is not None
+    assert any(what in reason for reason in comparison.harmed), comparison.harmed
+
+
+def test_only_images_that_both_were_asked_about_count() -> None:
+    comparison = compare(rows(0.5).iloc[5:], rows(0.5).iloc[:-3].sample(frac=1, random_state=0), SETTINGS)
+    assert comparison is not None
+    assert comparison.gain.gain == 0
+    assert comparison.called.images == 35
+    assert compare(rows(0.5), rows(0.5).iloc[:0], SETTINGS) is None
+
+
+def test_new_masks_that_are_not_found_are_doubted_and_those_that_are_found_are_not() -> None:
+    known = rows(0.6)
+    new = known["image"].isin([f"A/{place}" for place in range(6)])
+    assert doubted(known, new) == []
+    swapped = known.assign(
+        tp=known["tp"].where(~new, 5), fn=(known["tp"] + known["fn"]).where(new, known["fn"]) - 5 * new
+    )
+    reasons = doubted(swapped, new)
+    assert len(reasons) == 1
+    assert "A: the champion finds the 6 new masks" in reasons[0]
+    assert doubted(swapped, new & (known["image"] == "A/0")) == []  # one image tells nothing
+
+
+@pytest.fixture
+def packages(project: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The live models of a champion and of a challenger, the same."""
+    make_project(project)
+    for name in ("champion", "challenger"):
+        shutil.copytree(project / "artifacts" / "enrol", tmp_path / name / INSPECTION)
+        shutil.copyfile(
+            project / "artifacts" / "inspect" / INSPECTED, tmp_path / name / INSPECTION / INSPECTED
+        )
+    return tmp_path / "champion", tmp_path / "challenger"
+
+
+def test_a_class_that_both_hold_alike_is_not_computed_again(
+    packages: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, challenger = packages
+    wanted = live.challenger_rows(challenger)
+    pd.testing.assert_frame_equal(live.champion_rows(champion, challenger, None), wanted)  # type: ignore[arg-type]
+    facts = challenger / INSPECTION / "classes" / "Blob" / "enrolment.json"
+    write_json(facts, {**read_json(facts), "reader": "blend"})
+    monkeypatch.setattr(live, "_store", lambda network, params: "store")
+    monkeypatch.setattr(live, "_asked", lambda folder, store, cls, params: wanted.assign(score=7.0))
+    assert (live.champion_rows(champion, challenger, None)["score"] == 7.0).all()  # type: ignore[arg-type]
+
+
+def test_a_class_that_the_champion_does_not_know_it_leaves_unmarked(packages: tuple[Path, Path]) -> None:
+    champion, challenger = packages
+    shutil.rmtree(champion / INSPECTION / "classes" / "Blob")
+    found = live.champion_rows(champion, challenger, None)  # type: ignore[arg-type]
+    assert not found[["tp", "fp"]].to_numpy().any()
+    assert set(found["verdict"]) == {"OK"}
+    wanted = live.challenger_rows(challenger)
+    assert ((found["fn"] == wanted["tp"] + wanted["fn"]) | ~wanted["defect"]).all()
+    assert len(live.images_of(challenger)) == 12
+    assert live.images_of(champion) == set()

@@ -1,0 +1,69 @@
+"""A version that knows classes answers a photo alone as ``lerenet inspect`` does, and one with supports as before."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lerenet.enrolment.enrol import Given, enrol_class
+from lerenet.enrolment.enrolled import CLASSES, NETWORK, read_inspection
+from lerenet.enrolment.inspect import Inspector
+from lerenet.errors import DataError
+from lerenet.models.serialization import LoadedNetwork, save_network
+from lerenet.params import EnrolmentSettings
+from lerenet.registry import served
+from lerenet.registry.registered import INSPECTION
+from tests.helpers.prediction import picture, pixels, truth
+from tests.helpers.registry import load_model
+
+# MLflow compares a range with a column when it writes the input example.
+pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
+
+
+def answer(package: Path, row: dict[str, Any]) -> Any:
+    """What a version with this package answers to one row, through MLflow."""
+    model = package.with_name(f"model-{time.monotonic_ns()}")
+    served.save(model, package)
+    return load_model(str(model)).predict(pd.DataFrame([row])).iloc[0]
+
+
+def encoded(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+@pytest.fixture
+def package(tmp_path: Path, loaded: LoadedNetwork) -> Path:
+    folder = tmp_path / "package"
+    for place in (folder, folder / INSPECTION / NETWORK):
+        save_network(place, loaded.network.head, loaded.network.backbone, dict(loaded.config))
+    marked = [picture(tmp_path / "in" / f"{seed}.png", seed) for seed in range(2)]
+    given = Given([(path, [truth(path)]) for path in marked])
+    enrol_class("Blob", given, loaded, folder / INSPECTION / CLASSES, EnrolmentSettings(steps=0))
+    return folder
+
+
+def test_a_photo_alone_is_inspected(package: Path, tmp_path: Path) -> None:
+    query = picture(tmp_path / "q.png", 30)
+    found = Inspector(*read_inspection(package / INSPECTION))(pixels(query))
+    alone = answer(package, {"query": encoded(query)})
+    (said,) = json.loads(alone["classes"])
+    assert (alone["verdict"], said["name"], said["verdict"]) == ("not calibrated", "Blob", "not calibrated")
+    assert said["score"] == pytest.approx(found.classes[0].score, abs=1e-4)
+    assert alone["foreground_share"] == pytest.approx((found.marks > 0).mean(), abs=1e-3)
+    example = tmp_path / "in" / "0.png"
+    supports = {"support_images": [encoded(example)], "support_masks": [encoded(truth(example))]}
+    marked = answer(package, {"query": encoded(query), **supports})
+    assert (marked["verdict"], marked["classes"]) == ("", "[]")
+    assert marked["foreground_share"] > 0
+
+
+def test_a_version_without_classes_asks_for_supports(package: Path, tmp_path: Path) -> None:
+    (package / INSPECTION).rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="knows no class"):
+        answer(package, {"query": encoded(picture(tmp_path / "q.png", 30))})
