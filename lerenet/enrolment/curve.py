@@ -19,6 +19,8 @@ from lerenet.enrolment.memory import Memory
 from lerenet.enrolment.readers import READERS, Known
 from lerenet.seeds import generator
 
+ALL = "all"  # on a curve: of a class's examples, by the reader that was chosen
+
 
 def curve(material: Material, memory: Memory, folds: int, counts: Sequence[int], seed: int) -> pd.DataFrame:
     """Readings of the examples, each left out, for each of ``counts``, which stands in the column ``examples``.

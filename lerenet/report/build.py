@@ -19,6 +19,7 @@ from lerenet.report.comparison import OVER, beside
 from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data, collect
 from lerenet.report.figures import RULE, figures
+from lerenet.report.live import HEAD
 from lerenet.report.load import FOLD_NAMES, Loaded, Model
 from lerenet.report.schedule import PAPER_EPOCHS
 
@@ -61,6 +62,8 @@ def _page(data: Data) -> str:
         fold_names=FOLD_NAMES,
         cost_note=NOTE,
         cost_plot=_cost_plot(data.costs),
+        live_head=HEAD,
+        learning=Markup(plots.learning(data.live)) if data.live else None,
         paper_epochs=PAPER_EPOCHS,
         over=OVER,
         best={shots: _best(rows) for shots, rows in data.main.items()},

@@ -13,6 +13,7 @@ from lerenet.report.costs import CostRow, cost_rows
 from lerenet.report.facts import facts
 from lerenet.report.findings import Finding, findings, headline
 from lerenet.report.intervals import Intervals, resampled
+from lerenet.report.live import LiveRow, live_rows
 from lerenet.report.load import Loaded, Model, load
 from lerenet.report.schedule import Schedule, kept_sentences, schedule, short_runs
 
@@ -30,6 +31,7 @@ class Data:
         short: models trained shorter than the paper's schedule, and how.
         class_folds: class -> the fold in which it is novel.
         class_scores: shots -> model id -> class -> IoU.
+        live: the live model's classes.
         seconds: stage, cells, wall time.
         shown: the model that figures show.
         compared: it, and matching.
@@ -51,6 +53,7 @@ class Data:
     schedules: dict[str, Schedule]
     class_folds: dict[str, str]
     class_scores: dict[int, dict[str, dict[str, float]]]
+    live: list[LiveRow]
     seconds: list[tuple[str, int, float]]
     shown: Model | None
     compared: list[Model]
@@ -85,6 +88,7 @@ def collect(artifacts: Path, params: Params) -> Data:
         schedules={model.id: schedule(loaded, model) for model in loaded.models if not model.floor},
         class_folds=tables.class_folds(loaded),
         class_scores={shots: tables.class_scores(loaded, shots) for shots in loaded.shots},
+        live=live_rows(loaded.live),
         seconds=tables.stage_seconds(loaded),
         shown=shown_model(loaded, params),
         compared=compared,

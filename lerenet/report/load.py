@@ -69,6 +69,7 @@ class Loaded:
     kept: dict[str, int] = field(default_factory=dict)  # cell -> epoch whose weights it kept
     pretrain: dict[str, dict[str, Any]] = field(default_factory=dict)
     inits: dict[str, str] = field(default_factory=dict)  # evaluated folder -> where its backbone began
+    live: dict[str, Any] = field(default_factory=dict)  # class -> what stage inspect says of it
     skipped: list[str] = field(default_factory=list)  # evaluated on other episodes than today's
 
     @property
@@ -217,6 +218,7 @@ def load(root: Path, params: Params) -> Loaded:
         },
         pretrain={f.parent.name: _optional_json(f) for f in sorted(root.glob("pretrain/*/metrics.json"))},
         inits=read["inits"],
+        live=_optional_json(root / "inspect" / "summary.json") or {},
         skipped=read["skipped"],
     )
 

@@ -11,9 +11,15 @@ from lerenet.report.comparison import OVER, TableRow
 from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data
 from lerenet.report.intervals import Gain
+from lerenet.report.live import HEAD, LiveRow, Point, counts
 from lerenet.report.load import FOLD_NAMES
 from lerenet.report.schedule import PAPER_EPOCHS
 
+LIVE = (
+    "Classes that are enrolled: each image is read by what was learnt without its group, reader and thresholds chosen "
+    "without its fold. With some of the examples: matching; with all: the reader that was chosen. See "
+    "[inspect.md](inspect.md)."
+)
 OTHERS = tuple(metric.title for metric in METRICS if metric is not MIOU)
 
 
@@ -34,6 +40,8 @@ def results(data: Data) -> str:
     if data.short:
         parts.append(f"Trained shorter than the paper's schedule ({PAPER_EPOCHS} epochs, three folds):")
         parts.append("\n".join(f"- `{model.id}`: {text}" for model, text in data.short))
+    if data.live:
+        parts += ["## Live model", LIVE, _live(data.live), _learning(data.live)]
     for shots, rows in data.main.items():
         parts += [f"## {shots}-shot", _main(rows)]
     for section in data.sections:
@@ -45,6 +53,20 @@ def results(data: Data) -> str:
         parts += ["## Beside what needs no training", _beside(data)]
     parts += ["## Clean queries", _clean(data.clean), "## Wall time", _times(data.seconds)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _live(rows: list[LiveRow]) -> str:
+    return _table(("class", "IoU", *HEAD), [(row.cls, _score(row.all), *row.cells()) for row in rows])
+
+
+def _learning(rows: list[LiveRow]) -> str:
+    """Classes in rows, numbers of examples in columns."""
+    shown = counts(rows)
+    lines = []
+    for row in rows:
+        points = {point.count: point for point in row.curve}
+        lines.append((row.cls, *(_score(points.get(count)) for count in shown)))
+    return _table(("class, IoU by examples", *shown), lines)
 
 
 def _beside(data: Data) -> str:
@@ -73,7 +95,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
 
 
-def _score(score: tables.Score | None) -> str:
+def _score(score: tables.Score | Point | None) -> str:
     if score is None:
         return "-"
     return f"{score.text} ({score.interval})" if score.interval else score.text

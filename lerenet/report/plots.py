@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from lerenet.enrolment.curve import ALL
+from lerenet.report.live import LiveRow
+from lerenet.report.live import counts as counts_of
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -18,7 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Any]]:
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -26,7 +30,7 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list
     with rc_context({"font.size": 9.5, "font.family": "sans-serif"}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
-        axes = [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
+        axes = [figure.add_subplot(rows, columns, place + 1) for place in range(columns * rows)]
     for axis in axes:
         axis.patch.set_alpha(0)
         axis.tick_params(colors=INK)
@@ -126,6 +130,30 @@ def class_bars(classes: Sequence[str], series: dict[str, list[tuple[float, float
     axis.set(ylabel="IoU (points)", ylim=(0, None))
     _legend(axis, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
     return _svg(figure, "IoU of each class with 95 % intervals", f"bars-{salt}")
+
+
+def learning(rows: Sequence[LiveRow]) -> str:
+    """IoU of each class against the number of its examples, with intervals; the last point stands for all."""
+    columns = 4
+    height = -(-len(rows) // columns)
+    figure, axes = _figure(9, 0.5 + 1.7 * height, columns, height)
+    shown = counts_of(list(rows))
+    for axis, row in zip(axes, rows, strict=False):
+        x = [shown.index(point.count) for point in row.curve]
+        values = np.array([(point.iou, point.low, point.high) for point in row.curve])
+        if len(values):
+            matched = [place for place, point in enumerate(row.curve) if point.count != ALL]
+            axis.plot([x[i] for i in matched], values[matched, 0], color=COLOURS[0], marker="o", markersize=4)
+            errors = np.clip([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]], 0, None)
+            axis.errorbar(x, values[:, 0], errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=2)
+        if row.all is not None:
+            axis.plot(x[-1], row.all.iou, color=COLOURS[1], marker="D", markersize=6)
+        axis.set(ylim=(0, 100), xlim=(-0.4, len(shown) - 0.6))
+        axis.set_title(row.cls, fontsize=9.5, parse_math=False)
+        axis.set_xticks(range(len(shown)), shown)
+    for axis in axes[len(rows) :]:
+        axis.set_visible(False)
+    return _svg(figure, "IoU of each class's left-out images by the number of examples", "learning")
 
 
 def size_scatter(counts: dict[str, pd.DataFrame], salt: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lerenet import layout, tracking
+from lerenet.enrolment.curve import ALL
 from lerenet.enrolment.enrolled import CLASSES, CURVE, READINGS, enrolled_in
 from lerenet.enrolment.verdicts import episodes, left_out, scores
 from lerenet.evaluation.metrics import MIOU
@@ -13,7 +14,6 @@ from lerenet.files import atomic_dir, write_json
 from lerenet.params import Params, load_params
 
 MEANS = ("iou", "pro", "auroc", "called", "false_calls", "reviews", "marked_good")
-ALL = "all"  # of a class's examples, by the reader that was chosen
 
 
 def growth(rows: pd.DataFrame, curve: pd.DataFrame, cls: str, params: Params) -> dict[str, dict[str, float]]:

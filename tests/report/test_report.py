@@ -112,6 +112,16 @@ def test_the_numbers_are_those_of_the_stages(built: Path, page: Page) -> None:
     assert metrics["lerenet.1shot.gain_over_matching"] == pytest.approx(gain, abs=1e-5)
 
 
+def test_the_live_models_classes_have_their_scores_and_curves(built: Path, page: Page) -> None:
+    text = results_text(built, PARAMS)
+    for wanted in ("61.8", "50.0 to 70.0", "97.2", "3.5 (at most 17)", "20 small, 0 large", "blend_edges"):
+        assert wanted in " ".join(page.text)
+        assert wanted in text
+    assert "| class, IoU by examples | 1 | 5 | all |" in text
+    assert "| Steel_Pa | 20.5 (10.0 to 30.0) | - | - |" in text
+    assert "#live" in page.values("href")
+
+
 def test_floors_come_first_and_all_are_there(built: Path) -> None:
     rows = collect(built, PARAMS).rows[1]
     assert [row.model.id for row in rows] == [

@@ -1,0 +1,286 @@
+"""A year of deliveries, simulated: ``python -m benchmarks.year`` enrols, inspects and gates each of them.
+
+The images of ``data/`` come in 60 parcels, five a class, groups whole, in an order that a seed draws: 12 at the start,
+then twelve deliveries of three, and 12 that never come: with what is still under way they are the images to come, which
+no model has seen. Each delivery is learnt by a challenger, as stage ``enrol`` does, and judged by the gate, as a
+retraining does; beside the truth, the same delivery with its masks swapped between its images, and with its masks
+shifted by a quarter of the side. A class that was learnt from the same images is not learnt again, so that the command
+goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+
+from benchmarks.results import machine
+from lerenet import layout
+from lerenet.data.cataloguing import build_catalog
+from lerenet.enrolment.enrol import learn
+from lerenet.enrolment.enrolled import CURVE, READINGS, Enrolled, Image, Left, load_enrolled, save_enrolled
+from lerenet.enrolment.leave_out import readings
+from lerenet.enrolment.material import Material
+from lerenet.enrolment.stored import material_of
+from lerenet.enrolment.variants import asked
+from lerenet.enrolment.verdicts import NOT_CALIBRATED, episodes, judged, left_out
+from lerenet.evaluation.metrics import miou
+from lerenet.features.store import FeatureStore
+from lerenet.files import write_json
+from lerenet.models.serialization import matching_network
+from lerenet.params import Params, load_params
+from lerenet.progress import progress
+from lerenet.registry import gate
+from lerenet.registry.live import unknown
+from lerenet.registry.live_gate import compare, doubted
+from lerenet.seeds import generator
+
+PARCELS, START, DELIVERIES, EACH = (
+    5,
+    12,
+    12,
+    3,
+)  # parcels a class; at the start; deliveries, and parcels of each
+Classes = dict[str, tuple[Enrolled, Left]]
+Places = dict[str, list[int]]  # class -> places of its images
+
+
+def swapped(masks: torch.Tensor) -> torch.Tensor:
+    """Each image has the mask of the next."""
+    return masks.roll(1, 0)
+
+
+def shifted(masks: torch.Tensor) -> torch.Tensor:
+    """Each mask lies a quarter of the side to the right and below."""
+    return masks.roll((masks.shape[1] // 4, masks.shape[2] // 4), (1, 2))
+
+
+class Factory:
+    """The images of every class, and models learnt from some of them."""
+
+    def __init__(self, params: Params, catalog: pd.DataFrame, store: FeatureStore, kept: Path) -> None:
+        self.params, self.kept, self.network = params, kept, store.weights
+        self.settings = params.enrolment.model_copy(update={"curve": ()})
+        self.rows = {
+            str(cls): rows.sort_values("image").reset_index(drop=True) for cls, rows in catalog.groupby("cls")
+        }
+        self.material = {cls: material_of(store, rows, (2, 3, 4)) for cls, rows in self.rows.items()}
+
+    def parcels(self, rng: np.random.Generator) -> list[tuple[str, list[int]]]:
+        """Places of images of one class each, in the order in which they come."""
+        found = []
+        for cls, rows in self.rows.items():
+            dealt = np.zeros(len(rows), int)
+            marked = set(rows.loc[rows["kind"] == "defect", "group"])
+            for kind in (sorted(marked), sorted(set(rows["group"]) - marked)):
+                for number, group in enumerate(rng.permutation(kind) if kind else []):
+                    dealt[(rows["group"] == group).to_numpy()] = number % PARCELS
+            found += [(cls, np.flatnonzero(dealt == number).tolist()) for number in range(PARCELS)]
+        return [found[place] for place in rng.permutation(len(found))]
+
+    def learn(self, cls: str, places: list[int], material: Material, mark: str = "") -> tuple[Enrolled, Left]:
+        """A class from some of its images; kept by what they are."""
+        rows = self.rows[cls].loc[places]
+        said = json.dumps([rows[["image", "sha256"]].to_numpy().tolist(), mark, self.settings.model_dump()])
+        folder = self.kept / hashlib.sha256(said.encode()).hexdigest()[:24]
+        if not (folder / cls).is_dir():
+            images = [Image(str(row.image), str(row.sha256), str(row.group)) for row in rows.itertuples()]
+            part = material.only(places)
+            save_enrolled(folder, *learn(cls, part, images, self.network, self.settings, self.params.seed))
+        left = Left(*(pd.read_parquet(folder / cls / name) for name in (READINGS, CURVE)))
+        return load_enrolled(folder / cls), left
+
+    def challenger(
+        self, known: Places, new: Places, spoil: Callable[[torch.Tensor], torch.Tensor] | None
+    ) -> tuple[Classes, dict[str, Material]]:
+        """What is learnt from all images, the masks of the new ones spoilt or as they are; and the images as seen."""
+        classes, seen = {}, dict(self.material)
+        for cls, places in merged(known.items(), new.items()).items():
+            mark, fresh = "", new.get(cls, [])
+            if spoil is not None and fresh:
+                masks, bad = (
+                    self.material[cls].masks.clone(),
+                    [p for p in fresh if self.material[cls].defect[p]],
+                )
+                masks[bad] = spoil(masks[bad])
+                seen[cls] = replace(self.material[cls], masks=masks)
+                mark = f"{spoil.__name__} {fresh}"
+            if self.material[cls].defect[places].any():
+                classes[cls] = self.learn(cls, places, seen[cls], mark)
+        return classes, seen
+
+    def own(self, classes: Classes) -> pd.DataFrame:
+        """What a model says of its own images, each left out."""
+        shares = (self.settings.false_calls, self.settings.reviews)
+        tables = [left_out(left.readings, *shares).assign(cls=cls) for cls, (_, left) in classes.items()]
+        return pd.concat(tables, ignore_index=True)
+
+    def beside(self, classes: Classes, rows: pd.DataFrame, seen: Mapping[str, Material]) -> pd.DataFrame:
+        """What a model says of the images of another's ``rows``, each left out where it knows it."""
+        shares = (self.settings.false_calls, self.settings.reviews)
+        parts = []
+        for cls, part in rows.groupby("cls"):
+            if cls not in classes:
+                parts.append(unknown(part))
+                continue
+            enrolled, left = classes[str(cls)]
+            names = self.rows[str(cls)]["image"]
+            places = np.flatnonzero(names.isin(part["image"]))
+            said = asked(enrolled, left.readings, seen[str(cls)].only(places.tolist()), *shares)
+            image = [names[places[place]] for place in said.pop("place")]
+            parts.append(said.assign(image=image, cls=cls))
+        return pd.concat(parts, ignore_index=True)
+
+    def to_come(self, classes: Classes, future: Places) -> pd.DataFrame:
+        """What a model says of images that it was never given."""
+        parts = []
+        for cls, places in future.items():
+            material, asked_now = self.material[cls], np.array(places, dtype=np.int64)
+            enrolled, _ = classes.get(cls) or next(iter(classes.values()))
+            rows = readings(material, enrolled.known(material.descriptors.device), asked_now, 0)
+            rows = judged(rows[rows["reader"] == enrolled.reader], enrolled.point).assign(cls=cls)
+            parts.append(rows if cls in classes else unknown(rows))
+        return pd.concat(parts, ignore_index=True)
+
+
+def scores(rows: pd.DataFrame) -> dict[str, float]:
+    """mIoU, and the shares of defects and of good parts called NG, in percent."""
+    sure = rows[rows["verdict"] != NOT_CALIBRATED]
+    called = {kind: 100 * float((part["verdict"] == "NG").mean()) for kind, part in sure.groupby("defect")}
+    return {
+        "miou": miou(rows[rows["defect"]]),
+        "called": called.get(True, float("nan")), "false_calls": called.get(False, float("nan")),
+    }  # fmt: skip
+
+
+def merged(*parts: Iterable[tuple[str, list[int]]]) -> Places:
+    """Parcels by class."""
+    table: Places = {}
+    for cls, places in (parcel for part in parts for parcel in part):
+        table[cls] = sorted([*table.get(cls, []), *places])
+    return table
+
+
+def alike(one: Enrolled, two: Enrolled) -> bool:
+    """Whether two classes were learnt from the same images."""
+    return (one.examples, one.good) == (two.examples, two.good)
+
+
+def judge(
+    factory: Factory, champion: Classes, challenger: Classes, seen: Mapping[str, Material]
+) -> gate.Verdict:
+    """What the gate decides, with nothing gained or lost on novel classes."""
+    settings, seed = factory.params.gate, factory.params.seed
+    after = factory.own(challenger)
+    same = [cls for cls, (one, _) in challenger.items() if cls in champion and alike(one, champion[cls][0])]
+    changed = after[~after["cls"].isin(same)]
+    before = pd.concat([after[after["cls"].isin(same)], factory.beside(champion, changed, seen)])
+    given = {image.name for one, _ in champion.values() for image in (*one.examples, *one.good)}
+    doubts = tuple(doubted(before, ~before["image"].isin(given)))
+    novel = episodes(after[after["defect"]])
+    guards = gate.Guards(validated=True, latency_ms=0.0, export_agrees=True, doubts=doubts)
+    return gate.decide(novel, novel, settings, guards, seed, compare(before, after, settings, seed))
+
+
+def year(factory: Factory, seed: int) -> Iterable[dict[str, Any]]:
+    """A row for the start and for each delivery."""
+    parcels = factory.parcels(generator(seed, "year"))
+    known = merged(parcels[:START])
+    champion, _ = factory.challenger({}, known, None)
+    first, given = champion, known
+    for number in range(DELIVERIES + 1):
+        start = START + EACH * (number - 1)
+        new, future = merged(parcels[start : start + EACH]), merged(parcels[start + EACH :])
+        row: dict[str, Any] = {"delivery": number}
+        if number:
+            challenger, seen = factory.challenger(known, new, None)
+            verdict = judge(factory, champion, challenger, seen)
+            row |= {
+                "outcome": verdict.outcome, "reasons": verdict.reasons, "classes": sorted(new),
+                "images": sum(map(len, new.values())),
+                "champion to come": scores(factory.to_come(champion, future)),
+                "challenger to come": scores(factory.to_come(challenger, future)),
+            }  # fmt: skip
+            for spoil in (swapped, shifted):
+                spoilt, seen = factory.challenger(known, new, spoil)
+                bad = judge(factory, champion, spoilt, seen)
+                row[spoil.__name__] = {"outcome": bad.outcome, "reasons": bad.reasons}
+            given = merged(given.items(), new.items())
+            known = merged(known.items(), new.items())
+            champion = challenger if verdict.promotes else champion
+        yield row | {
+            "live": scores(factory.beside(champion, _asked(factory, given), factory.material)),
+            "never retrained": scores(factory.beside(first, _asked(factory, given), factory.material)),
+            "live to come": scores(factory.to_come(champion, future)),
+            "never retrained to come": scores(factory.to_come(first, future)),
+        }
+
+
+def _asked(factory: Factory, given: Places) -> pd.DataFrame:
+    """Rows that name images, as `Factory.beside` reads them."""
+    tables = []
+    for cls, places in given.items():
+        rows, masks = factory.rows[cls].loc[places], factory.material[cls].masks[places].flatten(1)
+        marked = masks.sum(1).cpu().numpy()
+        tables.append(
+            pd.DataFrame({
+                "cls": cls, "image": rows["image"], "group": rows["group"], "defect": rows["kind"] == "defect",
+                "tp": 0, "fp": 0, "fn": marked, "tn": masks.shape[1] - marked,
+            })
+        )  # fmt: skip
+    return pd.concat(tables, ignore_index=True)
+
+
+def main(
+    seed: Annotated[int, typer.Option(min=0, help="Of the order in which images come.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder: a JSON for each order.")] = Path(
+        "artifacts/benchmarks/year"
+    ),
+) -> None:
+    """Live through one year; print a table."""
+    params = load_params(layout.PARAMS)
+    out.mkdir(parents=True, exist_ok=True)
+    catalog = build_catalog(layout.DATA, out / "catalog.parquet")
+    network = matching_network(params.image_size, init=params.init).network
+    store = FeatureStore(network.backbone, catalog, params, layout.DATA)
+    classes = sorted(catalog["cls"].unique())
+    with progress("features", store.size(classes)) as store.tick:
+        store.ensure(classes)
+    factory = Factory(params, catalog, store, out / "classes")
+    rows = []
+    with progress("deliveries", DELIVERIES + 1) as tick:
+        for row in year(factory, seed):
+            rows.append(row)
+            facts = {"machine": machine(), "data": layout.data_md5(), "seed": seed, "images": len(catalog)}
+            write_json(
+                out / f"{seed}.json", {**facts, "settings": params.enrolment.model_dump(), "rows": rows}
+            )
+            tick(1, str(row.get("outcome", "start")))
+    typer.echo(
+        "| delivery | verdict | swapped | shifted | live | never retrained | to come | to come, never |"
+    )
+    typer.echo("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        words = [
+            row.get("outcome", "start"),
+            *(row.get(one, {}).get("outcome", "") for one in ("swapped", "shifted")),
+        ]
+        values = [
+            row[name]["miou"]
+            for name in ("live", "never retrained", "live to come", "never retrained to come")
+        ]
+        typer.echo(
+            f"| {row['delivery']} | {' | '.join(words)} | {' | '.join(f'{value:.1f}' for value in values)} |"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
