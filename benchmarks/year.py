@@ -68,6 +68,8 @@ class Factory:
 
     def __init__(self, params: Params, catalog: pd.DataFrame, store: FeatureStore, kept: Path) -> None:
         self.params, self.kept, self.network = params, kept, store.weights
+        self.left: dict[tuple[str, str, str], pd.DataFrame] = {}
+        self.served: dict[tuple[str, str, str], pd.DataFrame] = {}
         self.settings = params.enrolment.model_copy(update={"curve": ()})
         self.rows = {
             str(cls): rows.sort_values("image").reset_index(drop=True) for cls, rows in catalog.groupby("cls")
@@ -98,24 +100,24 @@ class Factory:
         left = Left(*(pd.read_parquet(folder / cls / name) for name in (READINGS, CURVE)))
         return load_enrolled(folder / cls), left
 
-    def challenger(
-        self, known: Places, new: Places, spoil: Callable[[torch.Tensor], torch.Tensor] | None
-    ) -> tuple[Classes, dict[str, Material]]:
-        """What is learnt from all images, the masks of the new ones spoilt or as they are; and the images as seen."""
-        classes, seen = {}, dict(self.material)
-        for cls, places in merged(known.items(), new.items()).items():
-            mark, fresh = "", new.get(cls, [])
-            if spoil is not None and fresh:
-                masks, bad = (
-                    self.material[cls].masks.clone(),
-                    [p for p in fresh if self.material[cls].defect[p]],
-                )
-                masks[bad] = spoil(masks[bad])
-                seen[cls] = replace(self.material[cls], masks=masks)
-                mark = f"{spoil.__name__} {fresh}"
+    def challenger(self, known: Places, seen: Mapping[str, Material], mark: str = "") -> Classes:
+        """What is learnt from the images; where ``seen`` holds other masks than the true ones, ``mark`` names them."""
+        classes = {}
+        for cls, places in known.items():
             if self.material[cls].defect[places].any():
-                classes[cls] = self.learn(cls, places, seen[cls], mark)
-        return classes, seen
+                classes[cls] = self.learn(
+                    cls, places, seen[cls], mark if seen[cls] is not self.material[cls] else ""
+                )
+        return classes
+
+    def spoilt(self, new: Places, spoil: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Material]:
+        """The images with the masks of the new ones spoilt."""
+        seen = dict(self.material)
+        for cls, places in new.items():
+            masks, bad = self.material[cls].masks.clone(), [p for p in places if self.material[cls].defect[p]]
+            masks[bad] = spoil(masks[bad])
+            seen[cls] = replace(self.material[cls], masks=masks)
+        return seen
 
     def own(self, classes: Classes) -> pd.DataFrame:
         """What a model says of its own images, each left out."""
@@ -125,30 +127,51 @@ class Factory:
 
     def beside(self, classes: Classes, rows: pd.DataFrame, seen: Mapping[str, Material]) -> pd.DataFrame:
         """What a model says of the images of another's ``rows``, each left out where it knows it."""
-        shares = (self.settings.false_calls, self.settings.reviews)
         parts = []
         for cls, part in rows.groupby("cls"):
             if cls not in classes:
                 parts.append(unknown(part))
                 continue
-            enrolled, left = classes[str(cls)]
-            names = self.rows[str(cls)]["image"]
-            places = np.flatnonzero(names.isin(part["image"]))
-            said = asked(enrolled, left.readings, seen[str(cls)].only(places.tolist()), *shares)
-            image = [names[places[place]] for place in said.pop("place")]
-            parts.append(said.assign(image=image, cls=cls))
+            name = str(cls)
+            said = self.said(name, classes[name], seen[name])
+            parts.append(said[said["image"].isin(part["image"])])
         return pd.concat(parts, ignore_index=True)
 
+    def said(self, cls: str, model: tuple[Enrolled, Left], material: Material) -> pd.DataFrame:
+        """What one class says of all its images, left out where known; kept for the true masks."""
+        enrolled, left = model
+        key = (cls, str(enrolled.examples), str(enrolled.good))
+        if material is self.material[cls] and key in self.left:
+            return self.left[key]
+        rows = asked(enrolled, left.readings, material, self.settings.false_calls, self.settings.reviews)
+        names = self.rows[cls]["image"].to_numpy()
+        rows = rows.assign(image=[names[place] for place in rows.pop("place")], cls=cls)
+        if material is self.material[cls]:
+            self.left[key] = rows
+        return rows
+
     def to_come(self, classes: Classes, future: Places) -> pd.DataFrame:
-        """What a model says of images that it was never given."""
+        """What a model says of images that it was never given; a class that it does not know it leaves unmarked."""
         parts = []
         for cls, places in future.items():
-            material, asked_now = self.material[cls], np.array(places, dtype=np.int64)
-            enrolled, _ = classes.get(cls) or next(iter(classes.values()))
-            rows = readings(material, enrolled.known(material.descriptors.device), asked_now, 0)
-            rows = judged(rows[rows["reader"] == enrolled.reader], enrolled.point).assign(cls=cls)
-            parts.append(rows if cls in classes else unknown(rows))
+            if cls in classes:
+                rows = self.whole(cls, classes[cls][0])
+                parts.append(rows[rows["place"].isin(places)])
+            else:
+                parts.append(unknown(_asked(self, {cls: places})))
         return pd.concat(parts, ignore_index=True)
+
+    def whole(self, cls: str, enrolled: Enrolled) -> pd.DataFrame:
+        """What one class, as it serves, says of the images that it does not know; kept."""
+        key = (cls, str(enrolled.examples), str(enrolled.good))
+        if key not in self.served:
+            known = {image.name for image in (*enrolled.examples, *enrolled.good)}
+            strange = np.flatnonzero(~self.rows[cls]["image"].isin(known))
+            material = self.material[cls]
+            own = enrolled.known(material.descriptors.device)
+            rows = readings(material, own, strange, 0, (enrolled.reader,))
+            self.served[key] = judged(rows, enrolled.point).assign(cls=cls)
+        return self.served[key]
 
 
 def scores(rows: pd.DataFrame) -> dict[str, float]:
@@ -174,35 +197,49 @@ def alike(one: Enrolled, two: Enrolled) -> bool:
     return (one.examples, one.good) == (two.examples, two.good)
 
 
+def doubts(
+    factory: Factory, champion: Classes, known: Places, seen: Mapping[str, Material]
+) -> tuple[str, ...]:
+    """New masks that the champion does not find again."""
+    rows = factory.beside(champion, _asked(factory, known), seen)
+    given = {image.name for one, _ in champion.values() for image in (*one.examples, *one.good)}
+    return tuple(doubted(rows, ~rows["image"].isin(given)))
+
+
 def judge(
-    factory: Factory, champion: Classes, challenger: Classes, seen: Mapping[str, Material]
-) -> gate.Verdict:
-    """What the gate decides, with nothing gained or lost on novel classes."""
+    factory: Factory, champion: Classes, known: Places, seen: Mapping[str, Material], mark: str = ""
+) -> tuple[gate.Verdict, Classes]:
+    """What the gate decides, with nothing gained or lost on novel classes; and the challenger.
+
+    Where new masks are doubted a rejection is sure, and nothing is learnt.
+    """
     settings, seed = factory.params.gate, factory.params.seed
+    found = doubts(factory, champion, known, seen)
+    if found and mark:
+        return gate.Verdict("rejected", found), {}
+    challenger = factory.challenger(known, seen, mark)
     after = factory.own(challenger)
     same = [cls for cls, (one, _) in challenger.items() if cls in champion and alike(one, champion[cls][0])]
     changed = after[~after["cls"].isin(same)]
     before = pd.concat([after[after["cls"].isin(same)], factory.beside(champion, changed, seen)])
-    given = {image.name for one, _ in champion.values() for image in (*one.examples, *one.good)}
-    doubts = tuple(doubted(before, ~before["image"].isin(given)))
     novel = episodes(after[after["defect"]])
-    guards = gate.Guards(validated=True, latency_ms=0.0, export_agrees=True, doubts=doubts)
-    return gate.decide(novel, novel, settings, guards, seed, compare(before, after, settings, seed))
+    guards = gate.Guards(validated=True, latency_ms=0.0, export_agrees=True, doubts=found)
+    live = compare(before, after, settings, seed)
+    return gate.decide(novel, novel, settings, guards, seed, live), challenger
 
 
 def year(factory: Factory, seed: int) -> Iterable[dict[str, Any]]:
     """A row for the start and for each delivery."""
     parcels = factory.parcels(generator(seed, "year"))
-    known = merged(parcels[:START])
-    champion, _ = factory.challenger({}, known, None)
-    first, given = champion, known
+    given = merged(parcels[:START])
+    first = champion = factory.challenger(given, factory.material)
     for number in range(DELIVERIES + 1):
         start = START + EACH * (number - 1)
         new, future = merged(parcels[start : start + EACH]), merged(parcels[start + EACH :])
         row: dict[str, Any] = {"delivery": number}
         if number:
-            challenger, seen = factory.challenger(known, new, None)
-            verdict = judge(factory, champion, challenger, seen)
+            given = merged(given.items(), new.items())
+            verdict, challenger = judge(factory, champion, given, factory.material)
             row |= {
                 "outcome": verdict.outcome, "reasons": verdict.reasons, "classes": sorted(new),
                 "images": sum(map(len, new.values())),
@@ -210,11 +247,9 @@ def year(factory: Factory, seed: int) -> Iterable[dict[str, Any]]:
                 "challenger to come": scores(factory.to_come(challenger, future)),
             }  # fmt: skip
             for spoil in (swapped, shifted):
-                spoilt, seen = factory.challenger(known, new, spoil)
-                bad = judge(factory, champion, spoilt, seen)
+                mark = f"{spoil.__name__} {sorted(new.items())}"
+                bad, _ = judge(factory, champion, given, factory.spoilt(new, spoil), mark)
                 row[spoil.__name__] = {"outcome": bad.outcome, "reasons": bad.reasons}
-            given = merged(given.items(), new.items())
-            known = merged(known.items(), new.items())
             champion = challenger if verdict.promotes else champion
         yield row | {
             "live": scores(factory.beside(champion, _asked(factory, given), factory.material)),

@@ -234,6 +234,22 @@ def publish_verdict(version: str, verdict: Verdict) -> None:
     if verdict.gain is not None:
         rows = [{"class": cls, "gain": round(gain, 2)} for cls, gain in verdict.gain.class_gain.items()]
         publish("class-gains", rows, f"Points of IoU that version {version} gains over the champion")
+    _attach_page(version, verdict)
+
+
+def _attach_page(version: str, verdict: Verdict) -> None:
+    """Keep the verdict's page with the version's run in MLflow; a page that can't be made stops no promotion."""
+    from lerenet.report.verdict import verdict_page
+
+    champion = registry.champion()
+    before = registry.resolve(champion.number) if champion and champion.number != version else None
+    title = f"Version {version}: {verdict.outcome}"
+    try:
+        package = registry.resolve(version)
+        page = verdict_page(title, verdict.reasons, package, before, load_params(layout.PARAMS))
+        registry.attach(version, "verdict.html", page)
+    except Exception as error:
+        logger().warning("no page of the verdict: %s (`lerenet verdict %s` tries again)", error, version)
 
 
 if __name__ == "__main__":

@@ -55,13 +55,28 @@ def draw_panel(
         ValueError: a mask's size is not its picture's.
     """
     _same_size("support_mask", support_mask, support)
+    first = ("Support", _tile(support, [], (support_mask, SUPPORT)))
+    return _row([first, *_answers("Query", query, truth, results)])
+
+
+def draw_answers(image: Pixels, truth: Mask | None, results: Mapping[str, Mask]) -> Pixels:
+    """`draw_panel` without a support: the image, and a tile a result."""
+    return _row(_answers("Image", image, truth, results))
+
+
+def _answers(
+    title: str, query: Pixels, truth: Mask | None, results: Mapping[str, Mask]
+) -> list[tuple[str, Image.Image]]:
     if truth is not None:
         _same_size("truth", truth, query)
-    tiles = [("Support", _tile(support, [], (support_mask, SUPPORT)))]
-    tiles.append(("Query", _tile(query, [], None if truth is None else (truth, TRUTH))))
+    tiles = [(title, _tile(query, [], None if truth is None else (truth, TRUTH)))]
     for name, mask in results.items():
         _same_size(name, mask, query)
         tiles.append((f"{name}: {_score(truth, mask)}", _result(query, truth, mask)))
+    return tiles
+
+
+def _row(tiles: list[tuple[str, Image.Image]]) -> Pixels:
     width = len(tiles) * TILE + (len(tiles) - 1) * GAP
     canvas = Image.new("RGB", (width, HEAD + TILE), BACKGROUND)
     draw = ImageDraw.Draw(canvas)

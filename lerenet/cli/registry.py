@@ -1,4 +1,4 @@
-"""``lerenet promote``, ``rollback``, ``renew``, ``ledger``, ``models``, ``lineage``: the registry by hand."""
+"""The registry by hand: `lerenet promote`, `verdict`, `rollback`, `renew`, `ledger`, `models`, `lineage`."""
 
 from __future__ import annotations
 
@@ -74,6 +74,31 @@ def renew(
     typer.echo(f"version {number}: the same model, with code of its own")
 
 
+def verdict(
+    version: Annotated[str, typer.Argument(help="Number of the version; see `lerenet models`.")],
+    against: Annotated[str, typer.Option(help="Number of the champion that it was judged against.")] = "",
+    out: Annotated[Path, typer.Option(help="The page, HTML.")] = Path("verdict.html"),
+) -> None:
+    """Write the page of a version's verdict: classes before and after, learning curves, images that changed."""
+    from lerenet import layout
+    from lerenet.files import write_text
+    from lerenet.params import load_params
+    from lerenet.registry import ledger as changes
+    from lerenet.registry.versions import by_number, resolve
+    from lerenet.report.verdict import verdict_page
+
+    made = [entry for entry in changes.read() if entry["version"] == version and "verdict" in entry]
+    outcome, reasons, previous = "not judged", [], ""
+    if made:
+        last = made[-1]
+        outcome, reasons, previous = last["outcome"], last["verdict"]["reasons"], last["previous"]
+    title = f"Version {by_number(version).number}: {outcome}"
+    champion = resolve(against or previous) if against or previous else None
+    page = verdict_page(title, reasons, resolve(version), champion, load_params(layout.PARAMS))
+    write_text(out, page)
+    typer.echo(f"written: {out}")
+
+
 def ledger() -> None:
     """Show every decision, promotion, rollback and renewal."""
     from lerenet.registry.ledger import COLUMNS, read, table
@@ -138,4 +163,4 @@ def _show(columns: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> 
     Console().print(table)
 
 
-COMMANDS: list[Callable[..., None]] = [promote, rollback, renew, ledger, models, lineage]
+COMMANDS: list[Callable[..., None]] = [promote, verdict, rollback, renew, ledger, models, lineage]

@@ -17,6 +17,10 @@ from lerenet.enrolment.leave_out import held_out, readings
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.memory import Memory
 from lerenet.enrolment.readers import READERS, Known
+from lerenet.enrolment.verdicts import episodes
+from lerenet.evaluation.metrics import MIOU
+from lerenet.evaluation.resampling import interval
+from lerenet.params import EvaluationSettings
 from lerenet.seeds import generator
 
 ALL = "all"  # on a curve: of a class's examples, by the reader that was chosen
@@ -28,7 +32,7 @@ def curve(material: Material, memory: Memory, folds: int, counts: Sequence[int],
     A count that a fold's others don't exceed is left out there.
     """
     examples, good = np.array(material.examples), np.array(material.good, dtype=np.int64)
-    parts = [readings(material, Known(memory), np.zeros(0, np.int64), 0).assign(examples=0)]
+    parts = [readings(material, Known(memory), np.zeros(0, np.int64), 0).assign(examples=0)]  # its columns
     for fold, (kept, asked) in held_out(material, folds).items():
         known = np.flatnonzero(kept[examples])  # among the examples
         order = known[in_turn(material.groups[examples[known]].tolist(), generator(seed, "curve", fold))]
@@ -39,6 +43,26 @@ def curve(material: Material, memory: Memory, folds: int, counts: Sequence[int],
             some = torch.zeros(len(examples), dtype=torch.bool, device=memory.sums.device)
             some[order[:count].tolist()] = True
             part = memory.only(some, torch.from_numpy(kept[good]).to(some.device))
-            parts.append(readings(material, Known(part), defects, fold).assign(examples=count))
+            parts.append(readings(material, Known(part), defects, fold, READERS[:1]).assign(examples=count))
     rows = pd.concat(parts, ignore_index=True)
-    return rows[rows["reader"] == READERS[0]].drop(columns="place").reset_index(drop=True)
+    return rows.drop(columns="place")
+
+
+def growth(
+    rows: pd.DataFrame, curve: pd.DataFrame, cls: str, settings: EvaluationSettings, seed: int
+) -> dict[str, dict[str, float]]:
+    """IoU of a class with its interval (``iou``, ``low``, ``high``), by how many examples its images are read with.
+
+    Args:
+        rows: of its left-out images, by the reader that was chosen (`lerenet.enrolment.verdicts.left_out`): `ALL`.
+        curve: of `curve`.
+    """
+    parts = {str(count): part for count, part in curve.groupby("examples")}
+    if rows["defect"].any():
+        parts[ALL] = rows[rows["defect"]]
+    low, high = MIOU.bounds
+    found = {}
+    for count, part in parts.items():
+        score = interval(episodes(part, cls), settings.draws, seed, settings.confidence)
+        found[count] = {"iou": score[MIOU.name], "low": score[low], "high": score[high]}
+    return found

@@ -6,7 +6,7 @@ holds every example, its good parts are read with them, but for those that share
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -51,8 +51,10 @@ def without(memory: Memory, material: Material, kept: NDArray[np.bool_]) -> Memo
 
 
 @torch.inference_mode()
-def readings(material: Material, known: Known, asked: NDArray[np.int64], fold: int) -> pd.DataFrame:
-    """What each reader says of the images ``asked``: a row for each image and reader.
+def readings(
+    material: Material, known: Known, asked: NDArray[np.int64], fold: int, readers: Sequence[str] = READERS
+) -> pd.DataFrame:
+    """What each of the ``readers`` says of the images ``asked``: a row for each image and reader.
 
     Counts of pixels, a score, and how much is marked of each defect (`lerenet.evaluation.regions`).
     """
@@ -60,7 +62,7 @@ def readings(material: Material, known: Known, asked: NDArray[np.int64], fold: i
     for start in range(0, len(asked), AT_ONCE):
         chosen = [int(place) for place in asked[start : start + AT_ONCE]]
         pictures, truth = material.images(chosen), material.masks[chosen]
-        answers = read(known, material.descriptors[chosen].float())
+        answers = read(known, material.descriptors[chosen].float(), readers)
         scores = {reader: answer.scores().tolist() for reader, answer in answers.items()}
         marked = {reader: answer.marks(pictures) > 0 for reader, answer in answers.items()}
         for i, place in enumerate(chosen):

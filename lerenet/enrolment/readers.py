@@ -9,6 +9,7 @@ parts, the more suspicious, and the head has half the say where there is one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,7 +68,7 @@ class Read:
 
 
 @torch.inference_mode()
-def read(known: Known, descriptors: Tensor, readers: tuple[str, ...] = READERS) -> dict[str, Read]:
+def read(known: Known, descriptors: Tensor, readers: Sequence[str] = READERS) -> dict[str, Read]:
     """Ask the ``readers`` that ``known`` has about pictures' descriptors (B, c, l)."""
     near, far, good = similarities(descriptors, known.memory)
     logits = {"matching": SCALE * (near - far)}

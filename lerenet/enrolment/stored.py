@@ -1,14 +1,17 @@
-"""The material of a class of the catalogue, from the cache of features."""
+"""The material of a class of the catalogue, from the cache of features; and by what code it is learnt from."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import torch
 
 from lerenet.enrolment.material import Material, places_of
 from lerenet.features.store import FeatureStore
+from lerenet.files import sha256_file
 
 AT_ONCE = 32
 
@@ -26,3 +29,10 @@ def material_of(store: FeatureStore, rows: pd.DataFrame, levels: Sequence[int]) 
         torch.cat(parts).to(device), pictures.to(device), (store.masks(views) > 0.5).to(device),
         rows["group"].to_numpy(str), (rows["kind"] == "defect").to_numpy(bool),
     )  # fmt: skip
+
+
+def code_digest() -> str:
+    """SHA-256 of the code of enrolment and of the networks: what is kept by it is made anew when either changes."""
+    package = Path(__file__).parents[1]
+    files = sorted([*(package / "enrolment").glob("*.py"), *(package / "models").rglob("*.py")])
+    return hashlib.sha256("".join(map(sha256_file, files)).encode()).hexdigest()

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from lerenet.enrolment.enrolled import WHOLE, Enrolled
 from lerenet.enrolment.folds import folds_of
 from lerenet.enrolment.leave_out import choose, operating_point, readings
 from lerenet.enrolment.material import Material
-from lerenet.enrolment.readers import Known
+from lerenet.enrolment.readers import Known, read
 from lerenet.enrolment.verdicts import judged
 
 
@@ -35,6 +36,17 @@ def without_fold(enrolled: Enrolled, fold: int) -> tuple[Known, set[str]]:
     return Known(memory, head), kept
 
 
+def _left(
+    enrolled: Enrolled, own: pd.DataFrame, fold: int, device: torch.device
+) -> tuple[Known, str, set[str]]:
+    """What images of a fold are read with, by which reader, and the groups that are known all the same."""
+    known, kept = without_fold(enrolled, fold)
+    reader = choose(own[own["fold"] != fold])
+    head = None if known.head is None else known.head.to(device)
+    on_device = replace(known, memory=known.memory.to(device), head=head)
+    return on_device, reader if reader in known.readers else known.readers[0], kept
+
+
 def asked(
     enrolled: Enrolled, own: pd.DataFrame, material: Material, false_calls: float, reviews: float
 ) -> pd.DataFrame:
@@ -48,18 +60,21 @@ def asked(
         material: images in any number; rows name them by ``place``.
     """
     folds = folds_of(material.groups.tolist(), enrolled.folds)
-    device = material.descriptors.device
     parts = []
     for fold in np.unique(folds):
-        known, kept = without_fold(enrolled, int(fold))
+        known, reader, kept = _left(enrolled, own, int(fold), material.descriptors.device)
         places = np.flatnonzero((folds == fold) & ~np.isin(material.groups, sorted(kept)))
-        others = own[own["fold"] != fold]
-        reader = choose(others)
-        reader = reader if reader in known.readers else known.readers[0]
-        on_device = replace(
-            known, memory=known.memory.to(device), head=None if known.head is None else known.head.to(device)
-        )
-        rows = readings(material, on_device, places, int(fold))
-        point = operating_point(others, reader, false_calls, reviews)
-        parts.append(judged(rows[rows["reader"] == reader], point))
+        rows = readings(material, known, places, int(fold), (reader,))
+        parts.append(judged(rows, operating_point(own[own["fold"] != fold], reader, false_calls, reviews)))
     return pd.concat(parts, ignore_index=True)
+
+
+@torch.inference_mode()
+def marks(enrolled: Enrolled, own: pd.DataFrame, material: Material) -> NDArray[np.bool_]:
+    """What a class marks on each of a material's images, (N, S, S), read as `asked` does."""
+    parts = []
+    for place, fold in enumerate(folds_of(material.groups.tolist(), enrolled.folds)):
+        known, reader, _ = _left(enrolled, own, int(fold), material.descriptors.device)
+        answer = read(known, material.descriptors[[place]].float(), (reader,))[reader]
+        parts.append((answer.marks(material.images([place]))[0] > 0).cpu().numpy())
+    return np.stack(parts)

@@ -6,6 +6,8 @@ class that the champion does not know it leaves unmarked and uncalled.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,10 +16,11 @@ from lerenet import layout
 from lerenet.data.catalog import load_catalog
 from lerenet.device import pick_device
 from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, READINGS, load_enrolled
-from lerenet.enrolment.stored import material_of
+from lerenet.enrolment.material import Material
+from lerenet.enrolment.stored import code_digest, material_of
 from lerenet.enrolment.variants import asked
 from lerenet.features.store import FeatureStore
-from lerenet.files import read_json
+from lerenet.files import atomic_path, read_json, sha256_file
 from lerenet.models.serialization import load_network
 from lerenet.params import Params
 from lerenet.registry.registered import INSPECTED, INSPECTION
@@ -31,39 +34,48 @@ def challenger_rows(package: Path) -> pd.DataFrame:
 def champion_rows(package: Path, challenger: Path, params: Params) -> pd.DataFrame:
     """What the champion in ``package`` says of the images of the ``challenger``'s package.
 
-    A class that both hold alike is not computed again. Images of parts that the champion knows in every fold are
-    left out.
+    A class that both hold alike is not computed again, and what was computed is kept. Images of parts that the
+    champion knows in every fold are left out.
     """
     rows = challenger_rows(challenger)
-    store: FeatureStore | None = None
     parts = []
     for cls, own in rows.groupby("cls"):
-        folder = package / INSPECTION / CLASSES / str(cls)
-        if not folder.is_dir():
+        facts = [folder / INSPECTION / CLASSES / str(cls) / FACTS for folder in (package, challenger)]
+        if not facts[0].is_file():
             parts.append(unknown(own))
-        elif read_json(folder / FACTS) == read_json(challenger / INSPECTION / CLASSES / str(cls) / FACTS):
+        elif read_json(facts[0]) == read_json(facts[1]):
             parts.append(own)
         else:
-            store = store or _store(package / INSPECTION / NETWORK, params)
-            parts.append(_asked(folder, store, str(cls), params))
+            parts.append(_asked(package, facts, str(cls), own["image"].tolist(), params))
     return pd.concat(parts, ignore_index=True)
 
 
-def _store(network: Path, params: Params) -> FeatureStore:
-    loaded = load_network(network)
+def material(package: Path, cls: str, images: Sequence[str], params: Params) -> Material:
+    """Images of a class as a version's network describes them."""
+    loaded = load_network(package / INSPECTION / NETWORK)
     sized = params.model_copy(update={"image_size": loaded.image_size})
     backbone = loaded.network.backbone.to(pick_device())
-    return FeatureStore(backbone, load_catalog(layout.CATALOG), sized, layout.DATA)
-
-
-def _asked(folder: Path, store: FeatureStore, cls: str, params: Params) -> pd.DataFrame:
-    images = store.catalog[store.catalog["cls"] == cls].sort_values("image")
+    store = FeatureStore(backbone, load_catalog(layout.CATALOG), sized, layout.DATA)
     store.ensure([cls])
-    material = material_of(store, images, store.backbone.levels)
-    own, settings = pd.read_parquet(folder / READINGS), params.enrolment
-    rows = asked(load_enrolled(folder), own, material, settings.false_calls, settings.reviews)
-    names = images["image"].to_numpy()
-    return rows.assign(image=[names[place] for place in rows.pop("place")], cls=cls)
+    rows = store.catalog.set_index("image", drop=False).loc[list(images)]
+    return material_of(store, rows, loaded.network.head.levels)
+
+
+def _asked(package: Path, facts: Sequence[Path], cls: str, images: list[str], params: Params) -> pd.DataFrame:
+    settings = params.enrolment
+    said = [sha256_file(path) for path in (*facts, layout.CATALOG)]
+    said += [code_digest(), str(settings.false_calls), str(settings.reviews)]
+    kept = (
+        layout.CACHE / "champion" / f"{cls}-{hashlib.sha256(''.join(said).encode()).hexdigest()[:24]}.parquet"
+    )
+    if not kept.exists():
+        described = material(package, cls, images, params)
+        enrolled, own = load_enrolled(facts[0].parent), pd.read_parquet(facts[0].with_name(READINGS))
+        rows = asked(enrolled, own, described, settings.false_calls, settings.reviews)
+        named = rows.assign(image=[images[place] for place in rows.pop("place")], cls=cls)
+        with atomic_path(kept) as temporary:
+            named.to_parquet(temporary, index=False)
+    return pd.read_parquet(kept)
 
 
 def unknown(rows: pd.DataFrame) -> pd.DataFrame:

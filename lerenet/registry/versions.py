@@ -143,6 +143,13 @@ def describe(number: str, verdict: str) -> None:
 
 
 @store.scrubbing()
+def attach(number: str, name: str, text: str) -> None:
+    """Keep a page with the run that registered a version."""
+    with store.store_lock(store.tracking_uri()):
+        client().log_text(by_number(number).run_id, text, name)
+
+
+@store.scrubbing()
 def set_champion(number: str) -> None:
     """Move the alias ``champion`` in one call: a reader sees the old version or the new one."""
     with store.store_lock(store.tracking_uri()):

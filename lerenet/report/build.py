@@ -63,7 +63,7 @@ def _page(data: Data) -> str:
         cost_note=NOTE,
         cost_plot=_cost_plot(data.costs),
         live_head=HEAD,
-        learning=Markup(plots.learning(data.live)) if data.live else None,
+        learning=Markup(plots.learning({row.cls: row.curve for row in data.live})) if data.live else None,
         paper_epochs=PAPER_EPOCHS,
         over=OVER,
         best={shots: _best(rows) for shots, rows in data.main.items()},

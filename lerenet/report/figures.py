@@ -149,7 +149,7 @@ class _Album:
         pixels = draw_panel(*support, *query, results)
         names = ", ".join(results)
         alt = f"{cls}, episode {number}: support, query and what these mark: {names}"
-        return Panel(f"{cls}, episode {number}, {note}", alt, _embedded(pixels))
+        return Panel(f"{cls}, episode {number}, {note}", alt, embedded(pixels))
 
     def _picture(self, name: str, side: int) -> tuple[Pixels, Mask]:
         row = self.catalog.loc[name]
@@ -175,7 +175,8 @@ def _masks(loaded: Loaded, model: Model) -> dict[int, Mask]:
     return masks
 
 
-def _embedded(pixels: Pixels) -> str:
+def embedded(pixels: Pixels) -> str:
+    """A picture as the address of an image on a page."""
     with io.BytesIO() as out:
         Image.fromarray(pixels).save(out, "JPEG", quality=QUALITY)
         return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()

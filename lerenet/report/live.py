@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -68,18 +68,19 @@ def live_rows(summary: Mapping[str, Any]) -> list[LiveRow]:
     """The rows of ``inspect/summary.json``."""
     names = [field.name for field in fields(LiveRow) if field.name not in ("cls", "curve")]
     return [
-        LiveRow(cls=cls, **{name: row[name] for name in names}, curve=_points(row["curve"]))
+        LiveRow(cls=cls, **{name: row[name] for name in names}, curve=points(row["curve"]))
         for cls, row in summary.items()
     ]
 
 
-def _points(curve: Mapping[str, Mapping[str, float]]) -> tuple[Point, ...]:
+def points(curve: Mapping[str, Mapping[str, float]]) -> tuple[Point, ...]:
+    """Of `lerenet.enrolment.curve.growth`."""
     return tuple(Point(count, point["iou"], point["low"], point["high"]) for count, point in curve.items())
 
 
-def counts(rows: list[LiveRow]) -> list[str]:
+def counts(curves: Iterable[Sequence[Point]]) -> list[str]:
     """The numbers of examples on any curve, in order, ``ALL`` last."""
-    found = {point.count for row in rows for point in row.curve}
+    found = {point.count for curve in curves for point in curve}
     return sorted(found - {ALL}, key=int) + [ALL] * (ALL in found)
 
 

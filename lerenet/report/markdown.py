@@ -61,7 +61,7 @@ def _live(rows: list[LiveRow]) -> str:
 
 def _learning(rows: list[LiveRow]) -> str:
     """Classes in rows, numbers of examples in columns."""
-    shown = counts(rows)
+    shown = counts(row.curve for row in rows)
     lines = []
     for row in rows:
         points = {point.count: point for point in row.curve}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from lerenet.enrolment.curve import ALL
-from lerenet.report.live import LiveRow
+from lerenet.report.live import Point
 from lerenet.report.live import counts as counts_of
 
 if TYPE_CHECKING:
@@ -132,26 +132,26 @@ def class_bars(classes: Sequence[str], series: dict[str, list[tuple[float, float
     return _svg(figure, "IoU of each class with 95 % intervals", f"bars-{salt}")
 
 
-def learning(rows: Sequence[LiveRow]) -> str:
+def learning(curves: Mapping[str, Sequence[Point]]) -> str:
     """IoU of each class against the number of its examples, with intervals; the last point stands for all."""
     columns = 4
-    height = -(-len(rows) // columns)
+    height = -(-len(curves) // columns)
     figure, axes = _figure(9, 0.5 + 1.7 * height, columns, height)
-    shown = counts_of(list(rows))
-    for axis, row in zip(axes, rows, strict=False):
-        x = [shown.index(point.count) for point in row.curve]
-        values = np.array([(point.iou, point.low, point.high) for point in row.curve])
+    shown = counts_of(curves.values())
+    for axis, (cls, points) in zip(axes, curves.items(), strict=False):
+        x = [shown.index(point.count) for point in points]
+        values = np.array([(point.iou, point.low, point.high) for point in points])
         if len(values):
-            matched = [place for place, point in enumerate(row.curve) if point.count != ALL]
+            matched = [place for place, point in enumerate(points) if point.count != ALL]
             axis.plot([x[i] for i in matched], values[matched, 0], color=COLOURS[0], marker="o", markersize=4)
             errors = np.clip([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]], 0, None)
             axis.errorbar(x, values[:, 0], errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=2)
-        if row.all is not None:
-            axis.plot(x[-1], row.all.iou, color=COLOURS[1], marker="D", markersize=6)
+        if points and points[-1].count == ALL:
+            axis.plot(x[-1], points[-1].iou, color=COLOURS[1], marker="D", markersize=6)
         axis.set(ylim=(0, 100), xlim=(-0.4, len(shown) - 0.6))
-        axis.set_title(row.cls, fontsize=9.5, parse_math=False)
+        axis.set_title(cls, fontsize=9.5, parse_math=False)
         axis.set_xticks(range(len(shown)), shown)
-    for axis in axes[len(rows) :]:
+    for axis in axes[len(curves) :]:
         axis.set_visible(False)
     return _svg(figure, "IoU of each class's left-out images by the number of examples", "learning")
 

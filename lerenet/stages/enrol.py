@@ -7,7 +7,6 @@ import json
 import shutil
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,9 +16,9 @@ from lerenet.data.catalog import load_catalog
 from lerenet.device import pick_device
 from lerenet.enrolment.enrol import fits, learn
 from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, Image, save_enrolled
-from lerenet.enrolment.stored import material_of
+from lerenet.enrolment.stored import code_digest, material_of
 from lerenet.features.store import FeatureStore, fingerprint
-from lerenet.files import atomic_dir, read_json, sha256_file, write_json
+from lerenet.files import atomic_dir, read_json, write_json
 from lerenet.models.serialization import LoadedNetwork, matching_network, save_network
 from lerenet.params import Params, load_params
 from lerenet.progress import progress
@@ -73,16 +72,9 @@ def _digest(rows: pd.DataFrame, network: str, loaded: LoadedNetwork, params: Par
         "image_size": params.image_size,
         "seed": params.seed,
         "settings": params.enrolment.model_dump(),
-        "code": _code(),
+        "code": code_digest(),
     }
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _code() -> str:
-    """SHA-256 of the code of enrolment and of the networks."""
-    package = Path(__file__).parents[1]
-    files = sorted([*(package / "enrolment").glob("*.py"), *(package / "models").rglob("*.py")])
-    return hashlib.sha256("".join(map(sha256_file, files)).encode()).hexdigest()
 
 
 def _image(row: Mapping[Hashable, Any]) -> Image:

@@ -5,29 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from lerenet import layout, tracking
-from lerenet.enrolment.curve import ALL
+from lerenet.enrolment.curve import ALL, growth
 from lerenet.enrolment.enrolled import CLASSES, CURVE, READINGS, enrolled_in
-from lerenet.enrolment.verdicts import episodes, left_out, scores
-from lerenet.evaluation.metrics import MIOU
-from lerenet.evaluation.resampling import interval
+from lerenet.enrolment.verdicts import left_out, scores
 from lerenet.files import atomic_dir, write_json
-from lerenet.params import Params, load_params
+from lerenet.params import load_params
 
 MEANS = ("iou", "pro", "auroc", "called", "false_calls", "reviews", "marked_good")
-
-
-def growth(rows: pd.DataFrame, curve: pd.DataFrame, cls: str, params: Params) -> dict[str, dict[str, float]]:
-    """IoU of a class with its interval, by how many examples its images are read with."""
-    parts = {str(count): part for count, part in curve.groupby("examples")}
-    if rows["defect"].any():
-        parts[ALL] = rows[rows["defect"]]
-    found = {}
-    for count, part in parts.items():
-        settings = params.evaluation
-        score = interval(episodes(part, cls), settings.draws, params.seed, settings.confidence)
-        low, high = MIOU.bounds
-        found[count] = {"iou": score[MIOU.name], "low": score[low], "high": score[high]}
-    return found
 
 
 def run() -> None:
@@ -48,7 +32,9 @@ def run() -> None:
                 "examples": len(one.examples),
                 "good": len(one.good),
                 "reader": one.reader,
-                "curve": growth(rows, pd.read_parquet(folder / CURVE), one.name, params),
+                "curve": growth(
+                    rows, pd.read_parquet(folder / CURVE), one.name, params.evaluation, params.seed
+                ),
             }
         means = {
             name: sum(values) / len(values)

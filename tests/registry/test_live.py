@@ -115,8 +115,7 @@ def test_a_class_that_both_hold_alike_is_not_computed_again(
     pd.testing.assert_frame_equal(live.champion_rows(champion, challenger, None), wanted)  # type: ignore[arg-type]
     facts = challenger / INSPECTION / "classes" / "Blob" / "enrolment.json"
     write_json(facts, {**read_json(facts), "reader": "blend"})
-    monkeypatch.setattr(live, "_store", lambda network, params: "store")
-    monkeypatch.setattr(live, "_asked", lambda folder, store, cls, params: wanted.assign(score=7.0))
+    monkeypatch.setattr(live, "_asked", lambda package, facts, cls, images, params: wanted.assign(score=7.0))
     assert (live.champion_rows(champion, challenger, None)["score"] == 7.0).all()  # type: ignore[arg-type]
 
 

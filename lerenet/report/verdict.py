@@ -1,0 +1,114 @@
+"""The page of one verdict: what changes for an inspector when the challenger goes live, in numbers and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lerenet.drawing import draw_answers
+from lerenet.enrolment.curve import growth
+from lerenet.enrolment.enrolled import CLASSES, CURVE, READINGS, load_enrolled
+from lerenet.enrolment.variants import marks
+from lerenet.enrolment.verdicts import scores
+from lerenet.evaluation.metrics import COUNTS, iou
+from lerenet.params import Params
+from lerenet.registry import live
+from lerenet.registry.registered import INSPECTION
+from lerenet.report import plots
+from lerenet.report.figures import Panel, embedded
+from lerenet.report.live import points
+
+SHOWN = 4  # images that got better, and as many that got worse
+SCORES = {"iou": "IoU", "called": "defects called %", "false_calls": "good parts called %"}
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """One class: images, how many of them are new to the champion, and score -> before, after."""
+
+    cls: str
+    images: int
+    new: int
+    scores: dict[str, tuple[float | None, float | None]]
+
+
+def verdict_page(
+    title: str, reasons: Sequence[str], challenger: Path, champion: Path | None, params: Params
+) -> str:
+    """HTML: reasons, each class before and after, learning curves, images whose marks changed.
+
+    Args:
+        challenger, champion: the packages of two versions.
+    """
+    after = live.challenger_rows(challenger)
+    before = live.champion_rows(champion, challenger, params) if champion else live.unknown(after)
+    known = live.images_of(champion) if champion else set[str]()
+    environment = Environment(
+        loader=PackageLoader("lerenet.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    curves = {cls: points(_growth(challenger, str(cls), rows, params)) for cls, rows in after.groupby("cls")}
+    return environment.get_template("verdict.html.j2").render(
+        title=title,
+        reasons=reasons,
+        heads=list(SCORES.values()),
+        changes=_changes(before, after, known),
+        learning=Markup(plots.learning({str(cls): curve for cls, curve in curves.items()})),
+        panels=_panels(_largest(before, after), challenger, champion, params),
+        confidence=f"{100 * params.evaluation.confidence:.0f}",
+    )
+
+
+def _growth(package: Path, cls: str, rows: pd.DataFrame, params: Params) -> dict[str, dict[str, float]]:
+    curve = pd.read_parquet(package / INSPECTION / CLASSES / cls / CURVE)
+    return growth(rows, curve, cls, params.evaluation, params.seed)
+
+
+def _changes(before: pd.DataFrame, after: pd.DataFrame, known: set[str]) -> list[ClassChange]:
+    changes = []
+    for cls, rows in after.groupby("cls"):
+        one, two = scores(before[before["cls"] == cls]), scores(rows)
+        new = int((~rows["image"].isin(known)).sum())
+        changes.append(
+            ClassChange(str(cls), len(rows), new, {name: (one[name], two[name]) for name in SCORES})
+        )
+    return changes
+
+
+def _largest(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """The defects whose IoU rises and falls the most: ``cls``, ``image``, ``before``, ``after``."""
+    both = before.merge(after, on=["cls", "image"], suffixes=("_before", "_after"))
+    both = both[both["defect_after"]]
+    for when in ("before", "after"):
+        both[when] = iou(both[[f"{name}_{when}" for name in COUNTS]].to_numpy(float))
+    gain = (both["after"] - both["before"]).to_numpy()
+    order = np.argsort(gain, kind="stable")
+    chosen = [place for place in order[::-1][:SHOWN] if gain[place] > 0]
+    chosen += [place for place in order[:SHOWN] if gain[place] < 0]
+    return both.iloc[chosen][["cls", "image", "before", "after"]]
+
+
+def _panels(changed: pd.DataFrame, challenger: Path, champion: Path | None, params: Params) -> list[Panel]:
+    panels = []
+    for row in changed.itertuples():
+        masks = {}
+        for name, package in (("champion", champion), ("challenger", challenger)):
+            folder = None if package is None else package / INSPECTION / CLASSES / str(row.cls)
+            material = live.material(package or challenger, str(row.cls), [str(row.image)], params)
+            picture, truth = material.pictures[0].cpu().numpy(), material.masks[0].cpu().numpy()
+            if folder is not None and folder.is_dir():
+                own = pd.read_parquet(folder / READINGS)
+                masks[name] = marks(load_enrolled(folder), own, material)[0]
+            else:
+                masks[name] = np.zeros_like(truth)
+        caption = f"{row.image}: IoU {row.before:.0f} to {row.after:.0f}"
+        panels.append(Panel(caption, caption, embedded(draw_answers(picture, truth, masks))))
+    return panels
