@@ -16,7 +16,8 @@ COMMANDS = {
     "inspect-all",
     "catalog", "validate", "profile", "folds", "validate-folds", "pretrain", "features", "train", "ship", "floors",
     "enrol-all",
-    "evaluate", "report", "results", "doctor", "cost", "predict", "promote", "verdict", "rollback", "ledger", "models", "lineage",
+    "evaluate", "report", "results", "doctor", "cost", "predict", "promote", "verdict", "rollback", "ledger", "models",
+    "lineage",
     "data",
 }  # fmt: skip
 

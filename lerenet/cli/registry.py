@@ -126,21 +126,25 @@ def models() -> None:
 
 def lineage(
     version: Annotated[str, typer.Argument(help="A number, or champion.")] = "champion",
-    mask: Annotated[Path | None, typer.Option(help="A mask of `lerenet predict` instead.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="A mask of `lerenet predict` or `inspect` instead.")
+    ] = None,
 ) -> None:
     """Show where a version, or a mask, came from, and verify every link (else status 1)."""
     from rich.console import Console
     from rich.tree import Tree
 
     from lerenet.registry import versions as registry
-    from lerenet.registry.lineage import of_mask, trace
+    from lerenet.registry.lineage import trace
+    from lerenet.registry.lineage_mask import of_mask
 
     item, links = of_mask(mask) if mask is not None else (registry.find(version), [])
-    links += trace(item)
-    aliases = f" ({', '.join(item.aliases)})" if item.aliases else ""
-    tree = Tree(
-        f"version {item.number}{aliases}, {item.tags.get('verdict', '')}, {item.tags.get('cell', '')}"
-    )
+    title = "classes beside a model that is no version of a registry"
+    if item is not None:
+        links += trace(item)
+        aliases = f" ({', '.join(item.aliases)})" if item.aliases else ""
+        title = f"version {item.number}{aliases}, {item.tags.get('verdict', '')}, {item.tags.get('cell', '')}"
+    tree = Tree(title)
     colours = {"ok": "green", "differs": "bold red", "not here": "yellow"}
     for link in links:
         state = f"[{colours[link.state]}]{link.state:<8}[/]"

@@ -11,14 +11,16 @@ import pandas as pd
 
 from lerenet.data.encoding import encode_png
 from lerenet.drawing import overlay_png
+from lerenet.enrolment.enrolled import Enrolled
 from lerenet.enrolment.inspect import ClassVerdict, Inspector
 from lerenet.errors import DataError
-from lerenet.files import atomic_dir, read_json, shown, write_json
+from lerenet.files import atomic_dir, read_json, sha256_file, shown, write_json
 from lerenet.inference import read_query
 from lerenet.predict.names import OVERLAY, output_names
+from lerenet.registry.lineage_mask import INSPECTIONS
 
+TABLE = "inspections.csv"
 MARKS = "_marks.png"  # 0, or the number of the class
-TABLE = "inspections"  # .json and .csv
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Inspected:
     marks: str
     overlay: str
     error: str = ""
+    sha256: str = ""
+    marks_sha256: str = ""
 
 
 def inspect_all(
@@ -53,12 +57,12 @@ def inspect_all(
         for path, name in zip(images, output_names(images), strict=True):
             rows.append(_one(inspector, path, name, folder, mark_good, bits))
             tick(1)
-        write_json(folder / f"{TABLE}.json", {
-            "classes": {str(number): one.name for number, one in enumerate(inspector.classes, 1)},
-            "network": inspector.loaded.source,
+        write_json(folder / INSPECTIONS, {
+            "classes": [_class(number, one) for number, one in enumerate(inspector.classes, 1)],
+            "network": inspector.loaded.source, "version": inspector.loaded.version,
             "images": [asdict(row) for row in rows],
         })  # fmt: skip
-        pd.DataFrame([_flat(row) for row in rows]).to_csv(folder / f"{TABLE}.csv", index=False)
+        pd.DataFrame([_flat(row) for row in rows]).to_csv(folder / TABLE, index=False)
     return rows
 
 
@@ -68,9 +72,19 @@ def _one(inspector: Inspector, path: Path, name: str, folder: Path, mark_good: b
     except DataError as error:
         return Inspected(shown(path), "", (), "", "", shown(f"{error.what}; {error.remedy}"))
     inspection = inspector(picture, mark_good)
-    (folder / f"{name}{MARKS}").write_bytes(encode_png(inspection.marks))
+    marks = folder / f"{name}{MARKS}"
+    marks.write_bytes(encode_png(inspection.marks))
     (folder / f"{name}{OVERLAY}").write_bytes(overlay_png(picture, np.asarray(inspection.marks > 0)))
-    return Inspected(shown(path), inspection.verdict, inspection.classes, name + MARKS, name + OVERLAY)
+    return Inspected(
+        shown(path), inspection.verdict, inspection.classes, marks.name, name + OVERLAY,
+        sha256=sha256_file(path), marks_sha256=sha256_file(marks),
+    )  # fmt: skip
+
+
+def _class(number: int, one: Enrolled) -> dict[str, object]:
+    """A class, and the images that it was learnt from."""
+    given = {kind: [asdict(image) for image in getattr(one, kind)] for kind in ("examples", "good")}
+    return {"number": number, "name": one.name, "reader": one.reader, **given}
 
 
 def _flat(row: Inspected) -> dict[str, object]:
@@ -86,11 +100,11 @@ def _flat(row: Inspected) -> dict[str, object]:
 def _require_ours(out: Path) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    table = out / f"{TABLE}.json"
+    table = out / INSPECTIONS
     images = read_json(table).get("images", []) if table.is_file() else None
     ours = {
-        f"{TABLE}.json",
-        f"{TABLE}.csv",
+        INSPECTIONS,
+        TABLE,
         *(row[key] for row in images or [] for key in ("marks", "overlay")),
     }
     if images is None or not out.is_dir() or {path.name for path in out.iterdir()} - ours:

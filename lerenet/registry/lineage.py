@@ -1,4 +1,4 @@
-"""Where a model, or a mask, came from: the chain from mask to data, every link verified where it can be."""
+"""Where a model came from: the chain from its files to the data, every link verified where it can be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from lerenet.data.catalog import load_catalog
 from lerenet.data.folds import digest_of
 from lerenet.errors import TrackingError
-from lerenet.files import read_json, sha256_file, shown
+from lerenet.files import read_json
 from lerenet.params import Params
 from lerenet.registry import copies, registered
 from lerenet.registry import versions as registry
@@ -63,55 +63,6 @@ def trace(version: Version) -> list[Link]:
         _episodes(tags.get("episodes_digest", ""), package),
         _data(tags.get("data_md5", "")),
     ]
-
-
-def of_mask(mask: Path) -> tuple[Version, list[Link]]:
-    """The version that made a mask of ``lerenet predict``, and whether mask, query and supports are the same still.
-
-    Raises:
-        TrackingError: no ``predictions.json`` beside it names the mask, or no registered version made it.
-    """
-    table = mask.parent / "predictions.json"
-    about = read_json(table) if table.is_file() else {}
-    row = next((row for row in about.get("predictions", []) if row["mask"] == mask.name), None)
-    if mask.name in about.get("earlier", {}):
-        raise TrackingError(
-            f"{shown(mask)}: made by a call before the one that {shown(table)} tells of",
-            "give each call a folder of its own; for this mask, repeat its call",
-        )
-    if row is None or not mask.is_file():
-        raise TrackingError(
-            f"{shown(mask)}: no mask that {shown(table)} names",
-            "give a file of `lerenet predict`, beside its predictions.json",
-        )
-    if not about["version"]:
-        raise TrackingError(
-            f"{shown(mask)}: made by {about['model']}, which is no version of a registry",
-            "see `lerenet models`",
-        )
-    version = registry.by_number(about["version"])
-    return version, [_mask(mask, row, version, about["weights_sha256"]), *_inputs(about, row)]
-
-
-def _mask(mask: Path, row: dict[str, Any], version: Version, weights: str) -> Link:
-    same = sha256_file(mask) == row["sha256"] and version.tags.get("weights_sha256") == weights
-    note = f"of {row['query']}; the file and the model's weights"
-    return Link("mask", row["sha256"], "ok" if same else "differs", note)
-
-
-def _inputs(about: dict[str, Any], row: dict[str, Any]) -> list[Link]:
-    """The query, where the table carries its digest, and the supports' images."""
-    named = [("query", row["query"], row["query_sha256"])] if row.get("query_sha256") else []
-    named += [
-        ("support", name, digests[0])
-        for name, digests in zip(about["supports"], about["support_sha256"], strict=True)
-    ]
-    links = []
-    for what, name, digest in named:
-        there = sha256_file(Path(name)) if Path(name).is_file() else None
-        state: LinkState = "ok" if there == digest else "differs" if there else "not here"
-        links.append(Link(what, digest, state, name))
-    return links
 
 
 def _files(version: Version, folder: Path) -> list[Link]:

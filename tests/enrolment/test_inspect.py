@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 from lerenet.enrolment.enrol import Given, enrol_class
 from lerenet.enrolment.enrolled import FACTS, MEMORY, enrolled_in, load_enrolled
 from lerenet.enrolment.inspect import Inspector
-from lerenet.errors import DataError
+from lerenet.errors import DataError, TrackingError
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import EnrolmentSettings
 from lerenet.predict.inspections import inspect_all
+from lerenet.registry.lineage_mask import of_mask
 from tests.helpers.factories import texture
 from tests.helpers.prediction import picture, pixels, prepared, truth
 
@@ -142,6 +143,18 @@ def test_an_inspection_is_a_folder_whole_and_replaces_only_another(
     assert table["Blob verdict"].notna().tolist() == [True, False]
     marks = np.asarray(Image.open(out / rows[0].marks))
     assert marks.shape == pixels(good).shape[:2]
+    made, links = of_mask(out / rows[0].marks)
+    assert made is None
+    assert {link.state for link in links} == {"ok"}
+    what = [link.what for link in links]
+    assert what[:2] == ["mask", "photo"]
+    assert (what.count("Blob: example"), what.count("Blob: good part")) == (7, 8)
+    given.examples[2][0].write_bytes(b"another")
+    given.good[1].unlink()
+    states = [link.state for link in of_mask(out / rows[0].marks)[1]]
+    assert (states.count("differs"), states.count("not here")) == (1, 1)
+    with pytest.raises(TrackingError, match="no mask that"):
+        of_mask(out / rows[0].overlay)
     (out / "mine.txt").touch()
     with pytest.raises(DataError, match="no inspection wrote"):
         inspect_all(inspector, [good], out)

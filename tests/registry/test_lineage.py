@@ -22,7 +22,8 @@ from lerenet.files import sha256_file, write_json
 from lerenet.registry import copies, registered, registering
 from lerenet.registry import versions as registry
 from lerenet.registry.candidate import collect, settings_hash
-from lerenet.registry.lineage import DVC_FILES, Link, of_mask, trace
+from lerenet.registry.lineage import DVC_FILES, Link, trace
+from lerenet.registry.lineage_mask import of_mask
 from tests.helpers.factories import tiny_dataset
 from tests.helpers.registry import make_project
 
