@@ -41,6 +41,7 @@ class Candidate:
         lineage: Tags of the version, all text.
         dataset: Name and licence of the data.
         latency_ms: Time for an episode during evaluation, the slowest fold.
+        live: class -> what the live model says of its images, each left out (``inspect/summary.json``).
         validated: Whether both validation stages passed.
     """
 
@@ -54,6 +55,7 @@ class Candidate:
     lineage: Mapping[str, str]
     dataset: Mapping[str, str]
     latency_ms: float
+    live: Mapping[str, Any]
     validated: bool
 
 
@@ -91,8 +93,9 @@ def collect(params: Params) -> Candidate:
         ParamsError: see `require_ship`.
     """
     require_ship(params)
-    if not (layout.INSPECT / "counts.parquet").exists():
-        raise TrackingError(f"{layout.INSPECT / 'counts.parquet'}: not found", "run `dvc repro` first")
+    for path in (layout.INSPECT / "counts.parquet", layout.INSPECT / "summary.json"):
+        if not path.exists():
+            raise TrackingError(f"{path}: not found", "run `dvc repro` first")
     cells = ship_cells(params)
     folds = {name: cell for name, cell in cells.items() if name != "all"}
     counts = pd.concat([_counts(cell) for cell in folds.values()], ignore_index=True)
@@ -121,6 +124,7 @@ def collect(params: Params) -> Candidate:
         lineage=lineage(params),
         dataset=_dataset(),
         latency_ms=float(np.max([_metrics(cell).get("ms_per_episode", np.nan) for cell in folds.values()])),
+        live=read_json(layout.INSPECT / "summary.json"),
         validated=all(_passed(folder) for folder in (layout.VALIDATION, layout.FOLDS_VALIDATION)),
     )
 

@@ -10,9 +10,9 @@ from lerenet.registry.candidate import Candidate
 USE = """\
 ## Intended use
 
-Finds surface defects of a class that it was never trained on, from one to five example images with \
-masks of that defect. It answers for the kind of picture it was trained on: one metal or tile \
-surface filling the frame, scaled to a square. It supports an inspector's decision; it does not \
+Calls a photo OK, REVIEW or NG and marks the defects of the classes that it knows (below); finds defects of any other \
+class from one to five example images with masks. It answers for the kind of picture it was trained on: one metal or \
+tile surface filling the frame, scaled to a square. It supports an inspector's decision; it does not \
 replace one. It is not meant for measuring defects, for other kinds of scene, or for a safety \
 decision without a person.
 """
@@ -20,7 +20,7 @@ decision without a person.
 LIMITS = """\
 ## Limits
 
-- The scores above are those of the recipe, cross-validated on classes held out of each fold. The \
+- The scores on classes not seen are those of the recipe, cross-validated on classes held out of each fold. The \
 weights here were trained on every class, so no held-out score of these very weights exists.
 - The answer depends on the support: another example image can change the mask a great deal.
 - Thin scratches and breaks of a few pixels at the working size are often missed.
@@ -46,11 +46,33 @@ def render(candidate: Candidate, tags: Mapping[str, str]) -> str:
         "",
         _table("model without training (floor)", "mIoU", candidate.floors),
         _table("class", "IoU", candidate.classes),
+        _known(candidate),
         f"One episode took {candidate.latency_ms:.0f} ms in the evaluation.\n",
         LIMITS,
         _lineage(tags),
     ]
     return "\n".join(part for part in parts if part)
+
+
+KNOWN = """\
+## Classes that it knows
+
+Every image read by what was learnt without its group, reader and thresholds chosen without its fold. Called: NG, of \
+defects and of good parts; a class with few good parts is not calibrated and calls none.
+
+| class | examples | good parts | reader | IoU | defects called % | good parts called % |
+|---|---|---|---|---|---|---|"""
+
+
+def _known(candidate: Candidate) -> str:
+    lines = []
+    for cls, row in sorted(candidate.live.items()):
+        values = (
+            "-" if row[name] is None else f"{row[name]:.1f}" for name in ("iou", "called", "false_calls")
+        )
+        given = (str(row["examples"]), str(row["good"]), row["reader"])
+        lines.append(f"| {' | '.join((cls, *given, *values))} |")
+    return "\n".join([KNOWN, *lines, ""]) if lines else ""
 
 
 def _score(metric: Metric, scores: Mapping[str, float]) -> str:

@@ -17,7 +17,7 @@ from lerenet import layout
 from lerenet.cells import ship_cells
 from lerenet.enrolment.enrol import learn
 from lerenet.enrolment.enrolled import CLASSES, NETWORK, Image, save_enrolled
-from lerenet.enrolment.verdicts import left_out
+from lerenet.enrolment.verdicts import left_out, scores
 from lerenet.features.store import fingerprint
 from lerenet.files import sha256_file, write_json
 from lerenet.models.serialization import LoadedNetwork
@@ -128,6 +128,8 @@ def _inspection(root: Path, params: Params) -> None:
     (root / layout.INSPECT).mkdir(parents=True)
     rows = left_out(left.readings, settings.false_calls, settings.reviews).assign(cls="Blob")
     rows.to_parquet(root / layout.INSPECT / INSPECTED, index=False)
+    given = {"examples": 6, "good": 6, "reader": enrolled.reader}
+    write_json(root / layout.INSPECT / "summary.json", {"Blob": {**scores(rows), **given}})
 
 
 def _evaluation(folder: Path, counts: pd.DataFrame, digest: str) -> None:
