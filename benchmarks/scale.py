@@ -1,8 +1,8 @@
 """Time and memory of the data stages and of the feature cache as the data grow: ``python -m benchmarks.scale``.
 
 Made data of 500, 2,000 and 10,000 images (up to 100 classes) go through the catalogue, validation, folds and
-episodes, and the cache of frozen features. Every part runs in a process of its own, whose peak of resident
-memory is read when it ends; what the imports alone take is the row ``start``.
+episodes, the cache of frozen features, and the live model's stages. Every part runs in a process of its own, whose
+peak of resident memory is read when it ends; what the imports alone take is the row ``start``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ SIZES = (500, 2000, 10000)
 MOST_CLASSES, PER_CLASS = 100, 20  # fewer classes where that leaves less than 20 images each
 CLEAN = 0.2  # share of clean images
 BACKBONE = "efficientnet_lite0"
+KEPT = (".cache/features", "artifacts/enrol")
 
 
 def classes_of(images: int) -> int:
@@ -91,7 +92,35 @@ def features() -> None:
     store.ensure(split["novel"])
 
 
-PARTS: tuple[Callable[[], None], ...] = (start, catalog, validate, folds, validate_folds, features)
+def enrol() -> None:
+    """Stage ``enrol``, its pass of the backbone over every image included."""
+    from lerenet.stages import enrol as stage
+
+    stage.run()
+
+
+def inspect() -> None:
+    """Stage ``inspect``."""
+    from lerenet.stages import inspect as stage
+
+    stage.run()
+
+
+def photos() -> None:
+    """Ten photos inspected for every class, the model's loading included."""
+    from lerenet import layout
+    from lerenet.enrolment.enrolled import read_inspection
+    from lerenet.enrolment.inspect import Inspector
+    from lerenet.inference import read_query
+
+    inspector = Inspector(*read_inspection(layout.ENROL))
+    for path in sorted(layout.DATA.glob("*/Images/*"))[:10]:
+        inspector(read_query(path))
+
+
+PARTS: tuple[Callable[[], None], ...] = (
+    start, catalog, validate, folds, validate_folds, features, enrol, inspect, photos,
+)  # fmt: skip
 
 
 def _child(part: Callable[[], None], answer: Any) -> None:
@@ -134,8 +163,9 @@ def measure(images: int) -> list[dict[str, Any]]:
         for part in PARTS:
             rows.append({"images": images, "classes": classes_of(images), **apart(part)})
             typer.echo(f"{images:,} images, {part.__name__}: {rows[-1]['seconds']:.1f} s")
-        size = sum(path.stat().st_size for path in (folder / ".cache").rglob("*") if path.is_file())
-        rows[-1]["cache_mib"] = size / 2**20
+        for name in KEPT:
+            size = sum(path.stat().st_size for path in (folder / name).rglob("*") if path.is_file())
+            rows[-1][name] = size / 2**20
         return rows
     finally:
         os.chdir(before)
@@ -151,8 +181,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         found = {row["images"]: row for row in rows if row["part"] == part}
         cells = [f"{found[size]['seconds']:.1f} s, {found[size]['peak_mib']:.0f} MiB" for size in sizes]
         lines.append(f"| `{part}` | {' | '.join(cells)} |")
-    cache = {row["images"]: row["cache_mib"] for row in rows if "cache_mib" in row}
-    lines.append(f"| cache on disk | {' | '.join(f'{cache[size]:,.0f} MiB' for size in sizes)} |")
+    for name in KEPT:
+        kept = {row["images"]: row[name] for row in rows if name in row}
+        lines.append(f"| `{name}` on disk | {' | '.join(f'{kept[size]:,.0f} MiB' for size in sizes)} |")
     return "\n".join(lines)
 
 

@@ -61,7 +61,16 @@ def test_the_package_holds_what_scoring_again_needs(project: Path) -> None:
     whole = [path for path in folder.parents[1].rglob("*") if path.is_file()]
     assert not [path for path in whole if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
     card = (folder / "README.md").read_text()
-    for word in ("Classes that it knows", "Blob", "Intended use", "Limits", "CC0-1.0", "mIoU", "Lineage", "e" * 32):
+    for word in (
+        "Classes that it knows",
+        "Blob",
+        "Intended use",
+        "Limits",
+        "CC0-1.0",
+        "mIoU",
+        "Lineage",
+        "e" * 32,
+    ):
         assert word in card
 
 
