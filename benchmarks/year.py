@@ -135,7 +135,7 @@ class Factory:
             name = str(cls)
             said = self.said(name, classes[name], seen[name])
             parts.append(said[said["image"].isin(part["image"])])
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True) if parts else rows
 
     def said(self, cls: str, model: tuple[Enrolled, Left], material: Material) -> pd.DataFrame:
         """What one class says of all its images, left out where known; kept for the true masks."""
