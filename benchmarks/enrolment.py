@@ -9,8 +9,9 @@ is kept, so that the command goes on where it was stopped.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,12 @@ from lerenet.enrolment.enrol import learn
 from lerenet.enrolment.enrolled import Image
 from lerenet.enrolment.folds import folds_of, in_turn
 from lerenet.enrolment.leave_out import readings
+from lerenet.enrolment.readers import READERS
 from lerenet.enrolment.stored import material_of
-from lerenet.enrolment.verdicts import NOT_CALIBRATED, auroc
+from lerenet.enrolment.verdicts import NOT_CALIBRATED, auroc, episodes
 from lerenet.evaluation.metrics import miou
 from lerenet.evaluation.regions import OVERLAP, REGIONS
+from lerenet.evaluation.resampling import paired_bootstrap
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, write_json
 from lerenet.models.serialization import matching_network
@@ -71,43 +74,87 @@ def inspected(
             yield pd.concat([found, answer.assign(verdict=verdicts)]).assign(cls=name, examples=count)
 
 
+def cleared(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows as an inspector sees them: an image called OK carries no marks."""
+    ok = (rows["verdict"] == "OK").to_numpy()
+    tp, fp = (np.where(ok, 0, rows[name]) for name in ("tp", "fp"))
+    fn, tn = rows["fn"] + rows["tp"] - tp, rows["tn"] + rows["fp"] - fp
+    return rows.assign(tp=tp, fp=fp, fn=fn, tn=tn)
+
+
 def scores(rows: pd.DataFrame) -> dict[str, float]:
     """Scores in percent: mIoU and AUROC of images are means over the classes, the others shares of all images.
 
-    ``good parts marked`` counts the masks before a verdict clears them.
+    Those after ``OK cleared`` are of classes with good parts.
     """
     bad, judged = rows[rows["defect"]], rows[~rows["verdict"].isin([NOT_CALIBRATED, None])]
     good, defects = judged[~judged["defect"]], judged[judged["defect"]]
     areas = [area for _, part in rows.groupby("cls") if (area := auroc(part)) is not None]
-    return {
+    seen = cleared(rows[rows["cls"].isin(rows.loc[~rows["defect"], "cls"].unique())])
+    before = rows[rows["cls"].isin(seen["cls"].unique())]
+    found = {
         "mIoU": miou(bad),
         "per-region overlap": 100 * float(bad[OVERLAP].sum() / bad[REGIONS].sum()),
         "AUROC": float(np.mean(areas)) if areas else float("nan"),
         "false calls": 100 * float((good["verdict"] == "NG").mean()),
         "good parts to review": 100 * float((good["verdict"] == "REVIEW").mean()),
-        "good parts marked": 100 * float((rows.loc[~rows["defect"], "fp"] > 0).mean()),
         "defects called": 100 * float((defects["verdict"] == "NG").mean()),
         "defects called or reviewed": 100 * float((defects["verdict"] != "OK").mean()),
+        "good parts without a mark": 100 * float((before.loc[~before["defect"], "fp"] == 0).mean()),
+    }
+    if judged.empty:
+        return found
+    return found | {
+        "the same, OK cleared": 100 * float((seen.loc[~seen["defect"], "fp"] == 0).mean()),
+        "mIoU lost by clearing": miou(before[before["defect"]]) - miou(seen[seen["defect"]]),
     }
 
 
 def interval(rows: pd.DataFrame, seed: int) -> dict[str, tuple[float, float, float]]:
-    """Each score with its 95 % interval from groups drawn anew within each class."""
+    """Each score with its 95 % interval from groups drawn anew within each class, alike in all orders."""
     rng = np.random.default_rng(seed)
     parts = {cls: [part for _, part in one.groupby("group")] for cls, one in rows.groupby("cls")}
     drawn = [
         scores(
-            pd.concat([each[i] for each in parts.values() for i in rng.integers(len(each), size=len(each))])
+            pd.concat(
+                [each[i] for each in parts.values() for i in rng.integers(len(each), size=len(each))],
+                ignore_index=True,
+            )
         )
         for _ in range(DRAWS)
     ]
     table = pd.DataFrame(drawn)
     low, high = table.quantile(0.025), table.quantile(0.975)
-    return {name: (value, float(low[name]), float(high[name])) for name, value in scores(rows).items()}
+    found = scores(rows.reset_index(drop=True))
+    return {name: (value, float(low[name]), float(high[name])) for name, value in found.items()}
+
+
+def gain(table: pd.DataFrame, one: tuple[str, int], two: tuple[str, int]) -> dict[str, Any]:
+    """What a reader with so many examples (``two``) has more than another (``one``), on the images that both read."""
+    keys = ["seed", "cls", "place"]
+    rows = [
+        table[table["defect"] & (table["reader"] == reader) & (table["examples"] == count)]
+        for reader, count in (one, two)
+    ]
+    both = pd.merge(rows[0][keys], rows[1][keys])
+    before, after = (
+        episodes(
+            pd.merge(both, part).assign(image=lambda t: t["place"].astype(str) + " " + t["seed"].astype(str))
+        )
+        for part in rows
+    )
+    overall = paired_bootstrap(before, after, seed=0)
+    each = {}
+    for cls in sorted(before["cls"].unique()):
+        found = paired_bootstrap(before[before["cls"] == cls], after[after["cls"] == cls], seed=0)
+        each[cls] = (found.gain, found.low, found.high)
+    return {"all": (overall.gain, overall.low, overall.high), **each}
 
 
 def main(
-    seed: Annotated[int, typer.Option(min=0, help="Of the order of examples.")] = 0,
+    seeds: Annotated[
+        list[int], typer.Option("--seed", min=0, help="Of the order of examples; repeat it.")
+    ] = [0],  # noqa: B006
     good: Annotated[int, typer.Option(min=0, help="Good parts that a class is enrolled with, at most.")] = 10,
     out: Annotated[
         Path, typer.Option(help="Folder: a table for each class, and a JSON with every value.")
@@ -123,38 +170,32 @@ def main(
     settings = params.enrolment.model_copy(update={"curve": ()})
     with progress("features", store.size(classes)) as store.tick:
         store.ensure(classes)
-    with progress("classes", len(classes)) as tick:
-        for cls in classes:
+    tables = []
+    with progress("classes", len(classes) * len(seeds)) as tick:
+        for seed, cls in product(seeds, classes):
             path = out / f"{cls}-{seed}-{good}.parquet"
             if not path.exists():
                 rows = catalog[catalog["cls"] == cls].reset_index(drop=True)
                 found = pd.concat(inspected(store, rows, settings, good, seed))
                 with atomic_path(path) as temporary:
                     found.to_parquet(temporary, index=False)
+            tables.append(pd.read_parquet(path).assign(seed=seed))
             tick(1, cls)
-    table = pd.concat([pd.read_parquet(out / f"{cls}-{seed}-{good}.parquet") for cls in classes])
-    facts = {
-        "machine": machine(), "data": layout.data_md5(), "seed": seed, "good parts": good, "images": len(catalog),
-        "settings": params.enrolment.model_dump(), "interval": "95 %, groups drawn anew in each class",
-    }  # fmt: skip
+    table = pd.concat(tables, ignore_index=True)
     by = ["reader", "examples"]
-    curve = {
-        f"{reader} {count or 'all'}": interval(part, seed) for (reader, count), part in table.groupby(by)
-    }
+    curve = {f"{reader} {count or 'all'}": interval(part, 0) for (reader, count), part in table.groupby(by)}
     each = {
         cls: {f"{reader} {count or 'all'}": scores(part) for (reader, count), part in rows.groupby(by)}
         for cls, rows in table.groupby("cls")
     }
-    write_json(out / f"{seed}-{good}.json", {**facts, "curve": curve, "classes": each})
-    names = list(next(iter(curve.values())))
-    typer.echo(f"| reader, examples | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    for label, values in curve.items():
-        cells = [
-            "-" if np.isnan(value) else f"{value:.1f} ({low:.1f} to {high:.1f})"
-            for value, low, high in values.values()
-        ]
-        typer.echo(f"| {label} | {' | '.join(cells)} |")
-    typer.echo(f"data {facts['data']}, seed {seed}; written to {out}")
+    write_json(out / f"{good}.json", {
+        "machine": machine(), "data": layout.data_md5(), "seeds": seeds, "good parts": good, "images": len(catalog),
+        "settings": params.enrolment.model_dump(), "interval": "95 %, groups drawn anew in each class",
+        "curve": curve, "classes": each,
+        "gain over matching with 5": gain(table, (READERS[0], 5), (ANSWER, 0)),
+        "gain over matching with all": gain(table, (READERS[0], 0), (ANSWER, 0)),
+    })  # fmt: skip
+    typer.echo(f"written: {out / f'{good}.json'}; `python -m benchmarks.page` makes a page of it")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def without_fold(enrolled: Enrolled, fold: int) -> tuple[Known, set[str]]:
     return Known(memory, head), kept
 
 
-def _left(
+def left_view(
     enrolled: Enrolled, own: pd.DataFrame, fold: int, device: torch.device
 ) -> tuple[Known, str, set[str]]:
     """What images of a fold are read with, by which reader, and the groups that are known all the same."""
@@ -62,7 +62,7 @@ def asked(
     folds = folds_of(material.groups.tolist(), enrolled.folds)
     parts = []
     for fold in np.unique(folds):
-        known, reader, kept = _left(enrolled, own, int(fold), material.descriptors.device)
+        known, reader, kept = left_view(enrolled, own, int(fold), material.descriptors.device)
         places = np.flatnonzero((folds == fold) & ~np.isin(material.groups, sorted(kept)))
         rows = readings(material, known, places, int(fold), (reader,))
         parts.append(judged(rows, operating_point(own[own["fold"] != fold], reader, false_calls, reviews)))
@@ -74,7 +74,7 @@ def marks(enrolled: Enrolled, own: pd.DataFrame, material: Material) -> NDArray[
     """What a class marks on each of a material's images, (N, S, S), read as `asked` does."""
     parts = []
     for place, fold in enumerate(folds_of(material.groups.tolist(), enrolled.folds)):
-        known, reader, _ = _left(enrolled, own, int(fold), material.descriptors.device)
+        known, reader, _ = left_view(enrolled, own, int(fold), material.descriptors.device)
         answer = read(known, material.descriptors[[place]].float(), (reader,))[reader]
         parts.append((answer.marks(material.images([place]))[0] > 0).cpu().numpy())
     return np.stack(parts)

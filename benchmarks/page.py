@@ -1,0 +1,134 @@
+"""What the benchmarks of the live model found, as a page: ``python -m benchmarks.page FOLDER --out docs/…``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lerenet.files import read_json, write_text
+
+Value = Sequence[float]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))
+
+
+def cell(value: Value) -> str:
+    """A value with its interval."""
+    middle, low, high = value
+    return "-" if math.isnan(middle) else f"{middle:.1f} ({low:.1f} to {high:.1f})"
+
+
+def facts(found: Mapping[str, Any]) -> str:
+    """Where the numbers come from."""
+    kept = {
+        name: found[name]
+        for name in ("data", "seeds", "seed", "images", "good parts", "interval")
+        if name in found
+    }
+    machine = ", ".join(str(found["machine"][name]) for name in ("cpu", "cores", "torch", "date"))
+    return "; ".join([*(f"{name} {value}" for name, value in kept.items()), machine]) + "."
+
+
+def enrolment(found: Mapping[str, Any]) -> str:
+    """Readers in rows, by the number of examples."""
+    names = list(found["curve"]["enrolled all"])
+    rows = [
+        (label, *(cell(values[name]) if name in values else "" for name in names))
+        for label, values in _ordered(found)
+    ]
+    gains = [
+        (title, *(f"{value[0]:+.1f} ({value[1]:+.1f} to {value[2]:+.1f})" for value in found[title].values()))
+        for title in found
+        if title.startswith("gain")
+    ]
+    classes = list(found["classes"])
+    each = [
+        (cls, *(f"{values[label]['mIoU']:.1f}" if label in values else "-" for label in LABELS))
+        for cls, values in found["classes"].items()
+    ]
+    return "\n\n".join([
+        f"## What examples and good parts buy, {found['good parts']} good parts at most",
+        "Every image is read by what was learnt from other folds' groups; reader and thresholds are chosen there too. "
+        "`enrolled` is the reader that was chosen. A count that a fold's others don't reach leaves its images out.",
+        facts(found), table(("reader, examples", *names), rows),
+        "Gains on the same images, in points of IoU:", table(("", "all classes", *classes), gains),
+        "IoU of each class:", table(("class", *LABELS), each),
+    ])  # fmt: skip
+
+
+LABELS = [f"enrolled {count}" for count in ("1", "5", "20", "all")]
+
+
+def _ordered(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Value]]]:
+    counts = ["1", "5", "20", "all"]
+    return sorted(found["curve"].items(), key=lambda item: (counts.index(item[0].split()[1]), item[0]))
+
+
+def year(found: Mapping[str, Any]) -> str:
+    """A row for each delivery."""
+    rows = []
+    for row in found["rows"]:
+        words = (row.get("outcome", "start"), *(row.get(name, {}).get("outcome", "") for name in SPOILT))
+        scores = (f"{row[name]['miou']:.1f}" for name in MODELS)
+        calls = (f"{row[name]['called']:.0f}" for name in MODELS[2:])
+        rows.append((str(row["delivery"]), ", ".join(row.get("classes", [])), *words, *scores, *calls))
+    head = ("delivery", "classes", "verdict", *SPOILT, *(f"mIoU, {name}" for name in MODELS),
+            *(f"called %, {name}" for name in MODELS[2:]))  # fmt: skip
+    return "\n\n".join(
+        [f"## A year of deliveries, order {found['seed']}", facts(found), summary(found), table(head, rows)]
+    )
+
+
+SPOILT = ("swapped", "shifted")
+MODELS = ("live", "never retrained", "live to come", "never retrained to come")
+
+
+def summary(found: Mapping[str, Any]) -> str:
+    """Promotions, how they did on the images to come, and what became of spoilt deliveries."""
+    decided = found["rows"][1:]
+    promoted = [row for row in decided if row["outcome"] == "promoted"]
+    worse = [row for row in promoted if row["challenger to come"]["miou"] < row["champion to come"]["miou"]]
+    stopped = sum(row[name]["outcome"] != "promoted" for row in decided for name in SPOILT)
+    return (
+        f"{len(promoted)} of {len(decided)} deliveries were promoted; {len(worse)} of these marks the images to come "
+        f"worse than the champion before it. {stopped} of {2 * len(decided)} spoilt deliveries were stopped."
+    )
+
+
+def confusion(found: Mapping[str, Any]) -> str:
+    """True classes in rows, answers in columns."""
+    answers = list(next(iter(found["table"].values())))
+    rows = [(name, *(str(row[answer]) for answer in answers)) for name, row in found["table"].items()]
+    return "\n\n".join(["## Which class is answered", facts(found), table(("true, answer", *answers), rows)])
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="artifacts/benchmarks of a project.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("inspection-results.md"),
+) -> None:
+    """Write what lies in the folder."""
+    from benchmarks.scale import table as scales
+
+    parts = [
+        "# The live model, measured",
+        "Written by `python -m benchmarks.page` from what `benchmarks.enrolment`, `year`, `confusion`, `scale` left. "
+        "Don't edit: run it again. Scores are points or percent, with 95 % intervals.",
+        *(enrolment(read_json(path)) for path in sorted(folder.glob("enrolment/*.json"))),
+        *(year(read_json(path)) for path in sorted(folder.glob("year/*.json"))),
+        *(confusion(read_json(path)) for path in sorted(folder.glob("confusion/*.json"))),
+    ]
+    if (folder / "scale.json").is_file():
+        parts += ["## Size", scales(read_json(folder / "scale.json")["rows"])]
+    write_text(out, "\n\n".join(parts) + "\n")
+    typer.echo(f"written: {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
