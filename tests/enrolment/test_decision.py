@@ -44,5 +44,7 @@ def test_few_good_parts_keep_the_share_that_was_asked_for_of_parts_to_come(parts
             point = calibrate(drawn[:parts].tolist(), 0.02, 0.1)
             assert point is not None
             called.append(drawn[parts:] > point.bad)
-        assert np.mean(called) < 0.023  # no more than was asked for, where scores are skewed as highest values are
+        assert (
+            np.mean(called) < 0.023
+        )  # no more than was asked for, where scores are skewed as highest values are
         assert not skewed or np.mean(called) > 0.015
