@@ -51,12 +51,12 @@ def enrol_command(
 
     lerenet enrol Rust --example a.jpg a_mask.png b.jpg b_mask.png --good good/*.jpg
 
-    The class takes the place of what was enrolled under its name. With fewer than five good parts nothing is called.
+    It takes the place of an earlier draft of its name; what the model knows is refused. With fewer than five good parts nothing is called.
     """
     from lerenet.data.reading import Reading
     from lerenet.enrolment.enrol import Given, enrol_class
     from lerenet.params import EnrolmentSettings
-    from lerenet.predict.inspecting import open_inspection
+    from lerenet.predict.inspecting import open_inspection, require_new
     from lerenet.predict.queries import find_queries
     from lerenet.predict.supports import joined_masks
     from lerenet.progress import progress
@@ -65,7 +65,8 @@ def enrol_command(
     clean = find_queries(good, into) if good else []
     given = Given(list(joined_masks(pair_up(example, "--example")).items()), clean, reading)
     settings = EnrolmentSettings(false_calls=false_calls, reviews=reviews, steps=steps)
-    loaded, _ = open_inspection(model)
+    loaded, classes = open_inspection(model)
+    require_new(name, classes)
     with progress("enrol", len(given.examples) + len(clean)) as tick:
         enrolled = enrol_class(name, given, loaded, into, settings, tick)
     memory, point = enrolled.memory, enrolled.point

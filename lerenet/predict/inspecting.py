@@ -33,14 +33,28 @@ def open_inspection(model: str) -> tuple[LoadedNetwork, list[Enrolled]]:
     return replace(network, version=loaded.version), classes
 
 
+def require_new(name: str, classes: Sequence[Enrolled]) -> None:
+    """Refuse to draft what the model knows: a few examples would stand in for all of its own.
+
+    Raises:
+        DataError: a class of that name.
+    """
+    for one in classes:
+        if one.name == name:
+            raise DataError(
+                f"{name}: the model knows it, from {len(one.examples)} examples",
+                "put the images into data/, a retraining takes them in; or enrol them under another name",
+            )
+
+
 def with_drafts(classes: Sequence[Enrolled], folder: Path) -> list[Enrolled]:
-    """The model's classes with those enrolled in ``folder``, by name; a draft takes the place of its namesake.
+    """The model's classes with those enrolled in ``folder``, by name; a draft that the model has by now gives way.
 
     Raises:
         DataError: there is neither, or see `enrolled_in`.
     """
     drafts = enrolled_in(folder) if any(folder.glob(f"*/{FACTS}")) else []
-    known = {one.name: one for one in (*classes, *drafts)}
+    known = {one.name: one for one in (*drafts, *classes)}
     if not known:
         raise DataError(
             f"{shown(folder)}: no class is enrolled there, and the model knows none",

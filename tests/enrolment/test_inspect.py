@@ -17,6 +17,7 @@ from lerenet.enrolment.inspect import Inspector
 from lerenet.errors import DataError, TrackingError
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import EnrolmentSettings
+from lerenet.predict.inspecting import require_new, with_drafts
 from lerenet.predict.inspections import inspect_all
 from lerenet.registry.lineage_mask import of_mask
 from tests.helpers.factories import texture
@@ -180,3 +181,16 @@ def test_the_command_line_from_photos_to_verdicts(
     assert done.exit_code == 0, done.output
     assert "Blob" in done.output
     assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_what_the_model_knows_is_no_draft(given: Given, loaded: LoadedNetwork, tmp_path: Path) -> None:
+    known = enrol_class("Blob", given, loaded, tmp_path / "model", FAST)
+    with pytest.raises(DataError, match="the model knows it, from 7 examples"):
+        require_new("Blob", [known])
+    require_new("Other", [known])
+    for name in ("Blob", "Other"):
+        enrol_class(name, Given(given.examples[:1]), loaded, tmp_path / "drafts", FAST)
+    served = with_drafts([known], tmp_path / "drafts")
+    assert [(one.name, len(one.examples)) for one in served] == [("Blob", 7), ("Other", 1)]
+    with pytest.raises(DataError, match="the model knows none"):
+        with_drafts([], tmp_path / "nowhere")
