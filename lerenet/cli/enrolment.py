@@ -51,7 +51,8 @@ def enrol_command(
 
     lerenet enrol Rust --example a.jpg a_mask.png b.jpg b_mask.png --good good/*.jpg
 
-    It takes the place of an earlier draft of its name; what the model knows is refused. With fewer than five good parts nothing is called.
+    It takes the place of an earlier draft of its name; what the model knows is refused. With fewer than five good parts
+    nothing is called.
     """
     from lerenet.data.reading import Reading
     from lerenet.enrolment.enrol import Given, enrol_class
