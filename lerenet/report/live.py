@@ -74,8 +74,9 @@ def live_rows(summary: Mapping[str, Any]) -> list[LiveRow]:
 
 
 def points(curve: Mapping[str, Mapping[str, float]]) -> tuple[Point, ...]:
-    """Of `lerenet.enrolment.curve.growth`."""
-    return tuple(Point(count, point["iou"], point["low"], point["high"]) for count, point in curve.items())
+    """Of `lerenet.enrolment.curve.growth`, by the number of examples."""
+    order = counts([[Point(count, **point) for count, point in curve.items()]])
+    return tuple(Point(count, **curve[count]) for count in order)
 
 
 def counts(curves: Iterable[Sequence[Point]]) -> list[str]:

@@ -117,9 +117,11 @@ def test_the_live_models_classes_have_their_scores_and_curves(built: Path, page:
     for wanted in ("61.8", "50.0 to 70.0", "97.2", "3.5 (at most 17)", "20 small, 0 large", "blend_edges"):
         assert wanted in " ".join(page.text)
         assert wanted in text
-    assert "| class, IoU by examples | 1 | 5 | all |" in text
-    assert "| Steel_Pa | 20.5 (10.0 to 30.0) | - | - |" in text
+    assert "| class, IoU by examples | 1 | 5 | 10 | all |" in text
+    assert "| Steel_Pa | 20.5 (10.0 to 30.0) | - | - | - |" in text
     assert "#live" in page.values("href")
+    curve = collect(built, PARAMS).live[0].curve
+    assert [point.count for point in curve] == ["1", "5", "10", "all"]
 
 
 def test_floors_come_first_and_all_are_there(built: Path) -> None:
