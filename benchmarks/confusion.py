@@ -1,8 +1,8 @@
 """Which class an image is given among those of its surface: ``python -m benchmarks.confusion MT_Break MT_Fray ...``.
 
 Every image is inspected for all of the classes at once, each read by what was learnt without the image's fold, reader
-and thresholds included. Its answer is the class that marks most of it, of those that do not call it OK, or none. A
-picture of each class shows what each class marks, before overlaps are resolved.
+and thresholds included. Its answer is the class that marks most of it, of those that call it neither OK nor of another
+surface, or none. A picture of each class shows what each class marks, before overlaps are resolved.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from benchmarks.results import machine
 from lerenet import layout
 from lerenet.data.cataloguing import build_catalog
 from lerenet.drawing import draw_answers
+from lerenet.enrolment.decision import verdict_of
 from lerenet.enrolment.enrol import learn
 from lerenet.enrolment.enrolled import Enrolled, Image, Left
 from lerenet.enrolment.folds import folds_of
-from lerenet.enrolment.leave_out import operating_point
+from lerenet.enrolment.inspect import SILENT
+from lerenet.enrolment.leave_out import operating_point, surface
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.readers import read
 from lerenet.enrolment.stored import material_of
@@ -51,7 +53,7 @@ def logits(
         answer = read(view, material.descriptors[[place]].float(), (reader,))[reader]
         others = left.readings[left.readings["fold"] != fold]
         point = operating_point(others, reader, settings.false_calls, settings.reviews)
-        if point is None or point.verdict(float(answer.scores())) != "OK":
+        if verdict_of(point, surface(others), float(answer.scores()), float(answer.alike)) not in SILENT:
             found[cls] = answer.marks(material.images([place]))[0]
     return found
 

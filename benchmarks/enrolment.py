@@ -23,7 +23,7 @@ from lerenet.data.cataloguing import build_catalog
 from lerenet.enrolment.enrol import learn
 from lerenet.enrolment.enrolled import Image
 from lerenet.enrolment.folds import folds_of, in_turn
-from lerenet.enrolment.leave_out import readings
+from lerenet.enrolment.leave_out import ALIKE, readings
 from lerenet.enrolment.readers import READERS
 from lerenet.enrolment.stored import material_of
 from lerenet.enrolment.verdicts import NOT_CALIBRATED, auroc, episodes
@@ -67,10 +67,8 @@ def inspected(
             enrolled, _ = learn(name, part, [images[place] for place in used], store.weights, settings, seed)
             found = readings(material, enrolled.known(part.descriptors.device), asked, fold)
             answer = found[found["reader"] == enrolled.reader].assign(reader=ANSWER, chosen=enrolled.reader)
-            point = enrolled.point
-            verdicts = [
-                NOT_CALIBRATED if point is None else point.verdict(score) for score in answer["score"]
-            ]
+            pairs = zip(answer["score"], answer[ALIKE], strict=True)
+            verdicts = [enrolled.verdict(score, alike) for score, alike in pairs]
             yield pd.concat([found, answer.assign(verdict=verdicts)]).assign(cls=name, examples=count)
 
 

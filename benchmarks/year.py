@@ -170,7 +170,7 @@ class Factory:
             material = self.material[cls]
             own = enrolled.known(material.descriptors.device)
             rows = readings(material, own, strange, 0, (enrolled.reader,))
-            self.served[key] = judged(rows, enrolled.point).assign(cls=cls)
+            self.served[key] = judged(rows, enrolled.point, enrolled.surface).assign(cls=cls)
         return self.served[key]
 
 

@@ -123,7 +123,9 @@ def show(rows: Sequence[Inspected], out: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    colours = {"NG": "bold red", "REVIEW": "yellow", "OK": "green"}
+    from lerenet.enrolment.inspect import NONE
+
+    colours = {"NG": "bold red", "REVIEW": "yellow", "OK": "green", NONE: "yellow"}
     table = Table(title=f"{len(rows)} photos", title_justify="left")
     for name in ("photo", "verdict", "what"):
         table.add_column(name, overflow="fold")

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 FEWEST = 5  # good parts below which nothing is calibrated
 SIMULATED = 20_000
 
-Verdict = Literal["OK", "REVIEW", "NG", "not calibrated"]
+STRANGE = 0.005  # share of a class's own images that may be taken for another surface's
+
+Verdict = Literal["OK", "REVIEW", "NG", "not calibrated", "other surface"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,13 @@ class OperatingPoint:
         return "REVIEW" if score > self.review else "OK"
 
 
+def verdict_of(point: OperatingPoint | None, surface: float | None, score: float, alike: float) -> Verdict:
+    """What a class says of an image of this score, whose surface is so much alike its own."""
+    if surface is not None and alike < surface:
+        return "other surface"
+    return "not calibrated" if point is None else point.verdict(score)
+
+
 def calibrate(scores: Sequence[float], false_calls: float, reviews: float) -> OperatingPoint | None:
     """The thresholds that left-out good parts give; None for fewer than `FEWEST`.
 
@@ -62,6 +71,16 @@ def calibrate(scores: Sequence[float], false_calls: float, reviews: float) -> Op
     falling = np.sort(np.asarray(scores, float))[::-1]
     review, bad = (_above(falling, share) for share in (max(reviews, false_calls), false_calls))
     return OperatingPoint(min(review, bad), bad, false_calls, len(falling))
+
+
+def surface_bound(alike: Sequence[float]) -> float | None:
+    """How alike to what a class knows an image of its surface is at least; None for fewer than `FEWEST` left-out ones.
+
+    Below lie at most `STRANGE` of the class's images, those to come included, as in `calibrate`.
+    """
+    if len(alike) < FEWEST:
+        return None
+    return -_above(np.sort(-np.asarray(alike, float))[::-1], STRANGE)
 
 
 def _above(falling: NDArray[np.float64], share: float) -> float:

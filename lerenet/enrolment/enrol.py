@@ -16,7 +16,7 @@ from lerenet.data.reading import PLAIN, Reading
 from lerenet.enrolment.curve import curve
 from lerenet.enrolment.enrolled import WHOLE, Enrolled, Image, Left, save_enrolled
 from lerenet.enrolment.fitted import FEWEST, FittedHead, fit
-from lerenet.enrolment.leave_out import choose, held_out, operating_point, readings, without
+from lerenet.enrolment.leave_out import choose, held_out, operating_point, readings, surface, without
 from lerenet.enrolment.material import Material, gathered
 from lerenet.enrolment.memory import remember
 from lerenet.enrolment.readers import Known
@@ -67,7 +67,7 @@ def learn(
     reader = choose(rows)
     point = operating_point(rows, reader, settings.false_calls, settings.reviews)
     enrolled = Enrolled(
-        name, memory, heads, reader, point, settings.folds, network, material.pictures.shape[1],
+        name, memory, heads, reader, point, surface(rows), settings.folds, network, material.pictures.shape[1],
         [images[place] for place in material.examples], [images[place] for place in good],
     )  # fmt: skip
     return enrolled, Left(rows, curve(material, memory, settings.folds, settings.curve, seed))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lerenet.enrolment.decision import OperatingPoint
+from lerenet.enrolment.decision import OperatingPoint, Verdict, verdict_of
 from lerenet.enrolment.fitted import FittedHead
 from lerenet.enrolment.memory import TENSORS, Memory
 from lerenet.enrolment.readers import Known
@@ -63,6 +63,8 @@ class Enrolled:
         heads: fitted to its images: `WHOLE` to all, the others without the fold that names them.
         reader: how its pictures are read.
         point: where an image is called; None: not calibrated, for too few good parts were given.
+        surface: how alike an image of its surface is at least (`lerenet.enrolment.decision.surface_bound`); None:
+            unknown, for too few images were given.
         folds: of groups, how many.
         network: digest of the backbone whose descriptors these are.
         image_size: working size, in pixels.
@@ -74,11 +76,16 @@ class Enrolled:
     heads: Mapping[str, FittedHead]
     reader: str
     point: OperatingPoint | None
+    surface: float | None
     folds: int
     network: str
     image_size: int
     examples: list[Image]
     good: list[Image]
+
+    def verdict(self, score: float, alike: float) -> Verdict:
+        """What an image of this score is, if it is alike enough."""
+        return verdict_of(self.point, self.surface, score, alike)
 
     def known(self, device: torch.device) -> Known:
         """What its pictures are read with, on a device."""
@@ -120,6 +127,7 @@ def save_enrolled(folder: Path, enrolled: Enrolled, left: Left) -> None:
             "class": enrolled.name,
             "reader": enrolled.reader,
             "point": None if enrolled.point is None else asdict(enrolled.point),
+            "surface": enrolled.surface,
             "folds": enrolled.folds,
             "network": enrolled.network,
             "image_size": enrolled.image_size,
@@ -151,6 +159,7 @@ def load_enrolled(folder: Path) -> Enrolled:
         return Enrolled(
             str(facts["class"]), Memory(**parts, count=int(facts["places"])), _heads(load_file(folder / HEADS)),
             str(facts["reader"]), None if facts["point"] is None else OperatingPoint(**facts["point"]),
+            None if facts["surface"] is None else float(facts["surface"]),
             int(facts["folds"]), str(facts["network"]), int(facts["image_size"]),
             *([_image(image) for image in facts[kind]] for kind in ("examples", "good")),
         )  # fmt: skip

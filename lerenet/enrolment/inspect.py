@@ -23,6 +23,8 @@ from lerenet.inference import prepare
 from lerenet.models.serialization import LoadedNetwork
 
 WORST: tuple[Verdict, ...] = ("OK", "not calibrated", "REVIEW", "NG")
+NONE = "none of these"  # an image of a surface that no class knows
+SILENT = ("OK", "other surface")  # verdicts of a class that marks nothing
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,12 @@ class Inspection:
     """What is found on one image.
 
     Attributes:
-        verdict: the worst of the classes'.
+        verdict: the worst of the classes whose surface it is of; `NONE` where there is none.
         classes: in the order of the inspector's classes.
         marks: (H, W); 0, or 1 + the place of the class whose logit is the highest there.
     """
 
-    verdict: Verdict
+    verdict: str
     classes: tuple[ClassVerdict, ...]
     marks: NDArray[np.uint8]
 
@@ -83,7 +85,7 @@ class Inspector:
         """Inspect one image (H, W, 3).
 
         Args:
-            mark_good: keep marks of classes that call the image OK.
+            mark_good: keep marks of classes that call the image OK, or of another surface.
         """
         descriptors = describe(self.loaded, [picture])
         small = to_batch([resize_image(picture, self.loaded.image_size)], descriptors.device)
@@ -91,10 +93,10 @@ class Inspector:
         for one, known in zip(self.classes, self.known, strict=True):
             answer = read(known, descriptors, (one.reader,))[one.reader]
             score = float(answer.scores())
-            verdict: Verdict = "not calibrated" if one.point is None else one.point.verdict(score)
+            verdict = one.verdict(score, float(answer.alike))
             logit = answer.marks(small)[:, None]
             own = F.interpolate(logit, size=picture.shape[:2], mode="bilinear", align_corners=False)[0, 0]
-            logits.append(torch.full_like(own, -1.0) if verdict == "OK" and not mark_good else own)
+            logits.append(torch.full_like(own, -1.0) if verdict in SILENT and not mark_good else own)
             verdicts.append(verdict)
             scores.append(score)
         best, place = torch.stack(logits).max(0)  # (H, W)
@@ -105,4 +107,5 @@ class Inspector:
                 zip(self.classes, verdicts, scores, strict=True), 1
             )
         )
-        return Inspection(max(verdicts, key=WORST.index), found, marks)
+        heard = [verdict for verdict in verdicts if verdict in WORST]
+        return Inspection(max(heard, key=WORST.index) if heard else NONE, found, marks)

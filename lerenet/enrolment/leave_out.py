@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from lerenet.enrolment.decision import OperatingPoint, calibrate
+from lerenet.enrolment.decision import OperatingPoint, calibrate, surface_bound
 from lerenet.enrolment.folds import folds_of
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.memory import Memory
@@ -21,10 +21,11 @@ from lerenet.enrolment.readers import READERS, Known, read
 from lerenet.evaluation.metrics import COUNTS, iou
 from lerenet.evaluation.regions import OVERLAP, REGIONS, overlaps
 
+ALIKE = "alike"  # column: how much like the class's surface an image is (`lerenet.enrolment.readers.Read`)
 AT_ONCE = 8  # images
-COLUMNS = ("fold", "group", "defect", "reader", "score", *COUNTS, REGIONS, OVERLAP)  # of readings
+COLUMNS = ("fold", "group", "defect", "reader", "score", ALIKE, *COUNTS, REGIONS, OVERLAP)  # of readings
 TYPES = {
-    "place": int, "fold": int, "defect": bool, "score": float, **dict.fromkeys(COUNTS, int),
+    "place": int, "fold": int, "defect": bool, "score": float, ALIKE: float, **dict.fromkeys(COUNTS, int),
     REGIONS: int, OVERLAP: float,
 }  # fmt: skip
 
@@ -64,6 +65,7 @@ def readings(
         pictures, truth = material.images(chosen), material.masks[chosen]
         answers = read(known, material.descriptors[chosen].float(), readers)
         scores = {reader: answer.scores().tolist() for reader, answer in answers.items()}
+        alike = next(iter(answers.values())).alike.tolist()
         marked = {reader: answer.marks(pictures) > 0 for reader, answer in answers.items()}
         for i, place in enumerate(chosen):
             marks = {reader: one[i].cpu().numpy() for reader, one in marked.items()}
@@ -72,6 +74,7 @@ def readings(
             facts = {
                 "place": place, "fold": fold, "group": str(material.groups[place]),
                 "defect": bool(material.defect[place]), REGIONS: regions,
+                ALIKE: alike[i],
             }  # fmt: skip
             for (reader, one), overlap in zip(marks.items(), shares, strict=True):
                 tp, fp = int((one & true).sum()), int((one & ~true).sum())
@@ -122,3 +125,8 @@ def operating_point(
     """Thresholds from the left-out good parts, as ``reader`` scores them; None for too few."""
     good = rows[~rows["defect"] & (rows["reader"] == reader)]
     return calibrate(good["score"].tolist(), false_calls, reviews)
+
+
+def surface(rows: pd.DataFrame) -> float | None:
+    """How alike an image must be to be of the class's surface, by the left-out images; None for too few."""
+    return surface_bound(rows.drop_duplicates("image")[ALIKE].tolist())

@@ -50,11 +50,14 @@ class Read:
     Attributes:
         logits: of each place, (B, l).
         suspicion: of each place, (B, l).
+        alike: how much like the class's surface each picture is, (B,): the mean over its places of their similarity to
+            what the memory holds of any kind.
         edges: whether the marks follow edges and tones (`lerenet.models.refine`).
     """
 
     logits: Tensor
     suspicion: Tensor
+    alike: Tensor
     edges: bool = False
 
     def scores(self) -> Tensor:
@@ -72,13 +75,15 @@ def read(known: Known, descriptors: Tensor, readers: Sequence[str] = READERS) ->
     """Ask the ``readers`` that ``known`` has about pictures' descriptors (B, c, l)."""
     near, far, good = similarities(descriptors, known.memory)
     logits = {"matching": SCALE * (near - far)}
-    suspicion = SCALE * (near - torch.maximum(far, good))
+    surroundings = torch.maximum(far, good)
+    alike = torch.maximum(near, surroundings).mean(1)
+    suspicion = SCALE * (near - surroundings)
     if known.head is not None:
         logits["fitted"] = known.head(descriptors).flatten(1)
         logits["blend"] = (logits["matching"] + logits["fitted"]) / 2
         suspicion = (suspicion + logits["fitted"]) / 2
     return {
-        name: Read(logits[name.removesuffix(EDGES)], suspicion, name.endswith(EDGES))
+        name: Read(logits[name.removesuffix(EDGES)], suspicion, alike, name.endswith(EDGES))
         for name in readers
         if name in known.readers
     }

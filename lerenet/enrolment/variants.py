@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lerenet.enrolment.enrolled import WHOLE, Enrolled
 from lerenet.enrolment.folds import folds_of
-from lerenet.enrolment.leave_out import choose, operating_point, readings
+from lerenet.enrolment.leave_out import choose, operating_point, readings, surface
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.readers import Known, read
 from lerenet.enrolment.verdicts import judged
@@ -65,7 +65,8 @@ def asked(
         known, reader, kept = left_view(enrolled, own, int(fold), material.descriptors.device)
         places = np.flatnonzero((folds == fold) & ~np.isin(material.groups, sorted(kept)))
         rows = readings(material, known, places, int(fold), (reader,))
-        parts.append(judged(rows, operating_point(own[own["fold"] != fold], reader, false_calls, reviews)))
+        others = own[own["fold"] != fold]
+        parts.append(judged(rows, operating_point(others, reader, false_calls, reviews), surface(others)))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -10,8 +10,8 @@ import torch
 from scipy.stats import binomtest
 from torchmetrics.functional.classification import binary_auroc
 
-from lerenet.enrolment.decision import OperatingPoint
-from lerenet.enrolment.leave_out import choices, operating_point
+from lerenet.enrolment.decision import OperatingPoint, verdict_of
+from lerenet.enrolment.leave_out import ALIKE, choices, operating_point, surface
 from lerenet.evaluation.metrics import COUNTS, iou, summed
 from lerenet.evaluation.regions import OVERLAP, REGIONS
 
@@ -30,14 +30,14 @@ def left_out(readings: pd.DataFrame, false_calls: float, reviews: float) -> pd.D
     for fold, reader in choices(readings).items():
         own = readings[(readings["fold"] == fold) & (readings["reader"] == reader)]
         others = readings[readings["fold"] != fold]
-        parts.append(judged(own, operating_point(others, reader, false_calls, reviews)))
+        parts.append(judged(own, operating_point(others, reader, false_calls, reviews), surface(others)))
     return pd.concat(parts, ignore_index=True) if parts else readings.assign(verdict="")
 
 
-def judged(rows: pd.DataFrame, point: OperatingPoint | None) -> pd.DataFrame:
+def judged(rows: pd.DataFrame, point: OperatingPoint | None, bound: float | None) -> pd.DataFrame:
     """The rows with their verdicts."""
-    verdicts = [NOT_CALIBRATED if point is None else point.verdict(score) for score in rows["score"]]
-    return rows.assign(verdict=verdicts)
+    pairs = zip(rows["score"], rows[ALIKE], strict=True)
+    return rows.assign(verdict=[verdict_of(point, bound, score, alike) for score, alike in pairs])
 
 
 def episodes(rows: pd.DataFrame, cls: str = "") -> pd.DataFrame:

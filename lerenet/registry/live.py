@@ -81,7 +81,7 @@ def _asked(package: Path, facts: Sequence[Path], cls: str, images: list[str], pa
 def unknown(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows as a model has them that does not know the class: nothing is marked or called."""
     fn, tn = rows["tp"] + rows["fn"], rows["fp"] + rows["tn"]
-    return rows.assign(tp=0, fp=0, fn=fn, tn=tn, overlap=0.0, score=0.0, verdict="OK", reader="")
+    return rows.assign(tp=0, fp=0, fn=fn, tn=tn, overlap=0.0, alike=0.0, score=0.0, verdict="OK", reader="")
 
 
 def images_of(package: Path) -> set[str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lerenet.enrolment.decision import FEWEST, OperatingPoint, calibrate
+from lerenet.enrolment.decision import FEWEST, OperatingPoint, calibrate, surface_bound, verdict_of
 
 scores = st.lists(st.floats(-2, 2), min_size=FEWEST, max_size=60)
 
@@ -48,3 +48,22 @@ def test_few_good_parts_keep_the_share_that_was_asked_for_of_parts_to_come(parts
             np.mean(called) < 0.023
         )  # no more than was asked for, where scores are skewed as highest values are
         assert not skewed or np.mean(called) > 0.015
+
+
+@given(scores)
+def test_the_images_that_a_surface_is_known_by_are_of_it(values: list[float]) -> None:
+    bound = surface_bound(values)
+    assert bound is not None
+    assert bound <= min(values)
+
+
+def test_another_surface_is_neither_good_nor_bad() -> None:
+    assert surface_bound([0.5] * (FEWEST - 1)) is None
+    bound = surface_bound([0.5, 0.52, 0.55, 0.51, 0.53, 0.5])
+    assert bound is not None
+    assert 0.3 < bound < 0.5
+    point = OperatingPoint(review=0.1, bad=0.3, false_calls=0.02, parts=10)
+    assert verdict_of(point, bound, 9.0, 0.3) == "other surface"
+    assert verdict_of(point, bound, 9.0, 0.5) == "NG"
+    assert verdict_of(point, None, 9.0, 0.3) == "NG"
+    assert verdict_of(None, bound, 9.0, 0.5) == "not calibrated"

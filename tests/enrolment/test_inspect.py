@@ -66,6 +66,17 @@ def test_a_class_finds_its_defect_and_leaves_good_parts_alone(
     assert not any(part.marks.any() for part in ok)
 
 
+def test_a_photo_of_another_surface_is_none_of_these(
+    given: Given, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    inspector = Inspector(loaded, [enrol_class("Blob", given, loaded, tmp_path, FAST)])
+    found = inspector(np.full((60, 80, 3), 200, np.uint8))
+    assert found.verdict == "none of these"
+    assert [one.verdict for one in found.classes] == ["other surface"]
+    assert not found.marks.any()
+    assert inspector(pixels(picture(tmp_path / "q.png", 33))).verdict in ("REVIEW", "NG")
+
+
 def test_without_enough_good_parts_nothing_is_called(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:

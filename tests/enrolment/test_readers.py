@@ -24,7 +24,7 @@ def shares(images: int) -> torch.Tensor:
 def test_a_pictures_score_is_its_most_suspicious_place() -> None:
     suspicion = torch.zeros(2, PLACES)
     suspicion[1, 300] = 1.0
-    flat, spot = Read(suspicion, suspicion).scores()
+    flat, spot = Read(suspicion, suspicion, torch.ones(2)).scores()
     assert float(flat) == 0
     assert 0.5 < float(spot) <= 1
     assert PIXELS % 25 == 0
