@@ -224,7 +224,7 @@ def judge(
     before = pd.concat([after[after["cls"].isin(same)], factory.beside(champion, changed, seen)])
     novel = episodes(after[after["defect"]])
     guards = gate.Guards(validated=True, latency_ms=0.0, export_agrees=True, doubts=found)
-    live = compare(before, after, settings, seed)
+    live = compare(before, after, settings, factory.settings.false_calls, seed)
     return gate.decide(novel, novel, settings, guards, seed, live), challenger
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy.stats import mannwhitneyu
+from scipy.stats import binomtest, mannwhitneyu
 
-from lerenet.enrolment.verdicts import episodes
+from lerenet.enrolment.verdicts import NOT_CALIBRATED, episodes
 from lerenet.evaluation.calls import ShareGain, share_gain
 from lerenet.evaluation.metrics import COUNTS, iou
 from lerenet.evaluation.resampling import PairedGain, chance_of_gain, paired_bootstrap
@@ -26,7 +26,7 @@ class LiveComparison:
         gain: in mIoU, over the defects' pixels.
         p: of that gain, as `chance_of_gain` has it.
         called: share of the defects that are called NG.
-        false_calls: share of the good parts that are called NG; None without good parts.
+        false_calls: share of the good parts that are called NG, of those that the champion decides; None without.
         harmed: sentences on what gets worse.
     """
 
@@ -38,9 +38,13 @@ class LiveComparison:
 
 
 def compare(
-    champion: pd.DataFrame, challenger: pd.DataFrame, settings: GateSettings, seed: int = 0
+    champion: pd.DataFrame, challenger: pd.DataFrame, settings: GateSettings, allowed: float, seed: int = 0
 ) -> LiveComparison | None:
-    """Compare the rows of both (`lerenet.registry.live`) on the images that both have; None without a defect."""
+    """Compare the rows of both (`lerenet.registry.live`) on the images that both have; None without a defect.
+
+    Args:
+        allowed: share of good parts that may be called NG (``enrolment.false_calls``), 0 to 1.
+    """
     both = pd.merge(champion[["cls", "image"]], challenger[["cls", "image"]]).sort_values(["cls", "image"])
     before, after = (pd.merge(both, rows, how="left") for rows in (champion, challenger))
     bad = after["defect"].to_numpy(bool)
@@ -51,10 +55,12 @@ def compare(
     gain = paired_bootstrap(one, two, draws, seed, confidence)
     called = share_gain(before[bad], after[bad], draws, seed, confidence)
     assert called is not None
-    false_calls = share_gain(before[~bad], after[~bad], draws, seed, confidence)
+    decided = ~bad & before["verdict"].ne(NOT_CALIBRATED).to_numpy() & before["reader"].ne("").to_numpy()
+    false_calls = share_gain(before[decided], after[decided], draws, seed, confidence)
+    fresh = after[~bad & ~decided & after["verdict"].ne(NOT_CALIBRATED).to_numpy()]
     return LiveComparison(
         gain, chance_of_gain(one, two, draws, seed), called, false_calls,
-        tuple(_harmed(gain, called, false_calls, settings)),
+        (*_harmed(gain, called, false_calls, settings), *_too_many(fresh, allowed, confidence)),
     )  # fmt: skip
 
 
@@ -70,12 +76,20 @@ def _harmed(
         reasons.append(f"the live model marks surely worse: {gain.gain:+.2f} points of mIoU")
     if called.change.high < 0:
         reasons.append(f"the live model surely calls fewer defects: {called.change.value:+.1f} points")
-    if false_calls is not None and false_calls.change.value > settings.max_false_calls:
+    if false_calls and false_calls.change.value > settings.max_false_calls and false_calls.change.low > 0:
         reasons.append(
             f"good parts called NG: {false_calls.after:.1f} %, {false_calls.change.value:+.1f} points, "
             f"more than {settings.max_false_calls:.1f}"
         )
     return reasons
+
+
+def _too_many(fresh: pd.DataFrame, allowed: float, confidence: float) -> list[str]:
+    """Good parts that only the challenger decides: it may not surely call more of them NG than was asked for."""
+    calls = int((fresh["verdict"] == "NG").sum())
+    if not calls or binomtest(calls, len(fresh), allowed, "greater").pvalue > (1 - confidence) / 2:
+        return []
+    return [f"good parts of new classes called NG: {calls} of {len(fresh)}, surely more than {allowed:.1%}"]
 
 
 def doubted(champion: pd.DataFrame, new: pd.Series) -> list[str]:

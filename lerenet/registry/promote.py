@@ -158,7 +158,8 @@ def _live(
     package = registry.resolve(champion.number)
     rows = live.champion_rows(package, folder, params)
     given = live.images_of(package)
-    comparison = live_gate.compare(rows, live.challenger_rows(folder), params.gate, params.seed)
+    allowed = params.enrolment.false_calls
+    comparison = live_gate.compare(rows, live.challenger_rows(folder), params.gate, allowed, params.seed)
     return comparison, tuple(live_gate.doubted(rows, ~rows["image"].isin(given)))
 
 

@@ -37,12 +37,12 @@ def rows(quality: float, seed: int = 0, called: float = 0.5, false_calls: float 
 
 
 def test_a_gain_in_marks_and_one_in_calls_are_seen() -> None:
-    marks = compare(rows(0.5), rows(0.7), SETTINGS)
+    marks = compare(rows(0.5), rows(0.7), SETTINGS, 0.02)
     assert marks is not None
     assert marks.gain.low > 10
     assert marks.p < 0.01
     assert not marks.harmed
-    calls = compare(rows(0.5, called=0.5), rows(0.5, called=0.9), SETTINGS)
+    calls = compare(rows(0.5, called=0.5), rows(0.5, called=0.9), SETTINGS, 0.02)
     assert calls is not None
     assert (calls.called.before, calls.called.after) == (50, 90)
     assert calls.called.change.low > 0
@@ -50,7 +50,7 @@ def test_a_gain_in_marks_and_one_in_calls_are_seen() -> None:
 
 
 def test_the_same_model_gains_nothing_and_harms_nothing() -> None:
-    same = compare(rows(0.5), rows(0.5), SETTINGS)
+    same = compare(rows(0.5), rows(0.5), SETTINGS, 0.02)
     assert same is not None
     assert (same.gain.gain, same.gain.low, same.gain.high, same.called.change.value) == (0, 0, 0, 0)
     assert same.p > 0.5
@@ -64,22 +64,35 @@ def test_the_same_model_gains_nothing_and_harms_nothing() -> None:
         (rows(0.3), "surely worse"),
         (rows(0.3), "class A loses"),
         (rows(0.5, called=0.1), "fewer defects"),
-        (rows(0.5, false_calls=0.2), "good parts called NG: 20.0 %"),
+        (rows(0.5, false_calls=0.4), "good parts called NG: 40.0 %"),
     ],
     ids=["marks", "a class", "calls", "false calls"],
 )
 def test_harm_is_named(challenger: pd.DataFrame, what: str) -> None:
-    comparison = compare(rows(0.5), challenger, SETTINGS)
+    comparison = compare(rows(0.5), challenger, SETTINGS, 0.02)
     assert comparison is not None
     assert any(what in reason for reason in comparison.harmed), comparison.harmed
 
 
+def test_good_parts_that_the_champion_does_not_decide_are_held_to_what_was_asked_for() -> None:
+    unknown = rows(0.5).assign(reader="")
+    few = compare(unknown, rows(0.5, false_calls=0.1), SETTINGS, 0.02)
+    assert few is not None
+    assert few.false_calls is None
+    assert not few.harmed  # 2 of 20: not surely more than 2 %
+    many = compare(unknown, rows(0.5, false_calls=0.3), SETTINGS, 0.02)
+    assert many is not None
+    assert many.harmed == ("good parts of new classes called NG: 6 of 20, surely more than 2.0%",)
+
+
 def test_only_images_that_both_were_asked_about_count() -> None:
-    comparison = compare(rows(0.5).iloc[5:], rows(0.5).iloc[:-3].sample(frac=1, random_state=0), SETTINGS)
+    comparison = compare(
+        rows(0.5).iloc[5:], rows(0.5).iloc[:-3].sample(frac=1, random_state=0), SETTINGS, 0.02
+    )
     assert comparison is not None
     assert comparison.gain.gain == 0
     assert comparison.called.images == 35
-    assert compare(rows(0.5), rows(0.5).iloc[:0], SETTINGS) is None
+    assert compare(rows(0.5), rows(0.5).iloc[:0], SETTINGS, 0.02) is None
 
 
 def test_new_masks_that_are_not_found_are_doubted_and_those_that_are_found_are_not() -> None:
