@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any, get_args
 
+import typer
 from filelock import FileLock, Timeout
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
@@ -252,5 +253,27 @@ def _attach_page(version: str, verdict: Verdict) -> None:
         logger().warning("no page of the verdict: %s (`lerenet verdict %s` tries again)", error, version)
 
 
+def command(
+    jobs: Annotated[int, typer.Option(min=1, help="Stages at once.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Go on when nothing changed.")] = False,
+    pull: Annotated[bool, typer.Option(help="Fetch the data from the DVC remote first.")] = True,
+    operator: Annotated[str, typer.Option(help="Who asks, for the ledger.")] = "schedule",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another retraining's end.")] = False,
+    dry: Annotated[bool, typer.Option("--dry", help="Say what would be done; change nothing.")] = False,
+    fold: Annotated[list[str], typer.Option(help="Only this fold's stages; repeat it.")] = [],  # noqa: B006
+    runner: Annotated[str, typer.Option(help="local, dask, or a Dask scheduler's address.")] = LOCAL,
+    accept_drift: Annotated[
+        bool, typer.Option("--accept-drift", help="Go on with images that shifted.")
+    ] = False,
+) -> None:
+    """Bring the champion up to date with data and code, if the gate agrees."""
+    known = get_args(Fold)
+    if strange := sorted(set(fold) - set(known)):
+        raise typer.BadParameter(f"no fold {', '.join(strange)}; known: {', '.join(known)}")
+    retrain(
+        jobs, force, pull, operator, wait, dry, [name for name in known if name in fold], runner, accept_drift
+    )
+
+
 if __name__ == "__main__":
-    retrain()
+    typer.run(command)
