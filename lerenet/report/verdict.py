@@ -60,7 +60,7 @@ def verdict_page(
         title=title,
         reasons=reasons,
         heads=list(SCORES.values()),
-        changes=_changes(before, after, known),
+        changes=_changes(before if champion else before.iloc[:0], after, known),
         learning=Markup(plots.learning({str(cls): curve for cls, curve in curves.items()})),
         panels=_panels(_largest(before, after), challenger, champion, params),
         confidence=f"{100 * params.evaluation.confidence:.0f}",
@@ -75,7 +75,7 @@ def _growth(package: Path, cls: str, rows: pd.DataFrame, params: Params) -> dict
 def _changes(before: pd.DataFrame, after: pd.DataFrame, known: set[str]) -> list[ClassChange]:
     changes = []
     for cls, rows in after.groupby("cls"):
-        one, two = scores(before[before["cls"] == cls]), scores(rows)
+        one, two = (scores(part) for part in (before[before["cls"] == cls], rows))
         new = int((~rows["image"].isin(known)).sum())
         changes.append(
             ClassChange(str(cls), len(rows), new, {name: (one[name], two[name]) for name in SCORES})
@@ -101,10 +101,12 @@ def _panels(changed: pd.DataFrame, challenger: Path, champion: Path | None, para
     for row in changed.itertuples():
         masks = {}
         for name, package in (("champion", champion), ("challenger", challenger)):
-            folder = None if package is None else package / INSPECTION / CLASSES / str(row.cls)
-            material = live.material(package or challenger, str(row.cls), [str(row.image)], params)
+            if package is None:
+                continue
+            folder = package / INSPECTION / CLASSES / str(row.cls)
+            material = live.material(package, str(row.cls), [str(row.image)], params)
             picture, truth = material.pictures[0].cpu().numpy(), material.masks[0].cpu().numpy()
-            if folder is not None and folder.is_dir():
+            if folder.is_dir():
                 own = pd.read_parquet(folder / READINGS)
                 masks[name] = marks(load_enrolled(folder), own, material)[0]
             else:
