@@ -26,7 +26,7 @@ from lerenet.enrolment.folds import folds_of, in_turn
 from lerenet.enrolment.leave_out import ALIKE, readings
 from lerenet.enrolment.readers import READERS
 from lerenet.enrolment.stored import material_of
-from lerenet.enrolment.verdicts import NOT_CALIBRATED, auroc, episodes
+from lerenet.enrolment.verdicts import NOT_CALIBRATED, as_served, auroc, episodes
 from lerenet.evaluation.metrics import miou
 from lerenet.evaluation.regions import OVERLAP, REGIONS
 from lerenet.evaluation.resampling import paired_bootstrap
@@ -72,14 +72,6 @@ def inspected(
             yield pd.concat([found, answer.assign(verdict=verdicts)]).assign(cls=name, examples=count)
 
 
-def cleared(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows as an inspector sees them: an image called OK carries no marks."""
-    ok = (rows["verdict"] == "OK").to_numpy()
-    tp, fp = (np.where(ok, 0, rows[name]) for name in ("tp", "fp"))
-    fn, tn = rows["fn"] + rows["tp"] - tp, rows["tn"] + rows["fp"] - fp
-    return rows.assign(tp=tp, fp=fp, fn=fn, tn=tn)
-
-
 def scores(rows: pd.DataFrame) -> dict[str, float]:
     """Scores in percent: mIoU and AUROC of images are means over the classes, the others shares of all images.
 
@@ -88,7 +80,7 @@ def scores(rows: pd.DataFrame) -> dict[str, float]:
     bad, judged = rows[rows["defect"]], rows[~rows["verdict"].isin([NOT_CALIBRATED, None])]
     good, defects = judged[~judged["defect"]], judged[judged["defect"]]
     areas = [area for _, part in rows.groupby("cls") if (area := auroc(part)) is not None]
-    seen = cleared(rows[rows["cls"].isin(rows.loc[~rows["defect"], "cls"].unique())])
+    seen = as_served(rows[rows["cls"].isin(rows.loc[~rows["defect"], "cls"].unique())])
     before = rows[rows["cls"].isin(seen["cls"].unique())]
     found = {
         "mIoU": miou(bad),
@@ -97,7 +89,7 @@ def scores(rows: pd.DataFrame) -> dict[str, float]:
         "false calls": 100 * float((good["verdict"] == "NG").mean()),
         "good parts to review": 100 * float((good["verdict"] == "REVIEW").mean()),
         "defects called": 100 * float((defects["verdict"] == "NG").mean()),
-        "defects called or reviewed": 100 * float((defects["verdict"] != "OK").mean()),
+        "defects called or reviewed": 100 * float(defects["verdict"].isin(("NG", "REVIEW")).mean()),
         "good parts without a mark": 100 * float((before.loc[~before["defect"], "fp"] == 0).mean()),
     }
     if judged.empty:

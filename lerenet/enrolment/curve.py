@@ -10,12 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
 from lerenet.enrolment.folds import in_turn
-from lerenet.enrolment.leave_out import held_out, readings
+from lerenet.enrolment.leave_out import COLUMNS, TYPES, held_out, readings
 from lerenet.enrolment.material import Material
-from lerenet.enrolment.memory import Memory
+from lerenet.enrolment.memory import remember
 from lerenet.enrolment.readers import READERS, Known
 from lerenet.enrolment.verdicts import episodes
 from lerenet.evaluation.metrics import MIOU
@@ -26,26 +25,27 @@ from lerenet.seeds import generator
 ALL = "all"  # on a curve: of a class's examples, by the reader that was chosen
 
 
-def curve(material: Material, memory: Memory, folds: int, counts: Sequence[int], seed: int) -> pd.DataFrame:
+def curve(material: Material, folds: int, budget: int, counts: Sequence[int], seed: int) -> pd.DataFrame:
     """Readings of the examples, each left out, for each of ``counts``, which stands in the column ``examples``.
 
     A count that a fold's others don't exceed is left out there.
     """
-    examples, good = np.array(material.examples), np.array(material.good, dtype=np.int64)
-    parts = [readings(material, Known(memory), np.zeros(0, np.int64), 0).assign(examples=0)]  # its columns
+    good = np.array(material.good, dtype=np.int64)
+    parts = [pd.DataFrame(columns=["place", *COLUMNS]).astype(TYPES).assign(examples=0)]
     for fold, (kept, asked) in held_out(material, folds).items():
-        known = np.flatnonzero(kept[examples])  # among the examples
-        order = known[in_turn(material.groups[examples[known]].tolist(), generator(seed, "curve", fold))]
-        defects = asked[material.defect[asked]]
+        known = np.array([place for place in material.examples if kept[place]])
+        order = known[in_turn(material.groups[known].tolist(), generator(seed, "curve", fold))]
+        defects, clean = asked[material.defect[asked]], good[kept[good]].tolist()
         for count in counts:
             if count >= len(order) or not len(defects):
                 continue
-            some = torch.zeros(len(examples), dtype=torch.bool, device=memory.sums.device)
-            some[order[:count].tolist()] = True
-            part = memory.only(some, torch.from_numpy(kept[good]).to(some.device))
-            parts.append(readings(material, Known(part), defects, fold, READERS[:1]).assign(examples=count))
-    rows = pd.concat(parts, ignore_index=True)
-    return rows.drop(columns="place")
+            chosen = order[:count].tolist()
+            memory = remember(
+                material.descriptors[chosen], material.shares(chosen), material.descriptors[clean], budget
+            )
+            rows = readings(material, Known(memory), defects, fold, READERS[:1])
+            parts.append(rows.assign(examples=count))
+    return pd.concat(parts, ignore_index=True).drop(columns="place")
 
 
 def growth(

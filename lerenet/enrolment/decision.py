@@ -21,6 +21,7 @@ SIMULATED = 20_000
 
 STRANGE = 0.005  # share of a class's own images that may be taken for another surface's
 
+SILENT = ("OK", "other surface")  # verdicts of a class that marks nothing
 Verdict = Literal["OK", "REVIEW", "NG", "not calibrated", "other surface"]
 
 
@@ -57,9 +58,10 @@ def verdict_of(point: OperatingPoint | None, surface: float | None, score: float
 def calibrate(scores: Sequence[float], false_calls: float, reviews: float) -> OperatingPoint | None:
     """The thresholds that left-out good parts give; None for fewer than `FEWEST`.
 
-    Of n good parts at most floor(n false_calls) lie above ``bad``, and at most floor(n reviews) above ``review``. Where
-    that is none of them, n is too small to count so small a share: the threshold is then not below mean + k s of their
-    scores, with k such that the next part exceeds it as often as asked (`beyond`).
+    The next good part lies above a threshold as often as was asked for. Where (n + 1) times the share is 1 or more,
+    it is the score of the part at this place from the top. Below, n is too small to count so small a share: then it is
+    the highest score, and not below mean + k s of the scores, with k such that the next part exceeds it as often as
+    asked (`beyond`).
 
     Args:
         scores: of good parts, each scored by a memory without its group.
@@ -86,10 +88,12 @@ def surface_bound(alike: Sequence[float]) -> float | None:
 def _above(falling: NDArray[np.float64], share: float) -> float:
     """The threshold above which at most ``share`` of the scores lie, and of parts to come about as many."""
     count = len(falling)
-    place = math.floor(count * share)
+    if not share:
+        return float(falling[0])
+    place = math.floor((count + 1) * share) - 1  # of count + 1 scores the next is as likely at any place
     if place >= count:
         return float(np.nextafter(falling[-1], -np.inf))
-    if place or not share:
+    if place >= 0:
         return float(falling[place])
     return max(float(falling[0]), float(falling.mean() + beyond(count, share) * falling.std(ddof=1)))
 

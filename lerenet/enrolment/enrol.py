@@ -16,12 +16,12 @@ from lerenet.data.reading import PLAIN, Reading
 from lerenet.enrolment.curve import curve
 from lerenet.enrolment.enrolled import WHOLE, Enrolled, Image, Left, save_enrolled
 from lerenet.enrolment.fitted import FEWEST, FittedHead, fit
+from lerenet.enrolment.folds import folds_of
 from lerenet.enrolment.leave_out import choose, held_out, operating_point, readings, surface, without
-from lerenet.enrolment.material import Material, gathered
-from lerenet.enrolment.memory import remember
+from lerenet.enrolment.material import Material, described_by, gathered
+from lerenet.enrolment.memory import Memory, remember
 from lerenet.enrolment.readers import Known
 from lerenet.errors import DataError
-from lerenet.features.store import fingerprint
 from lerenet.files import sha256_file, shown
 from lerenet.inference import prepare, read_query
 from lerenet.models.serialization import LoadedNetwork
@@ -48,12 +48,14 @@ def learn(
 
     Returns:
         The class, and what is said of its images, each left out.
+
+    Raises:
+        DataError: no marked example.
     """
     good = material.good
-    memory = remember(
-        material.descriptors[material.examples], material.shares(material.examples),
-        material.descriptors[good] if good else None, settings.budget,
-    )  # fmt: skip
+    if not material.examples:
+        raise DataError(f"{name}: no example", "mark a defect on one image at least")
+    memory = remembered(material, settings)
     heads: dict[str, FittedHead] = {}
     tables = []
     for fold, (kept, asked) in held_out(material, settings.folds).items():
@@ -70,7 +72,17 @@ def learn(
         name, memory, heads, reader, point, surface(rows), settings.folds, network, material.pictures.shape[1],
         [images[place] for place in material.examples], [images[place] for place in good],
     )  # fmt: skip
-    return enrolled, Left(rows, curve(material, memory, settings.folds, settings.curve, seed))
+    return enrolled, Left(rows, curve(material, settings.folds, settings.budget, settings.curve, seed))
+
+
+def remembered(material: Material, settings: EnrolmentSettings) -> Memory:
+    """The memory of a class's images, each fold of groups thinned apart."""
+    kinds = (material.examples, material.good)
+    folds = [folds_of(material.groups[part].tolist(), settings.folds).tolist() for part in kinds]
+    described = [material.descriptors[part] for part in kinds]
+    return remember(
+        described[0], material.shares(material.examples), described[1], settings.budget, (folds[0], folds[1])
+    )
 
 
 def fits(material: Material, settings: EnrolmentSettings) -> int:
@@ -136,7 +148,7 @@ def enrol_class(
         _image(path) for path in given.good
     ]
     material = gathered(prepare(loaded), marked, clean, [one.group for one in images], tick)
-    digest = fingerprint(loaded.network.backbone)
+    digest = described_by(loaded)
     enrolled, left = learn(name, material, images, digest, settings or EnrolmentSettings(curve=()))
     save_enrolled(into, enrolled, left)
     return enrolled

@@ -13,18 +13,17 @@ from torch.nn import functional as F
 
 from lerenet.data.images import Pixels
 from lerenet.data.scaling import resize_image
-from lerenet.enrolment.decision import Verdict
+from lerenet.enrolment.decision import SILENT, Verdict
 from lerenet.enrolment.enrolled import Enrolled
-from lerenet.enrolment.material import describe
+from lerenet.enrolment.material import describe, described_by
 from lerenet.enrolment.readers import read
 from lerenet.errors import DataError
-from lerenet.features.store import fingerprint, to_batch
+from lerenet.features.store import to_batch
 from lerenet.inference import prepare
 from lerenet.models.serialization import LoadedNetwork
 
 WORST: tuple[Verdict, ...] = ("OK", "not calibrated", "REVIEW", "NG")
 NONE = "none of these"  # an image of a surface that no class knows
-SILENT = ("OK", "other surface")  # verdicts of a class that marks nothing
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,12 @@ class Inspector:
     """
 
     def __init__(self, loaded: LoadedNetwork, classes: Sequence[Enrolled]) -> None:
-        digest = fingerprint(loaded.network.backbone)
+        digest = described_by(loaded)
         for one in classes:
             if (one.network, one.image_size) != (digest, loaded.image_size):
                 raise DataError(
-                    f"{one.name}: was enrolled with another network", "enrol it again with this one"
+                    f"{one.name}: was enrolled with another network",
+                    "enrol it again with this one, or remove its folder: `lerenet enrol` writes to enrolments/",
                 )
         if len(classes) > np.iinfo(np.uint8).max:
             raise DataError(f"{len(classes)} classes", "a mask has room for 255; inspect them in parts")
@@ -89,18 +89,23 @@ class Inspector:
         """
         descriptors = describe(self.loaded, [picture])
         small = to_batch([resize_image(picture, self.loaded.image_size)], descriptors.device)
-        verdicts, logits, scores = [], [], []
-        for one, known in zip(self.classes, self.known, strict=True):
+        verdicts, scores = [], []
+        best = torch.zeros(
+            picture.shape[:2], device=descriptors.device
+        )  # the highest logit so far, where above 0
+        place = torch.zeros(picture.shape[:2], dtype=torch.uint8, device=descriptors.device)
+        for number, (one, known) in enumerate(zip(self.classes, self.known, strict=True), 1):
             answer = read(known, descriptors, (one.reader,))[one.reader]
             score = float(answer.scores())
             verdict = one.verdict(score, float(answer.alike))
-            logit = answer.marks(small)[:, None]
-            own = F.interpolate(logit, size=picture.shape[:2], mode="bilinear", align_corners=False)[0, 0]
-            logits.append(torch.full_like(own, -1.0) if verdict in SILENT and not mark_good else own)
+            if verdict not in SILENT or mark_good:
+                logit = answer.marks(small)[:, None]
+                own = F.interpolate(logit, size=picture.shape[:2], mode="bilinear", align_corners=False)[0, 0]
+                place[own > best] = number
+                best = torch.maximum(best, own)
             verdicts.append(verdict)
             scores.append(score)
-        best, place = torch.stack(logits).max(0)  # (H, W)
-        marks = torch.where(best > 0, place + 1, 0).to(torch.uint8).cpu().numpy()
+        marks = place.cpu().numpy()
         found = tuple(
             ClassVerdict(one.name, verdict, score, float((marks == number).mean()))
             for number, (one, verdict, score) in enumerate(

@@ -105,8 +105,11 @@ def choose(rows: pd.DataFrame) -> str:
 
 
 def _gain(counts: pd.DataFrame, one: str, two: str) -> tuple[float, float]:
-    """Gain in IoU of reader ``two`` over ``one``, and its standard error."""
+    """Gain in IoU of reader ``two`` over ``one`` on the groups that both read, and its standard error."""
     sums = np.stack([counts[name][[one, two]].to_numpy(float) for name in COUNTS], axis=-1)  # (groups, 2, 4)
+    sums = sums[np.isfinite(sums).all((1, 2))]
+    if len(sums) < 2:
+        return 0.0, 0.0
     total = iou(sums.sum(0))
     left = iou(sums.sum(0) - sums)  # (groups, 2), each without one
     gains = left[:, 1] - left[:, 0]
@@ -122,11 +125,14 @@ def choices(rows: pd.DataFrame) -> Mapping[int, str]:
 def operating_point(
     rows: pd.DataFrame, reader: str, false_calls: float, reviews: float
 ) -> OperatingPoint | None:
-    """Thresholds from the left-out good parts, as ``reader`` scores them; None for too few."""
+    """Thresholds from the left-out good parts, as ``reader`` scores them; None for too few.
+
+    A part that was photographed several times counts once, with its highest score.
+    """
     good = rows[~rows["defect"] & (rows["reader"] == reader)]
-    return calibrate(good["score"].tolist(), false_calls, reviews)
+    return calibrate(good.groupby("group")["score"].max().tolist(), false_calls, reviews)
 
 
 def surface(rows: pd.DataFrame) -> float | None:
-    """How alike an image must be to be of the class's surface, by the left-out images; None for too few."""
-    return surface_bound(rows.drop_duplicates("image")[ALIKE].tolist())
+    """How alike an image must be to be of the class's surface, by the left-out parts; None for too few."""
+    return surface_bound(rows.groupby("group")[ALIKE].min().tolist())

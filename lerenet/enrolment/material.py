@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from lerenet.data.images import Pixels
 from lerenet.data.scaling import Mask, resize_image, resize_mask
-from lerenet.features.store import to_batch
+from lerenet.features.store import fingerprint, to_batch
 from lerenet.models.descriptors import stacked
 from lerenet.models.segmenter import masks_to_grid, to_grid
 from lerenet.models.serialization import LoadedNetwork
@@ -73,6 +74,13 @@ class Material:
     def images(self, chosen: Sequence[int]) -> Tensor:
         """Pictures (n, 3, S, S) in [0, 1]."""
         return self.pictures[list(chosen)].permute(0, 3, 1, 2).float() / 255
+
+
+def described_by(loaded: LoadedNetwork) -> str:
+    """Hex SHA-256 of all that descriptors depend on: the backbone's weights and turns, the levels that are read."""
+    network = loaded.network
+    said = f"{fingerprint(network.backbone)} {network.backbone.turns} {tuple(network.head.levels)}"
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def places_of(levels: Sequence[Tensor]) -> Tensor:

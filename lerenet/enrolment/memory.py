@@ -8,6 +8,7 @@ al., PatchCore, 2022), which keeps the rare ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -71,7 +72,13 @@ class Memory:
 TENSORS = tuple(field.name for field in fields(Memory) if field.name != "count")
 
 
-def remember(descriptors: Tensor, shares: Tensor, good: Tensor | None = None, budget: int = BUDGET) -> Memory:
+def remember(
+    descriptors: Tensor,
+    shares: Tensor,
+    good: Tensor | None = None,
+    budget: int = BUDGET,
+    folds: tuple[Sequence[int], Sequence[int]] | None = None,
+) -> Memory:
     """The memory of K examples.
 
     Args:
@@ -79,26 +86,41 @@ def remember(descriptors: Tensor, shares: Tensor, good: Tensor | None = None, bu
         shares: share of each place that is defect, (K, l).
         good: descriptors of defect-free images, (G, c, l).
         budget: most places of each kind.
+        folds: of the examples and of the good images. Each fold's places are thinned apart, to an equal part of the
+            budget, so that a memory without a fold (`Memory.only`) was not thinned by what it lacks.
     """
     images, _, places = descriptors.shape
     foreground, background = (part.view(images, places) for part in split_positions(full(shares)[None]))
     clean = descriptors[:0] if good is None else good
-    near, near_from = _kept(descriptors, foreground, budget)
-    far, far_from = _kept(descriptors, background, budget)
-    alike, alike_from = _kept(clean, clean.new_ones(len(clean), places, dtype=torch.bool), budget)
+    own, others = ([0] * images, [0] * len(clean)) if folds is None else folds
+    near, near_from = _kept(descriptors, foreground, budget, own)
+    far, far_from = _kept(descriptors, background, budget, own)
+    alike, alike_from = _kept(clean, clean.new_ones(len(clean), places, dtype=torch.bool), budget, others)
     sums = torch.stack([full(one).sum(1) for one in descriptors])
     return Memory(near, far, alike, near_from, far_from, alike_from, sums, places)
 
 
-def _kept(descriptors: Tensor, wanted: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+def _kept(descriptors: Tensor, wanted: Tensor, budget: int, folds: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The wanted places (K, l) of the images (K, c, l), thinned as they come, (n, c) and their images (n,)."""
+    parts = [_thinned(descriptors, wanted, 0, [])]
+    for fold in sorted(set(folds)):
+        images = [image for image, own in enumerate(folds) if own == fold]
+        parts.append(_thinned(descriptors, wanted, budget // len(set(folds)), images))
+    vectors, origin = zip(*parts, strict=True)
+    return torch.cat(vectors), torch.cat(origin)
+
+
+def _thinned(
+    descriptors: Tensor, wanted: Tensor, budget: int, images: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """The wanted places of some of the images, at most so many."""
     vectors = full(descriptors[:0, :, 0])
     origin = torch.zeros(0, dtype=torch.long, device=descriptors.device)
-    for image in range(len(descriptors)):
+    for number, image in enumerate(images, 1):
         new = full(descriptors[image]).T[wanted[image]]
         vectors = torch.cat([vectors, new])
         origin = torch.cat([origin, origin.new_full((len(new),), image)])
-        if len(vectors) > (AHEAD * budget if image + 1 < len(descriptors) else budget):
+        if len(vectors) > (AHEAD * budget if number < len(images) else budget):
             kept = k_centres(vectors, budget)
             vectors, origin = vectors[kept], origin[kept]
     return vectors, origin

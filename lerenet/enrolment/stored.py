@@ -14,6 +14,7 @@ from lerenet.features.store import FeatureStore
 from lerenet.files import sha256_file
 
 AT_ONCE = 32
+ROOMS = ("enrolment", "evaluation", "features", "models", "data")
 
 
 def material_of(store: FeatureStore, rows: pd.DataFrame, levels: Sequence[int]) -> Material:
@@ -32,7 +33,7 @@ def material_of(store: FeatureStore, rows: pd.DataFrame, levels: Sequence[int]) 
 
 
 def code_digest() -> str:
-    """SHA-256 of the code of enrolment and of the networks: what is kept by it is made anew when either changes."""
+    """SHA-256 of the code that a class is learnt by: what is kept by it is made anew when that changes."""
     package = Path(__file__).parents[1]
-    files = sorted([*(package / "enrolment").glob("*.py"), *(package / "models").rglob("*.py")])
+    files = (path for room in ROOMS for path in sorted((package / room).rglob("*.py")))
     return hashlib.sha256("".join(map(sha256_file, files)).encode()).hexdigest()

@@ -10,8 +10,9 @@ import torch
 from scipy.stats import binomtest
 from torchmetrics.functional.classification import binary_auroc
 
-from lerenet.enrolment.decision import OperatingPoint, verdict_of
+from lerenet.enrolment.decision import SILENT, OperatingPoint, verdict_of
 from lerenet.enrolment.leave_out import ALIKE, choices, operating_point, surface
+from lerenet.enrolment.readers import READERS
 from lerenet.evaluation.metrics import COUNTS, iou, summed
 from lerenet.evaluation.regions import OVERLAP, REGIONS
 
@@ -28,7 +29,10 @@ def left_out(readings: pd.DataFrame, false_calls: float, reviews: float) -> pd.D
     """
     parts = []
     for fold, reader in choices(readings).items():
-        own = readings[(readings["fold"] == fold) & (readings["reader"] == reader)]
+        asked = readings[readings["fold"] == fold]
+        if not (asked["reader"] == reader).any():
+            reader = READERS[0]  # without this fold there were too few examples to fit a head to
+        own = asked[asked["reader"] == reader]
         others = readings[readings["fold"] != fold]
         parts.append(judged(own, operating_point(others, reader, false_calls, reviews), surface(others)))
     return pd.concat(parts, ignore_index=True) if parts else readings.assign(verdict="")
@@ -38,6 +42,13 @@ def judged(rows: pd.DataFrame, point: OperatingPoint | None, bound: float | None
     """The rows with their verdicts."""
     pairs = zip(rows["score"], rows[ALIKE], strict=True)
     return rows.assign(verdict=[verdict_of(point, bound, score, alike) for score, alike in pairs])
+
+
+def as_served(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows as an inspector sees them: where the class is silent, nothing is marked."""
+    silent = rows["verdict"].isin(SILENT).to_numpy()
+    tp, fp = (np.where(silent, 0, rows[name]) for name in ("tp", "fp"))
+    return rows.assign(tp=tp, fp=fp, fn=rows["fn"] + rows["tp"] - tp, tn=rows["tn"] + rows["fp"] - fp)
 
 
 def episodes(rows: pd.DataFrame, cls: str = "") -> pd.DataFrame:
@@ -55,8 +66,9 @@ def scores(rows: pd.DataFrame) -> dict[str, Any]:
 
     Returns:
         ``iou`` over the pixels of all examples, ``pro`` (mean per-region overlap), ``auroc`` of images by score,
-        ``called`` (defects NG), ``missed`` (defects OK) by size, ``false_calls`` (good parts NG) with its exact 95 %
-        interval, ``reviews`` (good parts to review), ``marked_good`` (good parts with a mark, whatever the verdict).
+        ``called`` (defects NG), ``missed`` (defects OK, or of another surface) by size, ``false_calls`` (good parts NG)
+        with its exact 95 % interval, ``reviews`` (good parts to review), ``marked_good`` (good parts with a mark,
+        whatever the verdict).
     """
     bad, judged = rows[rows["defect"]], rows[rows["verdict"] != NOT_CALIBRATED]
     good, defects = judged[~judged["defect"]], judged[judged["defect"]]
@@ -71,7 +83,7 @@ def scores(rows: pd.DataFrame) -> dict[str, Any]:
         "auroc": auroc(rows),
         "called": _share(defects["verdict"] == "NG"),
         "missed": {
-            name: _share(defects.loc[(size > bounds[i]) & (size <= bounds[i + 1]), "verdict"] == "OK")
+            name: _share(defects.loc[(size > bounds[i]) & (size <= bounds[i + 1]), "verdict"].isin(SILENT))
             for i, name in enumerate(SIZES)
         },
         "false_calls": _share(good["verdict"] == "NG"),

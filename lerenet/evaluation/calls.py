@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +31,14 @@ class ShareGain:
 
 
 def share_gain(
-    before: pd.DataFrame, after: pd.DataFrame, draws: int, seed: int, confidence: float
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    draws: int,
+    seed: int,
+    confidence: float,
+    verdicts: Sequence[str] = ("NG",),
 ) -> ShareGain | None:
-    """How much more often ``after`` calls the images than ``before``; None without images.
+    """How much more often ``after`` gives the images one of the ``verdicts`` than ``before``; None without images.
 
     Groups are drawn anew within each class for the interval, and exchanged between the two for p (a permutation
     test), as `lerenet.evaluation.resampling` does with episodes.
@@ -43,7 +48,7 @@ def share_gain(
     """
     if before.empty:
         return None
-    calls = [(rows["verdict"] == "NG").to_numpy(np.float64) for rows in (before, after)]
+    calls = [rows["verdict"].isin(verdicts).to_numpy(np.float64) for rows in (before, after)]
     called: Array = np.stack(calls, axis=1)
     rng = np.random.default_rng(seed)
     drawn, swapped = np.zeros((draws, 3)), np.zeros(draws)

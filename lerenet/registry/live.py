@@ -19,6 +19,7 @@ from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, READINGS, load_e
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.stored import code_digest, material_of
 from lerenet.enrolment.variants import asked
+from lerenet.errors import PromotionError
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, read_json, sha256_file
 from lerenet.models.serialization import load_network
@@ -27,8 +28,17 @@ from lerenet.registry.registered import INSPECTED, INSPECTION
 
 
 def challenger_rows(package: Path) -> pd.DataFrame:
-    """What a version says of each image that it was given (`lerenet.enrolment.verdicts.left_out`)."""
-    return pd.read_parquet(package / INSPECTION / INSPECTED)
+    """What a version says of each image that it was given (`lerenet.enrolment.verdicts.left_out`).
+
+    Raises:
+        PromotionError: the version knows no class: it was registered before versions did.
+    """
+    path = package / INSPECTION / INSPECTED
+    if not path.is_file():
+        raise PromotionError(
+            "the version knows no class to inspect for", "run the retraining: it registers one that does"
+        )
+    return pd.read_parquet(path)
 
 
 def champion_rows(package: Path, challenger: Path, params: Params) -> pd.DataFrame:
@@ -51,17 +61,23 @@ def champion_rows(package: Path, challenger: Path, params: Params) -> pd.DataFra
 
 
 def material(package: Path, cls: str, images: Sequence[str], params: Params) -> Material:
-    """Images of a class as a version's network describes them."""
+    """Images of a class, as they lie in ``data/``, as a version's network describes them."""
     loaded = load_network(package / INSPECTION / NETWORK)
     sized = params.model_copy(update={"image_size": loaded.image_size})
-    backbone = loaded.network.backbone.to(pick_device())
-    store = FeatureStore(backbone, load_catalog(layout.CATALOG), sized, layout.DATA)
+    catalog = load_catalog(layout.CATALOG).set_index("image", drop=False)
+    store = FeatureStore(
+        loaded.network.backbone.to(pick_device()), catalog.reset_index(drop=True), sized, layout.DATA
+    )
     store.ensure([cls])
-    rows = store.catalog.set_index("image", drop=False).loc[list(images)]
-    return material_of(store, rows, loaded.network.head.levels)
+    return material_of(store, catalog.loc[list(images)], loaded.network.head.levels)
 
 
 def _asked(package: Path, facts: Sequence[Path], cls: str, images: list[str], params: Params) -> pd.DataFrame:
+    """What a class of the champion says of the challenger's images; ``facts`` of both.
+
+    Raises:
+        PromotionError: an image, or its mask, is not in the data as the challenger was given it.
+    """
     settings = params.enrolment
     said = [sha256_file(path) for path in (*facts, layout.CATALOG)]
     said += [code_digest(), str(settings.false_calls), str(settings.reviews)]
@@ -69,6 +85,7 @@ def _asked(package: Path, facts: Sequence[Path], cls: str, images: list[str], pa
         layout.CACHE / "champion" / f"{cls}-{hashlib.sha256(''.join(said).encode()).hexdigest()[:24]}.parquet"
     )
     if not kept.exists():
+        _require_same(facts[1])
         described = material(package, cls, images, params)
         enrolled, own = load_enrolled(facts[0].parent), pd.read_parquet(facts[0].with_name(READINGS))
         rows = asked(enrolled, own, described, settings.false_calls, settings.reviews)
@@ -84,7 +101,28 @@ def unknown(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(tp=0, fp=0, fn=fn, tn=tn, overlap=0.0, alike=0.0, score=0.0, verdict="OK", reader="")
 
 
-def images_of(package: Path) -> set[str]:
-    """The images that a version's classes were learnt from; none for a version without classes."""
-    facts = [read_json(path) for path in (package / INSPECTION / CLASSES).glob(f"*/{FACTS}")]
-    return {str(image["name"]) for one in facts for kind in ("examples", "good") for image in one[kind]}
+def new_to(champion: Path, challenger: Path) -> set[str]:
+    """Names of the challenger's images that the champion was not given: with this picture and this mask."""
+    return {name for name, *_ in _given(challenger) - _given(champion)}
+
+
+def _given(package: Path) -> set[tuple[str, str, tuple[str, ...]]]:
+    """Name, SHA-256 and masks' SHA-256 of every image that a version's classes were learnt from."""
+    return {image for path in (package / INSPECTION / CLASSES).glob(f"*/{FACTS}") for image in _images(path)}
+
+
+def _images(facts: Path) -> list[tuple[str, str, tuple[str, ...]]]:
+    read = read_json(facts)
+    images = (image for kind in ("examples", "good") for image in read[kind])
+    return [(str(image["name"]), str(image["sha256"]), tuple(image["masks"])) for image in images]
+
+
+def _require_same(facts: Path) -> None:
+    catalog = load_catalog(layout.CATALOG)
+    now = {row.image: (row.sha256, row.mask_sha256 or "") for row in catalog.itertuples()}
+    for name, digest, masks in _images(facts):
+        if now.get(name) != (digest, "".join(masks)):
+            raise PromotionError(
+                f"{name}: is not in the data as the version was given it",
+                "run the retraining: it registers a version of the data as they are",
+            )

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy.stats import binomtest, mannwhitneyu
 
-from lerenet.enrolment.verdicts import NOT_CALIBRATED, episodes
+from lerenet.enrolment.decision import SILENT
+from lerenet.enrolment.verdicts import NOT_CALIBRATED, as_served, episodes
 from lerenet.evaluation.calls import ShareGain, share_gain
 from lerenet.evaluation.metrics import COUNTS, iou
 from lerenet.evaluation.resampling import PairedGain, chance_of_gain, paired_bootstrap
 from lerenet.params import GateSettings
 
-FEWEST = 4  # new examples of a class below which nothing is said of their masks
-UNFIT = 0.5  # of the old examples' IoU: below, new masks are doubted
+FEWEST = 4  # new parts of a class below which nothing is said of their masks
+UNFIT = 0.5  # of the old parts' IoU: below, new masks are doubted
 DOUBT = 0.01  # p of the rank test
 
 
@@ -51,21 +52,27 @@ def compare(
     if not bad.any():
         return None
     draws, confidence = settings.draws, settings.confidence
-    one, two = (episodes(rows[bad]) for rows in (before, after))
+    one, two = (episodes(as_served(rows[bad])) for rows in (before, after))
     gain = paired_bootstrap(one, two, draws, seed, confidence)
     called = share_gain(before[bad], after[bad], draws, seed, confidence)
+    missed = share_gain(before[bad], after[bad], draws, seed, confidence, SILENT)
     assert called is not None
+    assert missed is not None
     decided = ~bad & before["verdict"].ne(NOT_CALIBRATED).to_numpy() & before["reader"].ne("").to_numpy()
     false_calls = share_gain(before[decided], after[decided], draws, seed, confidence)
     fresh = after[~bad & ~decided & after["verdict"].ne(NOT_CALIBRATED).to_numpy()]
     return LiveComparison(
         gain, chance_of_gain(one, two, draws, seed), called, false_calls,
-        (*_harmed(gain, called, false_calls, settings), *_too_many(fresh, allowed, confidence)),
+        (*_harmed(gain, called, missed, false_calls, settings), *_too_many(fresh, allowed, confidence)),
     )  # fmt: skip
 
 
 def _harmed(
-    gain: PairedGain, called: ShareGain, false_calls: ShareGain | None, settings: GateSettings
+    gain: PairedGain,
+    called: ShareGain,
+    missed: ShareGain,
+    false_calls: ShareGain | None,
+    settings: GateSettings,
 ) -> list[str]:
     reasons = [
         f"live class {cls} loses {-change:.1f} points, more than {settings.max_class_drop:.1f}"
@@ -76,6 +83,8 @@ def _harmed(
         reasons.append(f"the live model marks surely worse: {gain.gain:+.2f} points of mIoU")
     if called.change.high < 0:
         reasons.append(f"the live model surely calls fewer defects: {called.change.value:+.1f} points")
+    if missed.change.low > 0:
+        reasons.append(f"the live model surely lets more defects pass: {missed.change.value:+.1f} points")
     if false_calls and false_calls.change.value > settings.max_false_calls and false_calls.change.low > 0:
         reasons.append(
             f"good parts called NG: {false_calls.after:.1f} %, {false_calls.change.value:+.1f} points, "
@@ -104,12 +113,13 @@ def doubted(champion: pd.DataFrame, new: pd.Series) -> list[str]:
     reasons = []
     rows = champion.assign(new=new.to_numpy(bool), iou=iou(champion[COUNTS].to_numpy(float)))
     for cls, part in rows[rows["defect"]].groupby("cls"):
-        fresh, old = part.loc[part["new"], "iou"], part.loc[~part["new"], "iou"]
+        parts = part.groupby(["new", "group"])["iou"].mean()  # a part counts once
+        fresh, old = (parts[parts.index.get_level_values("new") == kind] for kind in (True, False))
         if min(len(fresh), len(old)) < FEWEST or fresh.mean() >= UNFIT * old.mean():
             continue
         if mannwhitneyu(fresh, old, alternative="less").pvalue < DOUBT:
             reasons.append(
-                f"{cls}: the champion finds the {len(fresh)} new masks at IoU {fresh.mean():.0f}, the old ones at "
-                f"{old.mean():.0f}: see whether they belong to their images"
+                f"{cls}: the champion finds the masks of the {len(fresh)} new parts at IoU {fresh.mean():.0f}, the old "
+                f"at {old.mean():.0f}: do they belong to their images? If so, `lerenet promote VERSION --force`"
             )
     return reasons

@@ -157,10 +157,9 @@ def _live(
         return None, ()
     package = registry.resolve(champion.number)
     rows = live.champion_rows(package, folder, params)
-    given = live.images_of(package)
     allowed = params.enrolment.false_calls
     comparison = live_gate.compare(rows, live.challenger_rows(folder), params.gate, allowed, params.seed)
-    return comparison, tuple(live_gate.doubted(rows, ~rows["image"].isin(given)))
+    return comparison, tuple(live_gate.doubted(rows, rows["image"].isin(live.new_to(package, folder))))
 
 
 def champion_counts(

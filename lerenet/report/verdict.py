@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lerenet.drawing import draw_answers
+from lerenet.drawing import Mask, Pixels, draw_answers
 from lerenet.enrolment.curve import growth
 from lerenet.enrolment.enrolled import CLASSES, CURVE, READINGS, load_enrolled
 from lerenet.enrolment.variants import marks
@@ -48,7 +48,7 @@ def verdict_page(
     """
     after = live.challenger_rows(challenger)
     before = live.champion_rows(champion, challenger, params) if champion else live.unknown(after)
-    known = live.images_of(champion) if champion else set[str]()
+    new = live.new_to(champion, challenger) if champion else set(after["image"])
     environment = Environment(
         loader=PackageLoader("lerenet.report", "."),
         autoescape=True,
@@ -60,7 +60,7 @@ def verdict_page(
         title=title,
         reasons=reasons,
         heads=list(SCORES.values()),
-        changes=_changes(before if champion else before.iloc[:0], after, known),
+        changes=_changes(before if champion else before.iloc[:0], after, new),
         learning=Markup(plots.learning({str(cls): curve for cls, curve in curves.items()})),
         panels=_panels(_largest(before, after), challenger, champion, params),
         confidence=f"{100 * params.evaluation.confidence:.0f}",
@@ -72,13 +72,13 @@ def _growth(package: Path, cls: str, rows: pd.DataFrame, params: Params) -> dict
     return growth(rows, curve, cls, params.evaluation, params.seed)
 
 
-def _changes(before: pd.DataFrame, after: pd.DataFrame, known: set[str]) -> list[ClassChange]:
+def _changes(before: pd.DataFrame, after: pd.DataFrame, new: set[str]) -> list[ClassChange]:
     changes = []
     for cls, rows in after.groupby("cls"):
         one, two = (scores(part) for part in (before[before["cls"] == cls], rows))
-        new = int((~rows["image"].isin(known)).sum())
+        count = int(rows["image"].isin(new).sum())
         changes.append(
-            ClassChange(str(cls), len(rows), new, {name: (one[name], two[name]) for name in SCORES})
+            ClassChange(str(cls), len(rows), count, {name: (one[name], two[name]) for name in SCORES})
         )
     return changes
 
@@ -97,20 +97,26 @@ def _largest(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panels(changed: pd.DataFrame, challenger: Path, champion: Path | None, params: Params) -> list[Panel]:
-    panels = []
-    for row in changed.itertuples():
-        masks = {}
-        for name, package in (("champion", champion), ("challenger", challenger)):
+    """A picture for each image: what champion and challenger mark on it."""
+    packages = {"champion": champion, "challenger": challenger}
+    drawn: dict[str, dict[str, Mask]] = {str(image): {} for image in changed["image"]}
+    seen: dict[str, tuple[Pixels, Mask]] = {}
+    for cls, rows in changed.groupby("cls"):
+        names = [str(name) for name in rows["image"]]
+        for model, package in packages.items():
             if package is None:
                 continue
-            folder = package / INSPECTION / CLASSES / str(row.cls)
-            material = live.material(package, str(row.cls), [str(row.image)], params)
-            picture, truth = material.pictures[0].cpu().numpy(), material.masks[0].cpu().numpy()
+            folder = package / INSPECTION / CLASSES / str(cls)
+            material = live.material(package if folder.is_dir() else challenger, str(cls), names, params)
+            marked = material.masks.cpu().numpy() & False
             if folder.is_dir():
-                own = pd.read_parquet(folder / READINGS)
-                masks[name] = marks(load_enrolled(folder), own, material)[0]
-            else:
-                masks[name] = np.zeros_like(truth)
+                marked = marks(load_enrolled(folder), pd.read_parquet(folder / READINGS), material)
+            for place, name in enumerate(names):
+                drawn[name][model] = marked[place]
+                seen[name] = material.pictures[place].cpu().numpy(), material.masks[place].cpu().numpy()
+    panels = []
+    for row in changed.itertuples():
         caption = f"{row.image}: IoU {row.before:.0f} to {row.after:.0f}"
-        panels.append(Panel(caption, caption, embedded(draw_answers(picture, truth, masks))))
+        picture = draw_answers(*seen[str(row.image)], drawn[str(row.image)])
+        panels.append(Panel(caption, caption, embedded(picture)))
     return panels

@@ -16,8 +16,9 @@ from lerenet.data.catalog import load_catalog
 from lerenet.device import pick_device
 from lerenet.enrolment.enrol import fits, learn
 from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, Image, save_enrolled
+from lerenet.enrolment.material import described_by
 from lerenet.enrolment.stored import code_digest, material_of
-from lerenet.features.store import FeatureStore, fingerprint
+from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_dir, read_json, write_json
 from lerenet.models.serialization import LoadedNetwork, matching_network, save_network
 from lerenet.params import Params, load_params
@@ -35,7 +36,7 @@ def run() -> None:
         run.set_dataset("data", layout.data_md5()[:36])
         loaded = matching_network(params.image_size, params.ship.backbone, params.init)
         store = FeatureStore(loaded.network.backbone.to(pick_device()), catalog, params, layout.DATA)
-        digest = fingerprint(loaded.network.backbone)
+        digest = described_by(loaded)
         classes = sorted(str(cls) for cls in catalog["cls"].unique())
         rows = {cls: catalog[catalog["cls"] == cls].sort_values("image") for cls in classes}
         folders = {cls: KEPT / _digest(rows[cls], digest, loaded, params) for cls in classes}
@@ -70,6 +71,7 @@ def _digest(rows: pd.DataFrame, network: str, loaded: LoadedNetwork, params: Par
         "network": network,
         "model": loaded.config["model"],
         "image_size": params.image_size,
+        "precision": params.precision,
         "seed": params.seed,
         "settings": params.enrolment.model_dump(),
         "code": code_digest(),

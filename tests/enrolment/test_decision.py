@@ -34,7 +34,7 @@ def test_verdicts_are_in_order() -> None:
     assert [point.verdict(score) for score in (0.1, 0.2, 0.3, 0.31)] == ["OK", "REVIEW", "REVIEW", "NG"]
 
 
-@pytest.mark.parametrize("parts", [5, 10, 30])
+@pytest.mark.parametrize("parts", [5, 10, 30, 49, 60, 100])
 def test_few_good_parts_keep_the_share_that_was_asked_for_of_parts_to_come(parts: int) -> None:
     rng = np.random.default_rng(parts)
     for skewed in (True, False):
@@ -47,7 +47,7 @@ def test_few_good_parts_keep_the_share_that_was_asked_for_of_parts_to_come(parts
         assert (
             np.mean(called) < 0.023
         )  # no more than was asked for, where scores are skewed as highest values are
-        assert not skewed or np.mean(called) > 0.015
+        assert not skewed or np.mean(called) > 0.01
 
 
 @given(scores)

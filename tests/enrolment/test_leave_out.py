@@ -9,11 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lerenet.enrolment.enrol import remembered
 from lerenet.enrolment.fitted import fit
 from lerenet.enrolment.folds import fold_of, in_turn
-from lerenet.enrolment.leave_out import choices, choose, held_out, readings, without
+from lerenet.enrolment.leave_out import choices, choose, held_out, operating_point, readings, without
 from lerenet.enrolment.memory import remember
 from lerenet.enrolment.readers import Known
+from lerenet.enrolment.verdicts import left_out
+from lerenet.params import EnrolmentSettings
 from lerenet.seeds import generator
 from tests.helpers.enrolment import material_like
 
@@ -47,6 +50,19 @@ def test_a_memory_without_images_is_as_if_they_had_not_been_given() -> None:
         material.descriptors[[place for place in material.good if kept[place]]], budget=5000,
     )  # fmt: skip
     cut = without(whole, material, kept)
+    for name in ("foreground", "background", "good", "sums"):
+        torch.testing.assert_close(getattr(cut, name), getattr(fewer, name))
+
+
+def test_a_thinned_memory_without_a_fold_is_as_if_it_had_not_been_given() -> None:
+    material = material_like(list("aabbccddee"), [True, False] * 5)
+    settings = EnrolmentSettings(budget=200, folds=4)
+    whole = remembered(material, settings)
+    folds = np.array([fold_of(group, 4) for group in material.groups])
+    kept = folds != folds[0]
+    cut, parts = without(whole, material, kept), len(set(folds.tolist()))
+    rest = material.only(np.flatnonzero(kept).tolist())
+    fewer = remembered(rest, settings.model_copy(update={"budget": 200 // parts * (parts - 1)}))
     for name in ("foreground", "background", "good", "sums"):
         torch.testing.assert_close(getattr(cut, name), getattr(fewer, name))
 
@@ -109,3 +125,30 @@ def test_examples_come_one_of_each_group_before_a_second(groups: list[str]) -> N
     assert sorted(order) == list(range(len(groups)))
     first = [groups[place] for place in order[: len(set(groups))]]
     assert len(set(first)) == len(first)
+
+
+def test_a_fold_without_a_head_keeps_its_images_and_is_no_vote_against_one() -> None:
+    """Six parts, three in one fold: without it there are three examples, too few to fit a head to."""
+    row = {"score": 0.0, "alike": 0.5, "defect": True, "fp": 0, "tn": 900, "regions": 1, "overlap": 0.5}
+    table = [
+        {**row, "image": group, "group": group, "fold": fold, "reader": reader, "tp": tp, "fn": 100 - tp}
+        for group, fold in zip("abcdef", (0, 0, 0, 1, 2, 3), strict=True)
+        for reader, tp in (("matching_edges", 40), ("fitted_edges", 90))
+        if reader == "matching_edges" or fold
+    ]
+    rows = pd.DataFrame(table)
+    assert choose(rows) == "fitted_edges"
+    said = left_out(rows, 0.02, 0.1)
+    assert sorted(said["image"]) == list("abcdef")
+    assert set(said.loc[said["fold"] == 0, "reader"]) == {"matching_edges"}
+
+
+def test_a_part_counts_once_for_a_threshold() -> None:
+    rows = pd.DataFrame({
+        "defect": False, "reader": "matching", "group": list("aaaaabcde"), "image": list("123456789"),
+        "score": [0.1, 0.2, 0.3, 0.2, 0.1, 0.2, 0.2, 0.2, 0.25], "alike": 0.5,
+    })  # fmt: skip
+    point = operating_point(rows, "matching", 0.02, 0.1)
+    assert point is not None
+    assert point.parts == 5
+    assert operating_point(rows[rows["group"] != "e"], "matching", 0.02, 0.1) is None

@@ -17,8 +17,8 @@ from lerenet import layout
 from lerenet.cells import ship_cells
 from lerenet.enrolment.enrol import learn
 from lerenet.enrolment.enrolled import CLASSES, NETWORK, Image, save_enrolled
+from lerenet.enrolment.material import described_by
 from lerenet.enrolment.verdicts import left_out, scores
-from lerenet.features.store import fingerprint
 from lerenet.files import sha256_file, write_json
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import Params, load_params
@@ -28,13 +28,20 @@ from tests.helpers.counts import make_counts
 from tests.helpers.enrolment import SIZE, material_like
 
 
+class Blank(torch.nn.Identity):
+    """A backbone and a head without weights."""
+
+    turns, levels = 1, ()
+
+
 class Threshold(torch.nn.Module):
     """A network whose only weight is the brightness below which a pixel is defect."""
 
     def __init__(self, level: torch.Tensor) -> None:
         super().__init__()
         self.level = torch.nn.Parameter(level)
-        self.backbone = torch.nn.Identity()
+        self.backbone = Blank()
+        self.head = Blank()
 
     def enrol(self, images: torch.Tensor, masks: torch.Tensor) -> int:
         assert images.shape[:2] == masks.shape[:2]
@@ -123,7 +130,8 @@ def _inspection(root: Path, params: Params) -> None:
     material = material_like(groups, [place < 6 for place in range(12)])
     images = [Image(f"Blob/{group}", f"{place:064x}", group) for place, group in enumerate(groups)]
     settings = params.enrolment.model_copy(update={"steps": 0, "curve": ()})
-    enrolled, left = learn("Blob", material, images, fingerprint(torch.nn.Identity()), settings)
+    network = described_by(LoadedNetwork(Threshold(torch.tensor(0.5)), SIZE))
+    enrolled, left = learn("Blob", material, images, network, settings)
     save_enrolled(root / layout.ENROL / CLASSES, enrolled, left)
     (root / layout.INSPECT).mkdir(parents=True)
     rows = left_out(left.readings, settings.false_calls, settings.reviews).assign(cls="Blob")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lerenet.errors import PromotionError
 from lerenet.files import read_json, write_json
 from lerenet.params import GateSettings
 from lerenet.registry import live
@@ -28,7 +29,7 @@ def rows(quality: float, seed: int = 0, called: float = 0.5, false_calls: float 
             size = 200 if place < 20 else 0
             tp = int(size * np.clip(quality + rng.normal(0, 0.05), 0, 1))
             share = called if size else false_calls
-            verdict = "NG" if (place % 20) / (20 if size else 10) < share else "OK"
+            verdict = "NG" if (place % 20) / (20 if size else 10) < share else "REVIEW" if size else "OK"
             table.append(
                 (cls, f"{cls}/{place}", f"{cls}{place // 2}", bool(size), tp, 20, size - tp, 1000, verdict)
             )
@@ -64,9 +65,10 @@ def test_the_same_model_gains_nothing_and_harms_nothing() -> None:
         (rows(0.3), "surely worse"),
         (rows(0.3), "class A loses"),
         (rows(0.5, called=0.1), "fewer defects"),
+        (rows(0.5).replace({"verdict": {"REVIEW": "OK"}}), "lets more defects pass: +50.0"),
         (rows(0.5, false_calls=0.4), "good parts called NG: 40.0 %"),
     ],
-    ids=["marks", "a class", "calls", "false calls"],
+    ids=["marks", "a class", "calls", "escapes", "false calls"],
 )
 def test_harm_is_named(challenger: pd.DataFrame, what: str) -> None:
     comparison = compare(rows(0.5), challenger, SETTINGS, 0.02)
@@ -97,14 +99,14 @@ def test_only_images_that_both_were_asked_about_count() -> None:
 
 def test_new_masks_that_are_not_found_are_doubted_and_those_that_are_found_are_not() -> None:
     known = rows(0.6)
-    new = known["image"].isin([f"A/{place}" for place in range(6)])
+    new = known["image"].isin([f"A/{place}" for place in range(8)])
     assert doubted(known, new) == []
     swapped = known.assign(
         tp=known["tp"].where(~new, 5), fn=(known["tp"] + known["fn"]).where(new, known["fn"]) - 5 * new
     )
     reasons = doubted(swapped, new)
     assert len(reasons) == 1
-    assert "A: the champion finds the 6 new masks" in reasons[0]
+    assert "A: the champion finds the masks of the" in reasons[0]
     assert doubted(swapped, new & (known["image"] == "A/0")) == []  # one image tells nothing
 
 
@@ -140,5 +142,19 @@ def test_a_class_that_the_champion_does_not_know_it_leaves_unmarked(packages: tu
     assert set(found["verdict"]) == {"OK"}
     wanted = live.challenger_rows(challenger)
     assert ((found["fn"] == wanted["tp"] + wanted["fn"]) | ~wanted["defect"]).all()
-    assert len(live.images_of(challenger)) == 12
-    assert live.images_of(champion) == set()
+    assert len(live.new_to(champion, challenger)) == 12
+
+
+def test_an_image_whose_mask_was_replaced_is_new(packages: tuple[Path, Path]) -> None:
+    champion, challenger = packages
+    assert live.new_to(champion, challenger) == set()
+    facts = challenger / INSPECTION / "classes" / "Blob" / "enrolment.json"
+    changed = read_json(facts)
+    changed["examples"][3]["masks"] = ["f" * 64]
+    write_json(facts, changed)
+    assert live.new_to(champion, challenger) == {changed["examples"][3]["name"]}
+
+
+def test_a_version_without_classes_is_no_challenger(tmp_path: Path) -> None:
+    with pytest.raises(PromotionError, match="knows no class"):
+        live.challenger_rows(tmp_path)
