@@ -8,6 +8,7 @@ is kept, so that the command goes on where it was stopped.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -25,7 +26,7 @@ from lerenet.enrolment.enrolled import Image
 from lerenet.enrolment.folds import folds_of, in_turn
 from lerenet.enrolment.leave_out import ALIKE, readings
 from lerenet.enrolment.readers import READERS
-from lerenet.enrolment.stored import material_of
+from lerenet.enrolment.stored import code_digest, material_of
 from lerenet.enrolment.verdicts import NOT_CALIBRATED, as_served, auroc, episodes
 from lerenet.evaluation.metrics import miou
 from lerenet.evaluation.regions import OVERLAP, REGIONS
@@ -70,6 +71,12 @@ def inspected(
             pairs = zip(answer["score"], answer[ALIKE], strict=True)
             verdicts = [enrolled.verdict(score, alike) for score, alike in pairs]
             yield pd.concat([found, answer.assign(verdict=verdicts)]).assign(cls=name, examples=count)
+
+
+def made_by(settings: EnrolmentSettings) -> str:
+    """Eight characters of the code, the settings and the data that a table is made by."""
+    said = code_digest() + settings.model_dump_json() + layout.data_md5()
+    return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
 def scores(rows: pd.DataFrame) -> dict[str, float]:
@@ -163,7 +170,7 @@ def main(
     tables = []
     with progress("classes", len(classes) * len(seeds)) as tick:
         for seed, cls in product(seeds, classes):
-            path = out / f"{cls}-{seed}-{good}.parquet"
+            path = out / f"{cls}-{seed}-{good}-{made_by(settings)}.parquet"
             if not path.exists():
                 rows = catalog[catalog["cls"] == cls].reset_index(drop=True)
                 found = pd.concat(inspected(store, rows, settings, good, seed))

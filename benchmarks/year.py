@@ -29,7 +29,7 @@ from lerenet.enrolment.enrol import learn
 from lerenet.enrolment.enrolled import CURVE, READINGS, Enrolled, Image, Left, load_enrolled, save_enrolled
 from lerenet.enrolment.leave_out import readings
 from lerenet.enrolment.material import Material
-from lerenet.enrolment.stored import material_of
+from lerenet.enrolment.stored import code_digest, material_of
 from lerenet.enrolment.variants import asked
 from lerenet.enrolment.verdicts import NOT_CALIBRATED, episodes, judged, left_out
 from lerenet.evaluation.metrics import miou
@@ -91,7 +91,8 @@ class Factory:
     def learn(self, cls: str, places: list[int], material: Material, mark: str = "") -> tuple[Enrolled, Left]:
         """A class from some of its images; kept by what they are."""
         rows = self.rows[cls].loc[places]
-        said = json.dumps([rows[["image", "sha256"]].to_numpy().tolist(), mark, self.settings.model_dump()])
+        seen = rows[["image", "sha256", "mask_sha256"]].to_numpy(str).tolist()
+        said = json.dumps([seen, mark, self.settings.model_dump(), code_digest()])
         folder = self.kept / hashlib.sha256(said.encode()).hexdigest()[:24]
         if not (folder / cls).is_dir():
             images = [Image(str(row.image), str(row.sha256), str(row.group)) for row in rows.itertuples()]
