@@ -112,6 +112,9 @@ def confusion(found: Mapping[str, Any]) -> str:
 def main(
     folder: Annotated[Path, typer.Argument(help="artifacts/benchmarks of a project.")],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("inspection-results.md"),
+    note: Annotated[
+        str, typer.Option(help="What a reader should know: of what code the numbers are, …")
+    ] = "",
 ) -> None:
     """Write what lies in the folder."""
     from benchmarks.scale import table as scales
@@ -120,6 +123,7 @@ def main(
         "# The live model, measured",
         "Written by `python -m benchmarks.page` from what `benchmarks.enrolment`, `year`, `confusion`, `scale` left. "
         "Don't edit: run it again. Scores are points or percent, with 95 % intervals.",
+        *([note] if note else []),
         *(enrolment(read_json(path)) for path in sorted(folder.glob("enrolment/*.json"))),
         *(year(read_json(path)) for path in sorted(folder.glob("year/*.json"))),
         *(confusion(read_json(path)) for path in sorted(folder.glob("confusion/*.json"))),
