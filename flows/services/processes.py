@@ -135,11 +135,20 @@ def _spawn(service: Service) -> psutil.Process:
     return process
 
 
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _wait(service: Service, process: psutil.Process) -> None:
     deadline = time.monotonic() + START_SECONDS
     started = process.create_time()
     while not service.healthy(started):
-        ended = leader(service) is None
+        ended = not _alive(
+            process
+        )  # not `leader`: right after its start the environment can still read as empty
         if ended or time.monotonic() > deadline:
             what = "ended" if ended else f"did not answer within {START_SECONDS:.0f} s"
             stop(service)
