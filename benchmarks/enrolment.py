@@ -123,7 +123,11 @@ def interval(rows: pd.DataFrame, seed: int) -> dict[str, tuple[float, float, flo
     table = pd.DataFrame(drawn)
     low, high = table.quantile(0.025), table.quantile(0.975)
     found = scores(rows.reset_index(drop=True))
-    return {name: (value, float(low[name]), float(high[name])) for name, value in found.items()}
+    return {
+        name: (value, float(low[name]), float(high[name]))
+        for name, value in found.items()
+        if not np.isnan(value)
+    }
 
 
 def gain(table: pd.DataFrame, one: tuple[str, int], two: tuple[str, int]) -> dict[str, Any]:
@@ -182,7 +186,12 @@ def main(
     by = ["reader", "examples"]
     curve = {f"{reader} {count or 'all'}": interval(part, 0) for (reader, count), part in table.groupby(by)}
     each = {
-        cls: {f"{reader} {count or 'all'}": scores(part) for (reader, count), part in rows.groupby(by)}
+        cls: {
+            f"{reader} {count or 'all'}": {
+                name: value for name, value in scores(part).items() if not np.isnan(value)
+            }
+            for (reader, count), part in rows.groupby(by)
+        }
         for cls, rows in table.groupby("cls")
     }
     write_json(out / f"{good}.json", {
