@@ -70,9 +70,9 @@ def trained(
     config: NetworkConfig,
     params: Params,
     catalog: pd.DataFrame,
-    fold: int,
     epochs: int,
     seed: int,
+    fold: int,
     folder: Path,
 ) -> pd.DataFrame:
     """Counts on a fold's images of a network trained with episodes of the other folds."""
@@ -162,6 +162,9 @@ def one_head(
 def main(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the known images.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and episodes.")] = 0,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Folds that are asked about, the first so many; 0: all.")
+    ] = 0,
     out: Annotated[Path, typer.Option(help="Folder: a table for each fold, and a JSON.")] = Path(
         "artifacts/benchmarks/known"
     ),
@@ -184,9 +187,10 @@ def main(
         name: partial(trained, config, params, catalog, epochs, seed) for name, config in NETWORKS.items()
     }
     found = {}
+    asked = list(range(folds or params.enrolment.folds))
     for name, reader in readers.items():
         tables = []
-        for fold in range(params.enrolment.folds):
+        for fold in asked:
             path = out / f"{name}-{epochs}-{seed}-{fold}.parquet"
             if not path.exists():
                 rows = reader(fold, out / "checkpoints" / f"{name}-{epochs}-{seed}-{fold}")
@@ -202,7 +206,8 @@ def main(
         found[name] = {"mIoU": [score_["miou"], score_["miou_low"], score_["miou_high"]], "classes": each}
         typer.echo(f"{name}: {score_['miou']:.1f} ({score_['miou_low']:.1f} to {score_['miou_high']:.1f})")
     write_json(out / f"{epochs}-{seed}.json", {
-        "machine": machine(), "data": layout.data_md5(), "seed": seed, "epochs": epochs, "shots": SHOTS, "rows": found,
+        "machine": machine(), "data": layout.data_md5(), "seed": seed, "epochs": epochs, "folds": asked,
+        "shots": SHOTS, "rows": found,
     })  # fmt: skip
 
 

@@ -25,11 +25,16 @@ def cell(value: Value) -> str:
     return "-" if math.isnan(middle) else f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 
+def signed(value: Value) -> str:
+    """A change with its interval; nothing where a class has no such images."""
+    return "-" if value is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*value)
+
+
 def facts(found: Mapping[str, Any]) -> str:
     """Where the numbers come from."""
     kept = {
         name: found[name]
-        for name in ("data", "seeds", "seed", "images", "good parts", "interval")
+        for name in ("data", "code", "seeds", "seed", "images", "good parts", "interval")
         if name in found
     }
     machine = ", ".join(str(found["machine"][name]) for name in ("cpu", "cores", "torch", "date"))
@@ -43,12 +48,12 @@ def enrolment(found: Mapping[str, Any]) -> str:
         (label, *(cell(values[name]) if name in values else "" for name in names))
         for label, values in _ordered(found)
     ]
+    classes = list(found["classes"])
     gains = [
-        (title, *(f"{value[0]:+.1f} ({value[1]:+.1f} to {value[2]:+.1f})" for value in found[title].values()))
+        (title.removeprefix("gain over "), *(signed(found[title][cls]) for cls in ("all", *classes)))
         for title in found
         if title.startswith("gain")
     ]
-    classes = list(found["classes"])
     each = [
         (cls, *(f"{values[label]['mIoU']:.1f}" if label in values else "-" for label in LABELS))
         for cls, values in found["classes"].items()
@@ -58,7 +63,8 @@ def enrolment(found: Mapping[str, Any]) -> str:
         "Every image is read by what was learnt from other folds' groups; reader and thresholds are chosen there too. "
         "`enrolled` is the reader that was chosen. A count that a fold's others don't reach leaves its images out.",
         facts(found), table(("reader, examples", *names), rows),
-        "Gains on the same images, in points of IoU:", table(("", "all classes", *classes), gains),
+        "Gains with all examples on the same images, in points of IoU:",
+        table(("over", "all classes", *classes), gains),
         "IoU of each class:", table(("class", *LABELS), each),
     ])  # fmt: skip
 
@@ -102,6 +108,21 @@ def summary(found: Mapping[str, Any]) -> str:
     )
 
 
+def known(found: Mapping[str, Any]) -> str:
+    """Networks trained on all known classes in rows, classes in columns."""
+    classes = list(next(iter(found["rows"].values()))["classes"])
+    rows = [
+        (name, cell(row["mIoU"]), *(f"{row['classes'][cls]:.1f}" for cls in classes))
+        for name, row in found["rows"].items()
+    ]
+    return "\n\n".join([
+        "## Networks trained on the known classes",
+        f"{found['epochs']} epochs on the other folds' images of all classes; asked with {found['shots']} supports "
+        f"where it takes any; images of folds {', '.join(map(str, found['folds']))}.",
+        facts(found), table(("", "mIoU", *classes), rows),
+    ])  # fmt: skip
+
+
 def confusion(found: Mapping[str, Any]) -> str:
     """True classes in rows, answers in columns."""
     answers = list(next(iter(found["table"].values())))
@@ -121,10 +142,11 @@ def main(
 
     parts = [
         "# The live model, measured",
-        "Written by `python -m benchmarks.page` from what `benchmarks.enrolment`, `year`, `confusion`, `scale` left. "
-        "Don't edit: run it again. Scores are points or percent, with 95 % intervals.",
+        "Written by `python -m benchmarks.page` from what `benchmarks.enrolment`, `known`, `year`, `confusion`, "
+        "`scale` left. Don't edit: run it again. Scores are points or percent, with 95 % intervals.",
         *([note] if note else []),
         *(enrolment(read_json(path)) for path in sorted(folder.glob("enrolment/*.json"))),
+        *(known(read_json(path)) for path in sorted(folder.glob("known/*.json"))),
         *(year(read_json(path)) for path in sorted(folder.glob("year/*.json"))),
         *(confusion(read_json(path)) for path in sorted(folder.glob("confusion/*.json"))),
     ]

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,6 +121,7 @@ def photos() -> None:
 PARTS: tuple[Callable[[], None], ...] = (
     start, catalog, validate, folds, validate_folds, features, enrol, inspect, photos,
 )  # fmt: skip
+NAMES = [part.__name__ for part in PARTS]
 
 
 def _child(part: Callable[[], None], answer: Any) -> None:
@@ -153,14 +154,14 @@ def apart(part: Callable[[], None]) -> dict[str, Any]:
     return found
 
 
-def measure(images: int) -> list[dict[str, Any]]:
-    """All parts on made data of so many images, in a temporary folder."""
+def measure(images: int, parts: Sequence[Callable[[], None]] = PARTS) -> list[dict[str, Any]]:
+    """The parts on made data of so many images, in a temporary folder."""
     before, folder = Path.cwd(), Path(tempfile.mkdtemp(prefix="lerenet-scale-"))
     os.chdir(folder)
     try:
         make(images)
         rows = []
-        for part in PARTS:
+        for part in parts:
             rows.append({"images": images, "classes": classes_of(images), **apart(part)})
             typer.echo(f"{images:,} images, {part.__name__}: {rows[-1]['seconds']:.1f} s")
         for name in KEPT:
@@ -189,6 +190,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(
     images: Annotated[list[int], typer.Option(min=240, help="Sizes; repeat it for several.")] = SIZES,  # type: ignore[assignment]
+    only: Annotated[
+        list[str] | None, typer.Option("--part", help=f"One of {', '.join(NAMES)}, in their order; all.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="JSON with every value.")] = Path(
         "artifacts/benchmarks/scale.json"
     ),
@@ -197,7 +201,11 @@ def main(
     from benchmarks.results import machine
     from lerenet.files import write_json
 
-    rows = [row for size in sorted(set(images)) for row in measure(size)]
+    strange = set(only or ()) - set(NAMES)
+    if strange:
+        raise typer.BadParameter(f"{', '.join(sorted(strange))}: no part; one of {', '.join(NAMES)}")
+    parts = [part for part in PARTS if not only or part.__name__ in only]
+    rows = [row for size in sorted(set(images)) for row in measure(size, parts)]
     write_json(out, {"machine": machine(), "rows": rows})
     typer.echo(table(rows))
     typer.echo(f"written: {out}")

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lerenet.data.pairs import read_pair
 from lerenet.data.reading import PLAIN, Reading
@@ -38,6 +38,7 @@ def learn(
     settings: EnrolmentSettings,
     seed: int = 0,
     tick: Callable[[], None] = lambda: None,
+    precision: str = "bf16",
 ) -> tuple[Enrolled, Left]:
     """Learn a class from its material.
 
@@ -45,6 +46,7 @@ def learn(
         images: of the material, in its order.
         network: digest of the backbone that described it.
         tick: called once a step of fitting.
+        precision: of fitting, bf16 (where the device has it) or fp32.
 
     Returns:
         The class, and what is said of its images, each left out.
@@ -58,13 +60,20 @@ def learn(
     memory = remembered(material, settings)
     heads: dict[str, FittedHead] = {}
     tables = []
+
+    def fitted(kept: NDArray[np.bool_]) -> FittedHead | None:
+        if not settings.steps:
+            return None
+        marked, clean = ([place for place in part if kept[place]] for part in (material.examples, good))
+        return fit(material, marked, clean, settings.steps, seed, tick, precision)
+
     for fold, (kept, asked) in held_out(material, settings.folds).items():
-        head = _fitted(material, kept, settings, seed, tick)
+        head = fitted(kept)
         heads |= {str(fold): head} if head is not None else {}
         tables.append(readings(material, Known(without(memory, material, kept), head), asked, fold))
     rows = pd.concat(tables, ignore_index=True) if tables else readings(material, Known(memory), EMPTY, 0)
     rows = rows.assign(image=[images[place].name for place in rows.pop("place")])
-    whole = _fitted(material, np.ones(len(material.groups), bool), settings, seed, tick)
+    whole = fitted(np.ones(len(material.groups), bool))
     heads |= {WHOLE: whole} if whole is not None else {}
     reader = choose(rows)
     point = operating_point(rows, reader, settings.false_calls, settings.reviews)
@@ -94,13 +103,6 @@ def fits(material: Material, settings: EnrolmentSettings) -> int:
 
 
 EMPTY = np.zeros(0, np.int64)
-
-
-def _fitted(
-    material: Material, kept: Any, settings: EnrolmentSettings, seed: int, tick: Callable[[], None]
-) -> FittedHead | None:
-    examples, good = ([place for place in part if kept[place]] for part in (material.examples, material.good))
-    return fit(material, examples, good, settings.steps, seed, tick) if settings.steps else None
 
 
 @dataclass(frozen=True)

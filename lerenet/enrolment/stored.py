@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from lerenet.enrolment.material import Material, places_of
 from lerenet.features.store import FeatureStore
@@ -21,15 +22,15 @@ def material_of(store: FeatureStore, rows: pd.DataFrame, levels: Sequence[int]) 
     """Described images of one class, in the order of its catalogue ``rows``; the store has been filled for it."""
     views = [(str(name), 0) for name in rows["image"]]
     device = store.backbone.mean.device
-    parts = [
-        places_of(store.features(views[start : start + AT_ONCE], levels)).half()
-        for start in range(0, len(views), AT_ONCE)
-    ]
-    pictures = (store.pictures(views) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-    return Material(
-        torch.cat(parts).to(device), pictures.to(device), (store.masks(views) > 0.5).to(device),
-        rows["group"].to_numpy(str), (rows["kind"] == "defect").to_numpy(bool),
-    )  # fmt: skip
+    parts: dict[str, list[Tensor]] = {"described": [], "pictures": [], "masks": []}
+    for start in range(0, len(views), AT_ONCE):
+        some = views[start : start + AT_ONCE]
+        parts["described"].append(places_of(store.features(some, levels)).half())
+        parts["pictures"].append((store.pictures(some) * 255).round().to(torch.uint8).permute(0, 2, 3, 1))
+        parts["masks"].append(store.masks(some) > 0.5)
+    described, pictures, masks = (torch.cat(part).to(device) for part in parts.values())
+    groups, defect = rows["group"].to_numpy(str), (rows["kind"] == "defect").to_numpy(bool)
+    return Material(described, pictures, masks, groups, defect)
 
 
 def code_digest() -> str:

@@ -79,9 +79,9 @@ def decide(
 ) -> Verdict:
     """Compare two models: their counts on the same episodes of novel classes, and their live models.
 
-    One sure gain is enough: in mIoU on novel classes, in the live model's mIoU, or in the defects that it calls. Each
-    is asked at a third of the level then, so that one in forty looks sure where there is none. Nothing else may be
-    surely worse.
+    One sure gain is enough: in mIoU on novel classes, in the live model's mIoU, in the defects that it calls, or in
+    classes that the champion does not know. Each is asked at its part of the level, so that one in forty looks sure
+    where there is none. Nothing else may be surely worse.
 
     Args:
         champion: Counts of the champion, or None when there is none yet.
@@ -128,15 +128,24 @@ class Route:
 
 
 def _routes(gain: PairedGain, p: float, live: LiveComparison | None) -> list[Route]:
-    novel = Change(gain.gain, gain.low, gain.high)
+    novel = _change(gain)
     if live is None:
         return [Route("mIoU", novel, p)]
-    marks = Change(live.gain.gain, live.gain.low, live.gain.high)
+    new = (
+        [Route("mIoU on classes that the champion does not know", _change(live.new.gain), live.new.p)]
+        if live.new
+        else []
+    )
     return [
-        Route("the live model's mIoU", marks, live.p),
+        Route("the live model's mIoU", _change(live.gain), live.p),
         Route("defects that it calls", live.called.change, live.called.p),
+        *new,
         Route("mIoU on novel classes", novel, p),
     ]
+
+
+def _change(gain: PairedGain) -> Change:
+    return Change(gain.gain, gain.low, gain.high)
 
 
 def _judge(routes: list[Route], broken: list[str], verdict: Verdict, settings: GateSettings) -> Verdict:

@@ -10,6 +10,7 @@ from scipy.stats import binomtest, mannwhitneyu
 from lerenet.enrolment.decision import SILENT
 from lerenet.enrolment.verdicts import NOT_CALIBRATED, as_served, episodes
 from lerenet.evaluation.calls import ShareGain, share_gain
+from lerenet.evaluation.located import chance_of_hits
 from lerenet.evaluation.metrics import COUNTS, iou
 from lerenet.evaluation.resampling import PairedGain, chance_of_gain, paired_bootstrap
 from lerenet.params import GateSettings
@@ -17,6 +18,19 @@ from lerenet.params import GateSettings
 FEWEST = 4  # new parts of a class below which nothing is said of their masks
 UNFIT = 0.5  # of the old parts' IoU: below, new masks are doubted
 DOUBT = 0.01  # p of the rank test
+
+
+@dataclass(frozen=True)
+class NewClasses:
+    """Classes that the champion does not know.
+
+    Attributes:
+        gain: in their mIoU; the champion has 0.
+        p: how often marks that know nothing of the defects' places would hit them as well (`chance_of_hits`).
+    """
+
+    gain: PairedGain
+    p: float
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,7 @@ class LiveComparison:
         called: share of the defects that are called NG.
         false_calls: share of the good parts that are called NG, of those that the champion decides; None without.
         harmed: sentences on what gets worse.
+        new: the gain in classes that the champion does not know; None without one.
     """
 
     gain: PairedGain
@@ -36,6 +51,7 @@ class LiveComparison:
     called: ShareGain
     false_calls: ShareGain | None
     harmed: tuple[str, ...]
+    new: NewClasses | None = None
 
 
 def compare(
@@ -60,10 +76,15 @@ def compare(
     assert missed is not None
     decided = ~bad & before["verdict"].ne(NOT_CALIBRATED).to_numpy() & before["reader"].ne("").to_numpy()
     false_calls = share_gain(before[decided], after[decided], draws, seed, confidence)
+    strange = before.loc[bad, "reader"].eq("").to_numpy()
+    new = None
+    if strange.any():
+        own = paired_bootstrap(one[strange], two[strange], draws, seed, confidence)
+        new = NewClasses(own, chance_of_hits(two[strange]))
     fresh = after[~bad & ~decided & after["verdict"].ne(NOT_CALIBRATED).to_numpy()]
     return LiveComparison(
         gain, chance_of_gain(one, two, draws, seed), called, false_calls,
-        (*_harmed(gain, called, missed, false_calls, settings), *_too_many(fresh, allowed, confidence)),
+        (*_harmed(gain, called, missed, false_calls, settings), *_too_many(fresh, allowed, confidence)), new,
     )  # fmt: skip
 
 

@@ -49,7 +49,9 @@ def run() -> None:
             material = material_of(store, rows[cls], loaded.network.head.levels)
             images = [_image(row) for row in rows[cls].to_dict("records")]
             with progress(f"enrol {cls} ({number}/{len(fresh)})", fits(material, params.enrolment)) as tick:
-                enrolled, left = learn(cls, material, images, digest, params.enrolment, params.seed, tick)
+                enrolled, left = learn(
+                    cls, material, images, digest, params.enrolment, params.seed, tick, params.precision
+                )
             save_enrolled(folders[cls], enrolled, left)
             seconds[cls] = time.monotonic() - started
         with atomic_dir(layout.ENROL) as out:

@@ -87,6 +87,28 @@ def test_good_parts_that_the_champion_does_not_decide_are_held_to_what_was_asked
     assert many.harmed == ("good parts of new classes called NG: 6 of 20, surely more than 2.0%",)
 
 
+def test_a_class_that_the_champion_does_not_know_is_a_gain_where_its_defects_are_found() -> None:
+    known, found = rows(0.5), rows(0.6)
+    few = found[(found["cls"] == "A") | found["group"].isin(["B0", "B1", "B2", "B3", "B4", "B5", "B10", "B11"])]
+    strange = known["cls"] == "B"
+    champion = pd.concat([known[~strange], live.unknown(known[strange])])
+    here = compare(champion, few, SETTINGS, 0.02)
+    assert here is not None
+    assert here.new is not None
+    assert here.new.gain.champion == 0
+    assert here.new.gain.low > 0
+    assert here.new.p < 0.025 / 4  # six parts
+    astray = few.assign(tp=few["tp"].where(few["cls"] == "A", 4), fp=few["fp"].where(few["cls"] == "A", 116))
+    astray["fn"] = few["tp"] + few["fn"] - astray["tp"]
+    nothing = compare(champion, astray, SETTINGS, 0.02)
+    assert nothing is not None
+    assert nothing.new is not None
+    assert nothing.new.p > 0.5
+    known_all = compare(known, found, SETTINGS, 0.02)
+    assert known_all is not None
+    assert known_all.new is None
+
+
 def test_only_images_that_both_were_asked_about_count() -> None:
     comparison = compare(
         rows(0.5).iloc[5:], rows(0.5).iloc[:-3].sample(frac=1, random_state=0), SETTINGS, 0.02
