@@ -78,10 +78,18 @@ def announce(md5: str, before: str) -> None:
 
 
 def load_state() -> Seen:
-    """The state of the last watcher; of the first, the data that the pipeline read last (``dvc.lock``)."""
-    if STATE.exists():
-        return Seen(**read_json(STATE))
+    """The state of the last watcher; of the first, the data that the pipeline read last (``dvc.lock``).
+
+    Data that were announced and that no retraining has read yet are announced once more: a power loss takes an event
+    along that the server had taken. A retraining that finds nothing to do ends at once.
+    """
     locked = locked_data_md5()
+    try:
+        if STATE.exists():
+            state = Seen(**read_json(STATE))
+            return state if state.announced in ("", locked) else replace(state, announced=locked)
+    except (LerenetError, TypeError) as error:
+        log.warning("%s; made anew", error)
     brought = layout.data_md5() not in ("untracked", locked)  # by git: what it names is the news
     return Seen(recorded=signature(layout.DATA) if brought else "", announced=locked)
 

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("scenario", "kills"), [("ledger", 8), ("promotion", 8), ("training", 8), ("repro", 2), ("stack", 2)]
+    ("scenario", "kills"),
+    [("ledger", 8), ("promotion", 8), ("training", 8), ("repro", 2), ("stack", 2), ("reboots", 2)],
 )
 def test_whatever_is_killed_is_finished_by_the_same_command(
     scenario: str, kills: int, tmp_path: Path

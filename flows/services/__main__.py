@@ -1,24 +1,31 @@
-"""``python -m flows.services up | down | status``: what ``make up`` and its like call."""
+"""``python -m flows.services up | down | status | keep``: what ``make up`` and its like call."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
 from pathlib import Path
+from threading import Event
 from typing import Annotated
 
 import typer
 from filelock import FileLock
 
+from flows.services.access import CLIENT, private
+from flows.services.heal import heal, left_behind
 from flows.services.processes import FOLDER, leader, members, start, stop
 from flows.services.register import register
-from flows.services.standing import environment, services
+from flows.services.standing import answers, environment, services
 from lerenet.cli.terminal import run_app
+from lerenet.errors import LerenetError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 LATER = "worker"  # needs pool and deployments; they are made before it starts
 
 
 def _lock() -> FileLock:
-    FOLDER.mkdir(exist_ok=True)
+    private(FOLDER)
     return FileLock(FOLDER / "lock")
 
 
@@ -28,17 +35,59 @@ def up(
         list[str] | None, typer.Argument(help="Names of services; all when none is given.")
     ] = None,
 ) -> None:
-    """Start what does not run, in order, each when the one before answers."""
+    """Start what does not run, in order, each when the one before answers; mend what a crash left at Prefect."""
     with _lock():
         for service in services():
+            runs = leader(service) is not None
             if service.name == LATER and not only:
-                register(environment())
-                typer.echo("deployments and automations: registered")
+                new = register(environment())
+                typer.echo(f"deployments and automations: {'registered' if new else 'as registered'}")
+                mend(runs)
             if only and service.name not in only:
                 continue
-            runs = leader(service) is not None
             start(service)
             typer.echo(f"{service.name}: {'ran already' if runs else 'started'} {service.address}".rstrip())
+
+
+def mend(worker: bool) -> None:
+    """Say and heal what has nobody behind it; ``worker``: whether the worker runs."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        for line in heal(client, left_behind(client, worker)):
+            typer.echo(line)
+
+
+@app.command(name="heal")
+def heal_command() -> None:
+    """Mend what a crash left at the server that ``PREFECT_API_URL`` names, before a worker starts here."""
+    mend(worker=False)
+
+
+@app.command()
+def keep(
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 15.0,
+) -> None:
+    """Start all services, start again what dies, and stop them when this process is ended: for systemd."""
+    ended = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    while not ended.is_set():
+        try:
+            if any(leader(service) is None for service in services()):
+                up()
+        except LerenetError as error:
+            typer.echo(f"{error}; tried again", err=True)
+        ended.wait(every)
+    down()
+
+
+@app.command(name="environment")
+def environment_command() -> None:
+    """Print what a shell needs to speak to the services: ``eval "$(python -m flows.services environment)"``."""
+    wanted = environment()
+    for name in ("PREFECT_API_URL", CLIENT, "MLFLOW_TRACKING_URI"):
+        typer.echo(f"export {name}={shlex.quote(wanted[name])}")
 
 
 @app.command(name="register")
@@ -70,8 +119,23 @@ def status() -> None:
         else:
             said = f"{'answers' if healthy else 'DOES NOT ANSWER'}, pid {process.pid}"
         typer.echo(f"{service.name:8} {said}  {service.address}  log: {service.log}")
+    if found := remains():
+        good = False
+        typer.echo("\n".join([*found, "`make up` mends it"]))
     if not good:
         raise typer.Exit(1)
+
+
+def remains() -> list[str]:
+    """What has nobody behind it at the server of the services, in words; nothing where it does not answer."""
+    known = {service.name: service for service in services()}
+    if leader(known["prefect"]) is None or not answers(f"{environment()['PREFECT_API_URL']}/health"):
+        return []
+    os.environ.update(environment())  # before Prefect is imported, for it reads them then
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return left_behind(client, leader(known[LATER]) is not None).shown()
 
 
 if __name__ == "__main__":

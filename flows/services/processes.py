@@ -25,6 +25,8 @@ MARK = "LERENET_SERVICE"  # environment variable: "<folder>/<name>"
 GRACE_SECONDS = 25.0  # between SIGTERM and SIGKILL; a cancelled flow needs ten for its stages
 START_SECONDS = 240.0
 POLL_SECONDS = 0.5
+OTHERS = 0o077  # umask: what services write is their owner's alone
+LARGEST = 10_000_000  # bytes of a log
 TAIL = 15  # lines of a log that an error shows
 _CHILDREN: list[subprocess.Popen[bytes]] = []  # kept, for Popen warns of a child that outlives its object
 
@@ -123,10 +125,11 @@ def _require_port(service: Service) -> None:
 def _spawn(service: Service) -> psutil.Process:
     FOLDER.mkdir(exist_ok=True)
     environment = {**os.environ, **service.environment, MARK: service.mark}
-    with service.log.open("ab") as log:
+    rotate(service.log)
+    with os.fdopen(os.open(service.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
         child = subprocess.Popen(
             service.command, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            stderr=subprocess.STDOUT, start_new_session=True, umask=OTHERS,
         )  # fmt: skip
     _CHILDREN.append(child)
     process = psutil.Process(child.pid)
@@ -191,6 +194,12 @@ def stop(service: Service) -> int:
 def _send(process: psutil.Process, number: signal.Signals) -> None:
     with suppress(psutil.Error):
         process.send_signal(number)
+
+
+def rotate(log: Path) -> None:
+    """Put a log above `LARGEST` bytes aside, in the place of the one that was put aside before."""
+    if log.exists() and log.stat().st_size > LARGEST:
+        log.replace(log.with_name(f"{log.name}.1"))
 
 
 def tail(path: Path, lines: int = TAIL) -> str:

@@ -1,54 +1,102 @@
-"""What the Prefect server has to know: work pool, deployments, and what to do with dead runs."""
+"""What the Prefect server has to know: work pool, deployments, and what to do with dead runs.
+
+What it knows already is left alone: a trigger that is written anew gets another id, and what waits for the old one
+waits for ever.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from flows import HEARTBEAT_SECONDS
 from flows.services.processes import ServiceError
 from flows.services.standing import POOL
+from lerenet.files import sha256_file
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
 ZOMBIES = "lerenet: runs without heartbeat are crashed"
 MISSED = 3  # heartbeats that may be missing
+REGISTERED = "lerenet_registered"  # Prefect variable: what the server knows
+TEMPLATE: dict[str, Any] = {
+    "job_configuration": {"stream_output": True},
+    "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+}
 FINAL = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
-def register(environment: Mapping[str, str]) -> None:
-    """Make pool, deployments (``prefect.yaml``) and automations; what is there already is brought up to date.
+def register(environment: Mapping[str, str]) -> bool:
+    """Make pool, deployments (``prefect.yaml``) and automations; whether there was anything to make.
 
     Raises:
         ServiceError: ``prefect deploy`` failed; with its output.
     """
-    os.environ.update(environment)
-    ensure_pool()
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
-        raise ServiceError(f"prefect deploy --all: status {done.returncode}\n{last}", "mend prefect.yaml")
-    ensure_automation(zombie_automation())
-
-
-def ensure_pool() -> None:
-    """Make the process work pool when the server has none of its name."""
+    os.environ.update(environment)  # before Prefect is imported, for it reads them then
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectAlreadyExists
-    from prefect.workers.process import ProcessWorker
 
-    template = ProcessWorker.get_default_base_job_template()
-    pool = WorkPoolCreate(name=POOL, type="process", base_job_template=template)
-    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
-        client.create_work_pool(pool)
+    with get_client(sync_client=True) as client:
+        wanted = _digest(environment)
+        if _known(client) == wanted:
+            return False
+        ensure_pool(client)
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
+            raise ServiceError(f"prefect deploy --all: status {done.returncode}\n{last}", "mend prefect.yaml")
+        ensure_automation(client, zombie_automation())
+        _note(client, wanted)
+        return True
+
+
+def _digest(environment: Mapping[str, str]) -> str:
+    """SHA-256 of all that is registered: deployments, the flows whose parameters they have, the pool, automations."""
+    here = Path(__file__).parents[1]
+    files = [Path("prefect.yaml"), *sorted(here.rglob("*.py"))]
+    said = [sha256_file(path) for path in files] + [
+        environment.get("LERENET_PROJECT", ""),
+        version("prefect"),
+    ]
+    return hashlib.sha256(" ".join(said).encode()).hexdigest()
+
+
+def _known(client: SyncPrefectClient) -> str | None:
+    """The digest of what was registered last at this server."""
+    found = client.read_variable_by_name(REGISTERED)
+    return None if found is None else str(found.value)
+
+
+def _note(client: SyncPrefectClient, digest: str) -> None:
+    from prefect.client.schemas.actions import VariableCreate, VariableUpdate
+
+    if _known(client) is None:
+        client.create_variable(VariableCreate(name=REGISTERED, value=digest))
+    else:
+        client.update_variable(VariableUpdate(name=REGISTERED, value=digest))
+
+
+def ensure_pool(client: SyncPrefectClient) -> None:
+    """Make the process work pool, or bring the one of its name up to date.
+
+    A run may say nothing of its process: command, folder and variables are the worker's, whoever asks for the run.
+    """
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+    from prefect.exceptions import ObjectAlreadyExists
+
+    try:
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=TEMPLATE))
+    except ObjectAlreadyExists:
+        client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=TEMPLATE))
 
 
 def zombie_automation() -> AutomationCore:
@@ -79,15 +127,12 @@ def zombie_automation() -> AutomationCore:
     )
 
 
-def ensure_automation(wanted: AutomationCore) -> None:
+def ensure_automation(client: SyncPrefectClient, wanted: AutomationCore) -> None:
     """Make ``wanted``, or bring the one of its name up to date."""
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        same_name = client.read_automations_by_name(wanted.name)
-        if same_name:
-            client.update_automation(same_name[0].id, wanted)
-        else:
-            client.create_automation(wanted)
-        for extra in same_name[1:]:
-            client.delete_automation(extra.id)
+    same_name = client.read_automations_by_name(wanted.name)
+    if same_name:
+        client.update_automation(same_name[0].id, wanted)
+    else:
+        client.create_automation(wanted)
+    for extra in same_name[1:]:
+        client.delete_automation(extra.id)

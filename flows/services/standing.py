@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from flows import HEARTBEAT_SECONDS
+from flows.services.access import CLIENT, SERVER, auth_string
 from flows.services.processes import FOLDER, Service, ServiceError
 
 HOST = "127.0.0.1"
@@ -40,10 +42,16 @@ def environment() -> dict[str, str]:
     """
     here = Path.cwd()
     databases = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+    word = auth_string()
     own = {} if any(map(os.environ.get, databases)) else {databases[0]: _sqlite(here)}
     return {
         **own,
+        SERVER: word,
+        CLIENT: word,
         "PREFECT_API_URL": f"http://{HOST}:{port('PREFECT', 4200)}/api",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port('PREFECT', 4200)}",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_HOME": str(here / FOLDER / "prefect"),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "MLFLOW_TRACKING_URI": f"http://{HOST}:{port('MLFLOW', 5000)}",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -110,9 +118,9 @@ def answers(url: str) -> bool:
 
 def worker_online(api: str, started: float) -> bool:
     """Whether the server has heard from the pool's worker since ``started``."""
-    body = Request(
-        f"{api}/work_pools/{POOL}/workers/filter", b"{}", {"Content-Type": "application/json"}, method="POST"
-    )
+    word = base64.b64encode(auth_string().encode()).decode()
+    head = {"Content-Type": "application/json", "Authorization": f"Basic {word}"}
+    body = Request(f"{api}/work_pools/{POOL}/workers/filter", b"{}", head, method="POST")
     try:
         with urlopen(body, timeout=5) as reply:
             workers = json.load(reply)

@@ -15,14 +15,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from tests.faults import process, stack
+from tests.faults import process, reboots, stack
 from tests.faults.bench import Bench, Trial
 from tests.faults.repro import Repro
 from tests.faults.scenarios import Ledger, Promotion, Scenario, Training, named
 
 SHARES: dict[type[Scenario], float] = {Ledger: 0.19, Training: 0.38, Promotion: 0.34, Repro: 0.04}
-STACK, STACK_SHARE = "stack", 0.05
-NAMES = [*(kind.name for kind in SHARES), STACK]
+STANDING = {"stack": (stack.trials, 0.04), "reboots": (reboots.trials, 0.01)}
+NAMES = [*(kind.name for kind in SHARES), *STANDING]
 
 
 def trials(kind: type[Scenario], kills: int, seed: int, root: Path) -> Iterator[Trial]:
@@ -45,7 +45,8 @@ def all_trials(kills: int, only: str | None, seed: int, root: Path) -> Iterator[
 
     for kind, share in SHARES.items():
         yield from trials(kind, count(kind.name, share), seed, root)
-    yield from stack.trials(count(STACK, STACK_SHARE), seed, root)
+    for name, (make, share) in STANDING.items():
+        yield from make(count(name, share), seed, root)
 
 
 def preload() -> None:

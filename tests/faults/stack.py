@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -15,11 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import psutil
 from PIL import Image
 
+from flows.services.access import CLIENT, WORD
 from flows.services.processes import FOLDER, MARK
 from lerenet.files import read_json, sha256_file
 from tests.faults import invariants, process
@@ -44,8 +47,17 @@ class Stack:
         names = ("LERENET_PREFECT_PORT", "LERENET_MLFLOW_PORT")
         self.ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
         self.api = f"http://127.0.0.1:{self.ports[names[0]]}/api"
-        mlflow = f"http://127.0.0.1:{self.ports[names[1]]}"
-        self.served = {"PREFECT_API_URL": self.api, "MLFLOW_TRACKING_URI": mlflow}
+        self.mlflow = f"http://127.0.0.1:{self.ports[names[1]]}"
+
+    @property
+    def word(self) -> str:
+        """What opens Prefect's API; made by the first `up`."""
+        return (self.work / WORD).read_text(encoding="utf-8")
+
+    @property
+    def served(self) -> dict[str, str]:
+        """What a shell needs to speak to the services."""
+        return {"PREFECT_API_URL": self.api, CLIENT: self.word, "MLFLOW_TRACKING_URI": self.mlflow}
 
     def call(self, *words: str, folder: Path | None = None, served: bool = False) -> int:
         """Run a program of the project; its output goes to the log."""
@@ -74,6 +86,17 @@ class Stack:
             turned.save(written, quality=95)
             os.replace(written, path)
 
+    def ask(self, path: str, body: object) -> Any:
+        """What Prefect's API answers to a POST; None when it does not answer."""
+        word = base64.b64encode(self.word.encode()).decode()
+        head = {"Content-Type": "application/json", "Authorization": f"Basic {word}"}
+        with (
+            suppress(OSError, ValueError),
+            urlopen(Request(f"{self.api}/{path}", json.dumps(body).encode(), head), timeout=5) as reply,
+        ):
+            return json.load(reply)
+        return None
+
     def wait_for_run(self, since: datetime) -> bool:
         """Wait until the watcher's event has started a retraining, later than ``since``."""
         wanted = {
@@ -81,13 +104,14 @@ class Stack:
             "start_time": {"after_": since.isoformat()},
             "parent_task_run_id": {"is_null_": True},
         }
-        body = json.dumps({"flow_runs": wanted}).encode()
+        return self.wait_for("flow_runs/filter", {"flow_runs": wanted})
+
+    def wait_for(self, path: str, body: object) -> bool:
+        """Wait until Prefect's API has something to answer."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            asked = Request(f"{self.api}/flow_runs/filter", body, {"Content-Type": "application/json"})
-            with suppress(OSError, ValueError), urlopen(asked, timeout=5) as reply:
-                if json.load(reply):
-                    return True
+            if self.ask(path, body):
+                return True
             time.sleep(0.5)
         return False
 

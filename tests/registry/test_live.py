@@ -89,7 +89,9 @@ def test_good_parts_that_the_champion_does_not_decide_are_held_to_what_was_asked
 
 def test_a_class_that_the_champion_does_not_know_is_a_gain_where_its_defects_are_found() -> None:
     known, found = rows(0.5), rows(0.6)
-    few = found[(found["cls"] == "A") | found["group"].isin(["B0", "B1", "B2", "B3", "B4", "B5", "B10", "B11"])]
+    few = found[
+        (found["cls"] == "A") | found["group"].isin(["B0", "B1", "B2", "B3", "B4", "B5", "B10", "B11"])
+    ]
     strange = known["cls"] == "B"
     champion = pd.concat([known[~strange], live.unknown(known[strange])])
     here = compare(champion, few, SETTINGS, 0.02)
