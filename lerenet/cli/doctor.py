@@ -9,23 +9,22 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from lerenet import layout
+from lerenet.cli.champion import Mark, examined
 from lerenet.errors import LerenetError
 
-Mark = Literal["ok", "warning", "problem"]
 GIGABYTE = 1e9
 LITTLE_SPACE, NO_SPACE = 10.0, 1.0  # GB
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
+STATUS_SECONDS = 60
 INSTALL = "pip install -c constraints.txt -e ."
 CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_AUTH")
 
@@ -207,29 +206,21 @@ def check_mlflow() -> Checked:
 
 
 def check_champion() -> Checked:
-    """A champion is registered (read straight from an sqlite store)."""
-    from lerenet.tracking.store import sqlite_path, tracking_uri
-
-    remedy = "`dvc repro`, then the retraining or `lerenet promote`; until then --model matching"
-    path = sqlite_path(tracking_uri())
-    if path is None:
-        return Checked("champion", "ok", "in a server's registry: see `lerenet models`")
-    version = _champion(path) if path.is_file() else None
-    if version is None:
-        return Checked("champion", "warning", "none yet", remedy)
-    return Checked("champion", "ok", f"version {version}")
+    """Alias, ledger, files and runs of the champion agree (read straight from an sqlite store)."""
+    state, found, remedy = examined()
+    return Checked("champion", state, found, remedy)
 
 
-def _champion(path: Path) -> str | None:
-    query = "SELECT version FROM registered_model_aliases WHERE name = 'lerenet' AND alias = 'champion'"
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2)) as store:
-            row = store.execute(query).fetchone()
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            return None
-        raise
-    return None if row is None else str(row[0])
+def check_services() -> Checked:
+    """The standing services answer, and nothing is left behind at Prefect; nothing to say where none was started."""
+    if not any(Path(".services").glob("*.json")):
+        return Checked("services", "ok", "none was started here")
+    words = [sys.executable, "-m", "flows.services", "status"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=STATUS_SECONDS)
+    if done.returncode == 0:
+        return Checked("services", "ok", "all answer")
+    bad = [line for line in (done.stdout + done.stderr).splitlines() if " answers, " not in line]
+    return Checked("services", "problem", "\n".join(bad[-8:]), "`make up` starts and mends them")
 
 
 def check_prefect() -> Checked:
@@ -264,4 +255,5 @@ CHECKS: Mapping[str, Callable[[], Checked]] = {
     "mlflow": check_mlflow,
     "champion": check_champion,
     "prefect": check_prefect,
+    "services": check_services,
 }

@@ -99,13 +99,32 @@ def verdict(
     typer.echo(f"written: {out}")
 
 
-def ledger() -> None:
+def ledger(
+    seal: Annotated[
+        bool, typer.Option("--seal", help="Go on with a ledger that was changed, as it is; needs --reason.")
+    ] = False,
+    operator: Operator = "",
+    reason: Reason = "",
+) -> None:
     """Show every decision, promotion, rollback and renewal."""
+    from lerenet.registry import truth
     from lerenet.registry.ledger import COLUMNS, read, table
     from lerenet.tracking.store import require_project
 
     require_project()
+    if seal:
+        truth.seal(_operator(operator), reason)
+    truth.require_whole()
     _show(COLUMNS, table(read()), "the ledger is empty: nothing was decided yet")
+    _say_interrupted()
+
+
+def _say_interrupted() -> None:
+    from lerenet.registry import truth
+    from lerenet.registry.versions import champion
+
+    if change := truth.interrupted(champion()):
+        typer.echo("{}\n  -> {}".format(*truth.shown(change)), err=True)
 
 
 def models() -> None:
@@ -122,6 +141,7 @@ def models() -> None:
         verdict, cell = tags.get("verdict", ""), tags.get("cell", "")
         rows.append((item.number, " ".join(item.aliases), verdict, *scores, cell, commit))
     _show(columns, rows, "no version is registered yet: run the retraining")
+    _say_interrupted()
 
 
 def lineage(

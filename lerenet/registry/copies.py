@@ -30,9 +30,10 @@ def verified(version: Version) -> Path:
         folder = local(version)
         wrong = _wrong(version, folder)
     if wrong:
+        how = "is not the file that was registered (sha256 differs)" if wrong.is_file() else "is missing"
         raise TrackingError(
-            f"version {version.number}: {wrong} is not the file that was registered (sha256 differs)",
-            "restore the store's artifacts from a backup, or roll back: `lerenet rollback`",
+            f"version {version.number}: {wrong} {how}",
+            "restore the store's artifacts from a backup (`lerenet restore`), or roll back: `lerenet rollback`",
         )
     return folder / PACKAGE
 

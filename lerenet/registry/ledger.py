@@ -1,9 +1,17 @@
-"""What happened to the champion, line by line: an append-only file that MLflow has no place for."""
+"""What happened to the champion, line by line: an append-only file that MLflow has no place for.
+
+Each line carries the SHA-256 of all that stood before it (``chain``), so a line that is changed, removed or added is
+found out by the next one. The end has nothing after it: the registry keeps the digest of the whole
+(`lerenet.registry.truth`).
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,26 +22,32 @@ from lerenet.errors import PromotionError
 from lerenet.layout import CHECKPOINTS, LEDGER
 
 CHANGES = ("promote", "rollback", "renew")  # events that moved the champion's alias, or meant to
+SEALED = "seal"  # event: a person accepts what stands before it as it is
 COLUMNS = ("time", "event", "version", "previous", "outcome", "operator", "reason")
 
 
 def append(entry: dict[str, Any], path: Path = LEDGER) -> dict[str, Any]:
-    """Add ``entry`` with the time as one line, synced to disk; return it as written.
+    """Add ``entry`` with the time and the chain as one line, synced to disk; return it as written.
 
     An entry with the ``id`` of an earlier one is not written again (a repeated step).
+
+    Raises:
+        PromotionError: a line was changed or removed; nothing is written then, but for a seal.
     """
     CHECKPOINTS.mkdir(exist_ok=True)
     with FileLock(CHECKPOINTS / "ledger.lock", timeout=60):
-        for old in read(path):
+        for old in [] if entry.get("event") == SEALED else read(path):
             if "id" in entry and old.get("id") == entry["id"]:
                 return old
-        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **entry}
+        before = path.read_bytes() if path.exists() else b""
+        gap = (
+            b"" if not before or before.endswith(b"\n") else b"\n"
+        )  # a killed writer's part stays a line of its own
+        chain = hashlib.sha256(before + gap).hexdigest()
+        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **entry, "chain": chain}
         text = json.dumps(line, sort_keys=True, allow_nan=False)
-        whole = not path.exists() or path.read_bytes().endswith(b"\n") or path.stat().st_size == 0
-        with path.open("a", encoding="utf-8") as handle:
-            handle.write(
-                ("" if whole else "\n") + text + "\n"
-            )  # a killed writer's part stays a line of its own
+        with path.open("ab") as handle:
+            handle.write(gap + text.encode() + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
     return line
@@ -43,20 +57,87 @@ def read(path: Path = LEDGER) -> list[dict[str, Any]]:
     """All entries, oldest first; a line that a killed writer left unfinished is passed over.
 
     Raises:
-        PromotionError: when a line in full is not JSON (the file was edited).
+        PromotionError: a line was changed, removed or added since the one after it was written, or the last one is
+            no entry.
     """
-    if not path.exists():
-        return []
-    entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            entries.append(json.loads(line))
-        except ValueError as error:
-            if line.rstrip().endswith("}"):
-                raise PromotionError(
-                    f"{path}:{number}: not JSON", "restore the ledger from a backup"
-                ) from error
-    return entries
+    lines = list(_lines(path))
+    trusted = max((line.number for line in lines if line.sealed), default=0)
+    for line in lines:
+        if line.number > trusted and not line.fits:
+            raise PromotionError(f"{path}: changed, or a line removed, before line {line.number}", GO_ON)
+        if line.number > trusted and line is lines[-1] and line.entry is None and line.ended:
+            raise PromotionError(f"{path}:{line.number}: no entry: {line.text[:40]!r}", GO_ON)
+    return [line.entry for line in lines if line.entry is not None]
+
+
+GO_ON = (
+    "restore the ledger from a backup; or look at it and go on with it as it is: "
+    "`lerenet ledger --seal --reason WHY`"
+)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of the file.
+
+    Attributes:
+        entry: None where it is none.
+        ended: by a line break; the part that a killed writer leaves at the end of the file is not.
+        fits: its chain is the digest of what stands before; a line of before there was a chain fits, too.
+        sealed: it fits and accepts what stands before.
+    """
+
+    number: int
+    text: str
+    entry: dict[str, Any] | None
+    ended: bool
+    fits: bool
+    sealed: bool
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    before = hashlib.sha256()
+    raw = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    for number, line in enumerate(raw, 1):
+        text = line.decode("utf-8", "replace").strip()
+        entry = _entry(text)
+        chain = None if entry is None else entry.get("chain")
+        fits = chain is None or chain == before.hexdigest()
+        sealed = entry is not None and entry["event"] == SEALED and chain == before.hexdigest()
+        yield _Line(number, text, entry, line.endswith(b"\n"), fits, sealed)
+        before.update(line)
+
+
+def _entry(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "event" in found and "version" in found else None
+
+
+def head(path: Path = LEDGER) -> str:
+    """SHA-256 of the whole file; empty without one."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def heads(path: Path = LEDGER) -> set[str]:
+    """What `head` was at each of the file's lines, and is."""
+    return {line.entry["chain"] for line in _lines(path) if line.entry and "chain" in line.entry} | {
+        head(path)
+    }
+
+
+def seal(operator: str, reason: str, path: Path = LEDGER) -> dict[str, Any]:
+    """Accept the file as it is, with what was changed or lost in it.
+
+    Raises:
+        PromotionError: without a reason.
+    """
+    if not reason.strip():
+        raise PromotionError("a seal accepts a ledger that was changed: it needs a reason", "give --reason")
+    said = {"event": SEALED, "version": "", "previous": "", "outcome": "accepted"}
+    return append({**said, "operator": operator, "reason": reason}, path)
 
 
 def table(entries: list[dict[str, Any]]) -> list[tuple[str, ...]]:

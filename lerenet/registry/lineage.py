@@ -90,6 +90,8 @@ def _run(what: str, run_id: str) -> Link:
         run = registry.client().get_run(run_id)
     except MlflowException:
         return Link(what, run_id, "not here", "this MLflow store has no such run")
+    if run.info.lifecycle_stage == "deleted":
+        return Link(what, run_id, "differs", "in MLflow's bin: `mlflow gc` would delete its files")
     return Link(what, run_id, "ok", f"in MLflow, {run.info.status.lower()}")
 
 

@@ -22,7 +22,7 @@ from lerenet import layout
 from lerenet.errors import PromotionError, TrackingError
 from lerenet.evaluation.resampling import same_episodes
 from lerenet.params import Params
-from lerenet.registry import copies, gate, ledger, live, live_gate, registered
+from lerenet.registry import copies, gate, ledger, live, live_gate, registered, truth
 from lerenet.registry import versions as registry
 from lerenet.registry.candidate import episodes_digest, gate_rows
 from lerenet.registry.live_gate import LiveComparison
@@ -83,6 +83,7 @@ def promote(
         number = challenger.number
         if champion is not None and champion.number == number:
             return gate.Verdict("promoted", (f"version {number} is the champion already",))
+        _settle(champion, number, operator)
         if champion is None and not force:
             _require_none_before(ledger.last_change())
         verdict = judge(challenger, champion, params, force=force)
@@ -95,6 +96,13 @@ def promote(
         return verdict
 
 
+def _settle(champion: Version | None, number: str, operator: str) -> None:
+    """Take back a change that was interrupted, unless it is this one, which goes on."""
+    change = truth.interrupted(champion)
+    if change and change["version"] != number and change["previous"]:
+        truth.undo(change, operator, "")
+
+
 def _require_none_before(last: dict[str, Any]) -> None:
     """Without a champion the next model goes live unjudged: only where the ledger, too, knows of none.
 
@@ -102,8 +110,7 @@ def _require_none_before(last: dict[str, Any]) -> None:
     """
     if not last:
         return
-    same = [version for version in registry.versions() if version.number == last["version"]]
-    interrupted = not last["previous"] and same and same[0].tags.get("lock") == last.get("lock")
+    interrupted = bool(truth.interrupted(None))
     if not interrupted:
         raise PromotionError(
             f"the registry has no champion, but the ledger says that version {last['version']} is it",
@@ -136,7 +143,7 @@ def judge(
         counts = pd.read_parquet(folder / "counts.parquet")
         before = None if champion is None else champion_counts(champion, challenger, counts, params)
     except Exception as error:
-        if not force:
+        if not force or store.is_locked(error):
             raise
         return gate.Verdict("rejected", (f"no comparison was possible: {error}",))
     guards = gate.Guards(
@@ -224,7 +231,7 @@ def record(
         "verdict": verdict.as_dict(),
         "lock": challenger.tags.get("lock", ""),
     }
-    ledger.append({"id": identity_of(entry), **entry})
+    truth.write(entry, identity_of(entry))
     registry.describe(challenger.number, f"{verdict.outcome}: {'; '.join(verdict.reasons)}")
 
 
@@ -274,7 +281,8 @@ class Rollback:
 def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollback:
     """Make the champion's predecessor champion again.
 
-    Right after a rollback nothing changes, so that a repeated call, or a colleague's, does not go back twice.
+    Right after a rollback nothing changes, so that a repeated call, or a colleague's, does not go back twice. Where a
+    promotion was interrupted before the alias moved, that is what is taken back: the champion stays.
 
     Args:
         operator: Who asks.
@@ -289,6 +297,10 @@ def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollba
         current = registry.champion()
         if current is None:
             raise PromotionError("there is no champion to roll back from", "promote a version first")
+        change = truth.interrupted(current)
+        if change and change["event"] != "rollback" and leave in ("", change["version"]):
+            truth.undo(change, operator, reason)
+            return Rollback(change["version"], current.number)
         made = _made_champion(current)
         if made["event"] == "rollback" and leave in ("", made["previous"]):
             return Rollback(made["previous"], current.number, again=True)
@@ -316,6 +328,6 @@ def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollba
             "event": "rollback", "version": target, "previous": current.number, "outcome": "rollback",
             "operator": operator, "reason": reason, "lock": predecessor.tags.get("lock", ""),
         }  # fmt: skip
-        ledger.append({"id": identity_of(entry), **entry})
+        truth.write(entry, identity_of(entry))
         registry.set_champion(target)  # last
         return Rollback(current.number, target, carries_code=copies.carries_code(predecessor))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lerenet.errors import PromotionError
 from lerenet.params import Params
-from lerenet.registry import copies, ledger, served, versions
+from lerenet.registry import copies, served, truth, versions
 from lerenet.registry.promote import identity_of, promotion_lock
 from lerenet.registry.registering import register_again
 
@@ -61,7 +61,7 @@ def renew(model: str, params: Params, *, operator: str = "", reason: str = "") -
             "event": "renew" if live else "decide", "version": number, "previous": old.number, "outcome": "renewed",
             "operator": operator, "reason": reason or "a version that carries its own code", "lock": lock,
         }  # fmt: skip
-        ledger.append({"id": identity_of(entry), **entry})
+        truth.write(entry, identity_of(entry))
         if live:
             versions.set_champion(number)  # last
         return number

@@ -13,6 +13,7 @@ from lerenet.registry.registered import CHAMPION, NAME, PACKAGE, Version
 from lerenet.tracking import store
 
 log = logging.getLogger(__name__)
+LIVE = "live"  # tag of the registered model: the version that was made champion last
 
 
 def _version(entry: Any) -> Version:
@@ -134,6 +135,23 @@ def set_tags(number: str, tags: Mapping[str, str]) -> None:
             service.set_model_version_tag(NAME, number, name, value)
 
 
+def model_tag(name: str) -> str:
+    """A tag of the registered model itself; empty where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client().get_registered_model(NAME).tags.get(name, ""))
+    except MlflowException:
+        return ""
+
+
+@store.scrubbing()
+def set_model_tag(name: str, value: str) -> None:
+    """Set a tag of the registered model itself."""
+    with store.store_lock(store.tracking_uri()):
+        client().set_registered_model_tag(NAME, name, value)
+
+
 @store.scrubbing()
 def describe(number: str, verdict: str) -> None:
     """Show ``verdict`` above the model card in the version's description."""
@@ -154,3 +172,4 @@ def set_champion(number: str) -> None:
     """Move the alias ``champion`` in one call: a reader sees the old version or the new one."""
     with store.store_lock(store.tracking_uri()):
         client().set_registered_model_alias(NAME, CHAMPION, number)
+    set_model_tag(LIVE, number)

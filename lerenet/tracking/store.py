@@ -24,6 +24,7 @@ REMEDY = (
     f"unset {VARIABLE} to use sqlite:///mlflow.db in the project's folder, "
     "or set it to http://host:port of an MLflow server"
 )
+LOCKED = "another program holds the store; wait for it, or see which: `fuser mlflow.db`"
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 PROBE_SECONDS = 3.0
 LOCK_SECONDS = 120.0
@@ -51,7 +52,9 @@ def tracking_uri() -> str:
     if given := os.environ.get(VARIABLE, "").strip():
         return given
     require_project()
-    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    path = Path.cwd() / "mlflow.db"
+    quoted = set("%?#") & set(str(path))  # an address of sqlite has no way to quote them
+    return f"sqlite:///{path.name if quoted else path}"
 
 
 def require_project() -> None:
@@ -95,12 +98,17 @@ def scrubbed(text: str, uri: str) -> str:
     return text
 
 
+def is_locked(error: Exception) -> bool:
+    """Whether another program held the store."""
+    return "is locked" in str(error)
+
+
 @contextmanager
 def scrubbing() -> Iterator[None]:
     """Tell an error of MLflow's without the store's password, which its text holds; also a decorator.
 
     Raises:
-        TrackingError: in place of an `MlflowException`.
+        TrackingError: in place of an `MlflowException`, or of a database that another program holds.
     """
     try:
         yield
@@ -109,6 +117,8 @@ def scrubbing() -> Iterator[None]:
     except Exception as error:
         from mlflow.exceptions import MlflowException
 
+        if is_locked(error):
+            raise TrackingError(f"{redacted(tracking_uri())} is locked", LOCKED) from None
         if not isinstance(error, MlflowException):
             raise
         raise TrackingError(f"MLflow: {scrubbed(str(error.message), tracking_uri())}", REMEDY) from None

@@ -1,0 +1,110 @@
+"""One truth about the champion: the ledger says who is meant to be it, the alias who is served, and the two compared.
+
+A change writes the ledger and then moves the alias. A crash between the two leaves the old champion in service and a
+ledger that names the new one: an interrupted change, which is finished or undone before anything else is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lerenet import layout
+from lerenet.errors import PromotionError
+from lerenet.registry import ledger
+from lerenet.registry import versions as registry
+from lerenet.registry.registered import Version
+
+HEAD = "ledger"  # tag of the registered model: digest of the ledger as it was after the last decision
+UNDONE = "interrupted before it went live"
+
+
+def interrupted(champion: Version | None) -> dict[str, Any]:
+    """The ledger's last change, if the alias still names what that one meant to replace; empty otherwise."""
+
+    def lock_of(number: str) -> str | None:
+        found = [version for version in registry.versions() if version.number == number]
+        return found[0].tags.get("lock", "") if found else None
+
+    alias = "" if champion is None else champion.number
+    return unfinished(ledger.last_change(), alias, registry.model_tag(registry.LIVE), lock_of)
+
+
+def unfinished(
+    last: dict[str, Any], alias: str, live: str, lock_of: Callable[[str], str | None]
+) -> dict[str, Any]:
+    """``last``, if it was to move the alias from where that stands; empty otherwise.
+
+    Args:
+        last: the ledger's last change; one of another store (its version is not here, or is of another ``dvc.lock``)
+            counts as none.
+        alias: number of the version that is served; empty without one.
+        live: number of the version that was made champion last (`lerenet.registry.versions.LIVE`): where the last
+            change got so far, it was somebody else who moved the alias since.
+        lock_of: hash of the ``dvc.lock`` of a version; None where there is no such version.
+    """
+    if not last or alias != last["previous"] or last["version"] in (alias, live):
+        return {}
+    return last if lock_of(last["version"]) == last.get("lock", "") else {}
+
+
+def shown(change: dict[str, Any]) -> tuple[str, str]:
+    """An interrupted change, and what to do about it."""
+    back = change["event"] == "rollback"
+    finish = "`lerenet rollback`" if back else f"`lerenet promote {change['version']}`"
+    return (
+        f"a change of the champion was interrupted: {change['event']}, {change['previous'] or 'none'} -> "
+        f"{change['version']}, {change['time']}",
+        f"{finish} finishes it" + ("" if back else "; `lerenet rollback` undoes it"),
+    )
+
+
+def undo(change: dict[str, Any], operator: str, reason: str) -> None:
+    """Write that an interrupted change was taken back: the alias never moved."""
+    before = registry.by_number(change["previous"])
+    entry = {
+        "event": "rollback", "version": before.number, "previous": change["version"], "outcome": "undone",
+        "operator": operator, "reason": reason or UNDONE, "lock": before.tags.get("lock", ""),
+    }  # fmt: skip
+    write(entry, f"undo {change.get('id')}")
+
+
+def write(entry: dict[str, Any], identity: str) -> None:
+    """Add an entry to the ledger, and note at the registry how long the ledger is now.
+
+    Raises:
+        PromotionError: the ledger was changed, or lacks what stood there at the last decision.
+    """
+    require_whole()
+    ledger.append({"id": identity, **entry})
+    registry.set_model_tag(HEAD, ledger.head())
+
+
+def seal(operator: str, reason: str) -> None:
+    """Go on with a ledger that was changed, as it is; said in a line of its own.
+
+    Raises:
+        PromotionError: without a reason.
+    """
+    ledger.seal(operator, reason)
+    registry.set_model_tag(HEAD, ledger.head())
+
+
+def require_whole() -> None:
+    """Refuse a ledger that was changed or whose end was cut off.
+
+    Raises:
+        PromotionError: it was changed, or lacks what stood there at the last decision.
+    """
+    ledger.read()
+    require_head(registry.model_tag(HEAD))
+
+
+def require_head(known: str) -> None:
+    """Refuse a ledger that was never as long as the registry says (``known``; empty: it says nothing).
+
+    Raises:
+        PromotionError: lines that stood at its end are gone.
+    """
+    if known and known not in ledger.heads():
+        raise PromotionError(f"{layout.LEDGER}: lines that stood at its end are gone", ledger.GO_ON)

@@ -1,0 +1,198 @@
+"""One truth about the champion: what was interrupted is seen, finished or undone; what was changed by hand is said."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from lerenet import layout
+from lerenet.cli.champion import examined
+from lerenet.errors import PromotionError, TrackingError
+from lerenet.params import Params
+from lerenet.registry import copies, ledger, registering, truth
+from lerenet.registry import versions as registry
+from lerenet.registry.candidate import collect
+from lerenet.registry.lineage import trace
+from lerenet.registry.promote import Rollback, promote, rollback
+from tests.helpers.registry import make_project
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
+    pytest.mark.usefixtures("little_code"),
+]
+
+
+def offered(root: Path, quality: float) -> tuple[str, Params]:
+    params = make_project(root, quality=quality)
+    return registering.register(collect(params), params), params
+
+
+@pytest.fixture
+def three(project: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str, Params]:
+    """Versions 1 and 2, champions one after the other, and 3, whose forced promotion broke off before the alias."""
+    numbers = []
+    for quality in (0.4, 0.6):
+        number, params = offered(project, quality)
+        promote(number, params)
+        numbers.append(number)
+    third, params = offered(project, 0.5)
+
+    def crash(_number: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(registry, "set_champion", crash)
+        promote(third, params, force=True, operator="ada", reason="try it")
+    return numbers[0], numbers[1], third, params
+
+
+def champion() -> str:
+    found = registry.champion()
+    return found.number if found else ""
+
+
+def test_a_rollback_takes_back_what_was_interrupted_and_not_the_champion(three: Any) -> None:
+    _, second, third, _ = three
+    state, found, remedy = examined()
+    assert state == "problem"
+    assert f"promote, {second} -> {third}" in found
+    assert "lerenet rollback" in remedy
+    assert rollback(reason="3 is bad") == Rollback(third, second)
+    assert champion() == second
+    assert examined()[0] == "ok"
+    assert ledger.last_change()["outcome"] == "undone"
+
+
+def test_the_same_promotion_finishes_it_and_another_undoes_it_first(three: Any, project: Path) -> None:
+    _, second, third, params = three
+    better, _ = offered(project, 0.9)
+    assert promote(better, params).outcome == "promoted"
+    assert [(entry["version"], entry["previous"]) for entry in ledger.read()[-2:]] == [
+        (second, third),
+        (better, second),
+    ]
+    assert champion() == better
+
+
+def test_the_same_promotion_finishes_it(three: Any) -> None:
+    *_, third, params = three
+    promote(third, params, force=True, operator="ada", reason="try it")
+    assert champion() == third
+    assert examined()[0] == "ok"
+
+
+def lines() -> list[bytes]:
+    return layout.LEDGER.read_bytes().splitlines(keepends=True)
+
+
+CHANGES = {
+    "an edit": lambda rows: [rows[0].replace(b"promote", b"decided", 1), *rows[1:]],
+    "a deletion": lambda rows: [rows[0], *rows[2:]],
+    "a line of a number": lambda rows: [rows[0], b"5\n", *rows[1:]],
+    "a number at the end": lambda rows: [*rows, b"5\n"],
+    "the end cut off": lambda rows: rows[:-1],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_ledger_that_was_changed_is_refused_until_it_is_sealed(project: Path, change: Any) -> None:
+    first, params = offered(project, 0.4)
+    promote(first, params)
+    second, _ = offered(project, 0.6)
+    promote(second, params)
+    rollback()
+    layout.LEDGER.write_bytes(b"".join(change(lines())))
+    with pytest.raises(PromotionError, match="ledger --seal"):
+        truth.require_whole()
+    assert examined()[0] == "problem"
+    with pytest.raises(PromotionError, match="ledger --seal"):
+        promote(second, params)
+    with pytest.raises(PromotionError, match="reason"):
+        truth.seal("ada", "")
+    truth.seal("ada", "looked at it")
+    truth.require_whole()
+    assert ledger.read()[-1]["event"] == "seal"
+
+
+def test_a_torn_line_after_an_inner_brace_is_passed_over(project: Path) -> None:
+    ledger.append({"event": "decide", "version": "1"})
+    with layout.LEDGER.open("a") as handle:
+        handle.write('{"event": "decide", "verdict": {"a": 1}')
+    assert len(ledger.read()) == 1
+    ledger.append({"event": "decide", "version": "2"})
+    assert [entry["version"] for entry in ledger.read()] == ["1", "2"]
+
+
+def test_lines_of_before_there_was_a_chain_are_read_and_covered_by_the_next(project: Path) -> None:
+    layout.LEDGER.write_text('{"event": "decide", "version": "1"}\n{"event": "decide", "version": "2"}\n')
+    ledger.append({"event": "decide", "version": "3"})
+    assert len(ledger.read()) == 3
+    layout.LEDGER.write_bytes(b"".join(lines()[1:]))
+    with pytest.raises(PromotionError, match="before line 2"):
+        ledger.read()
+
+
+# -- the champion's files and runs ----------------------------------------------------------------
+
+
+def test_a_champion_that_was_deleted_by_hand_is_said(project: Path) -> None:
+    number, params = offered(project, 0.5)
+    promote(number, params)
+    client = MlflowClient()
+    client.delete_registered_model_alias("lerenet", "champion")
+    state, found, remedy = examined()
+    assert (state, "its alias was removed" in found) == ("problem", True)
+    assert f"lerenet promote {number} --force" in remedy
+    with pytest.raises(PromotionError, match="the ledger says"):
+        promote(number, params)
+    client.delete_model_version("lerenet", number)
+    assert "the version was deleted" in examined()[1]
+
+
+def test_a_run_in_the_bin_is_said(project: Path) -> None:
+    number, params = offered(project, 0.5)
+    promote(number, params)
+    version = registry.by_number(number)
+    MlflowClient().delete_run(version.run_id)
+    state, found, _ = examined()
+    assert state == "warning"
+    assert "registration" in found
+    link = next(link for link in trace(version) if link.what == "registration run")
+    assert link.state == "differs"
+    assert "bin" in link.note
+
+
+@pytest.mark.parametrize("how", ["missing", "changed"])
+def test_a_file_that_is_missing_and_one_that_changed_are_two_messages(project: Path, how: str) -> None:
+    number, params = offered(project, 0.5)
+    promote(number, params)
+    weights = registry.resolve(number) / layout.WEIGHTS
+    weights.unlink() if how == "missing" else weights.write_bytes(b"else")
+    with pytest.raises(TrackingError, match=f"{'is missing' if how == 'missing' else 'is not the file'}"):
+        copies.verified(registry.by_number(number))
+    assert examined()[0] == "problem"
+
+
+def test_a_locked_store_is_said_and_no_force_promotes_without_a_comparison(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, params = offered(project, 0.5)
+    promote(number, params)
+    other, _ = offered(project, 0.4)
+    with sqlite3.connect("mlflow.db") as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+
+        def resolve(_model: str) -> Path:
+            raise TrackingError("mlflow.db is locked", "wait")
+
+        monkeypatch.setattr("lerenet.registry.offline.WAIT", 0.1)
+        assert "locked" in examined()[1]
+    holder.close()
+    monkeypatch.setattr(registry, "resolve", resolve)
+    with pytest.raises(TrackingError, match="locked"):
+        promote(other, params, force=True, operator="ada", reason="now")
+    assert champion() == number
