@@ -154,6 +154,7 @@ class EnrolmentSettings(Settings):
     budget: Positive = 2000  # places of each kind that a class remembers
     curve: tuple[Positive, ...] = (1, 2, 5, 10, 20)  # numbers of examples of the learning curve
     steps: Annotated[int, Field(ge=0)] = 150  # of fitting a head to a class; 0: none, classes are matched
+    shared: Annotated[int, Field(ge=0)] = 20  # epochs of the heads that all classes share; 0: none
     false_calls: Share = 0.02  # of good parts that may be called NG
     reviews: Share = 0.1  # of good parts that a person may be asked about
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from lerenet.enrolment.folds import folds_of
 from lerenet.enrolment.leave_out import choose, held_out, operating_point, readings, surface, without
 from lerenet.enrolment.material import Material, described_by, gathered
 from lerenet.enrolment.memory import Memory, remember
-from lerenet.enrolment.readers import Known
+from lerenet.enrolment.readers import OF_ALL, Known
+from lerenet.enrolment.shared import SharedHead
 from lerenet.errors import DataError
 from lerenet.files import sha256_file, shown
 from lerenet.inference import prepare, read_query
@@ -82,6 +83,36 @@ def learn(
         [images[place] for place in material.examples], [images[place] for place in good],
     )  # fmt: skip
     return enrolled, Left(rows, curve(material, settings.folds, settings.budget, settings.curve, seed))
+
+
+def with_shared(
+    enrolled: Enrolled,
+    left: Left,
+    material: Material,
+    shared: Mapping[str, SharedHead],
+    settings: EnrolmentSettings,
+) -> tuple[Enrolled, Left]:
+    """A class as `learn` made it from its material, with the heads of all known classes among its readers.
+
+    Args:
+        shared: by the fold that they lack, and `WHOLE`.
+    """
+    names = [image.name for image in (*enrolled.examples, *enrolled.good)]
+    places = [*material.examples, *material.good]
+    name_of = dict(zip(places, names, strict=True))
+    tables = [left.readings]
+    for fold, (kept, asked) in held_out(material, settings.folds).items():
+        which = str(fold)
+        memory = without(enrolled.memory, material, kept)
+        known = Known(memory, enrolled.heads.get(which), shared.get(which)).to(material.descriptors.device)
+        rows = readings(material, known, asked, fold, OF_ALL)
+        tables.append(rows.assign(image=[name_of[place] for place in rows.pop("place")]))
+    rows = (
+        pd.concat([table for table in tables if len(table)], ignore_index=True) if shared else left.readings
+    )
+    reader = choose(rows)
+    point = operating_point(rows, reader, settings.false_calls, settings.reviews)
+    return replace(enrolled, reader=reader, point=point, shared=shared), Left(rows, left.curve)
 
 
 def remembered(material: Material, settings: EnrolmentSettings) -> Memory:

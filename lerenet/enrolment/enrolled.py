@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from lerenet.enrolment.decision import OperatingPoint, Verdict, verdict_of
 from lerenet.enrolment.fitted import FittedHead
 from lerenet.enrolment.memory import TENSORS, Memory
 from lerenet.enrolment.readers import Known
+from lerenet.enrolment.shared import SharedHead
 from lerenet.errors import DataError
 from lerenet.files import atomic_dir, read_json, sha256_file, shown, write_json
 from lerenet.models import serialization
@@ -29,9 +29,11 @@ MEMORY, HEADS, READINGS, FACTS = (
     "enrolment.json",
 )
 CURVE = "curve.parquet"
+SHARED = "shared.safetensors"  # beside `CLASSES`
 FILES = (MEMORY, HEADS, READINGS, CURVE)
 NETWORK, CLASSES = "network", "classes"  # folders of an inspection model: what describes, and what is known
 WHOLE = "whole"  # the head that is fitted to all images; the others are named by the fold they lack
+Head = TypeVar("Head", FittedHead, SharedHead)
 HALF = ("foreground", "background", "good")  # kept in half precision
 AGAIN = "enrol the class again: `lerenet enrol`"
 
@@ -69,6 +71,7 @@ class Enrolled:
         network: digest of the backbone whose descriptors these are.
         image_size: working size, in pixels.
         examples, good: what it was learnt from.
+        shared: heads of all known classes (`lerenet.enrolment.shared`), named as ``heads``.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Enrolled:
     image_size: int
     examples: list[Image]
     good: list[Image]
+    shared: Mapping[str, SharedHead] = field(default_factory=dict)
 
     def verdict(self, score: float, alike: float) -> Verdict:
         """What an image of this score is, if it is alike enough."""
@@ -89,8 +93,7 @@ class Enrolled:
 
     def known(self, device: torch.device) -> Known:
         """What its pictures are read with, on a device."""
-        head = self.heads.get(WHOLE)
-        return Known(self.memory.to(device), None if head is None else head.to(device))
+        return Known(self.memory, self.heads.get(WHOLE), self.shared.get(WHOLE)).to(device)
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,7 @@ def save_enrolled(folder: Path, enrolled: Enrolled, left: Left) -> None:
             {name: value.half() if name in HALF else value for name, value in tensors.items()},
             temporary / MEMORY,
         )
-        weights = {
-            f"{which}.{name}": value.cpu().contiguous()
-            for which, head in enrolled.heads.items()
-            for name, value in head.state_dict().items()
-        }
-        save_file(weights, temporary / HEADS)
+        save_heads(temporary / HEADS, enrolled.heads)
         left.readings.to_parquet(temporary / READINGS, index=False)
         left.curve.to_parquet(temporary / CURVE, index=False)
         facts = {
@@ -134,9 +132,25 @@ def save_enrolled(folder: Path, enrolled: Enrolled, left: Left) -> None:
             "places": memory.count,
             "examples": [asdict(image) for image in enrolled.examples],
             "good": [asdict(image) for image in enrolled.good],
+            "shared": _digest(folder) if enrolled.shared else "",
             "sha256": {name: sha256_file(temporary / name) for name in FILES},
         }
         write_json(temporary / FACTS, facts)
+
+
+def save_heads(path: Path, heads: Mapping[str, FittedHead] | Mapping[str, SharedHead]) -> None:
+    """Write heads, each under its name."""
+    weights = {
+        f"{which}.{name}": value.cpu().contiguous()
+        for which, head in heads.items()
+        for name, value in head.state_dict().items()
+    }
+    save_file(weights, path)
+
+
+def _digest(classes: Path) -> str:
+    path = classes.parent / SHARED
+    return sha256_file(path) if path.is_file() else ""
 
 
 def load_enrolled(folder: Path) -> Enrolled:
@@ -153,25 +167,32 @@ def load_enrolled(folder: Path) -> Enrolled:
     for name in FILES:
         if sha256_file(folder / name) != (facts.get("sha256") or {}).get(name):
             raise DataError(f"{shown(folder / name)}: not the file that was written (sha256 differs)", AGAIN)
+    wanted = facts.get("shared", "")
+    if wanted and _digest(folder.parent) != wanted:
+        raise DataError(
+            f"{shown(folder.parent.parent / SHARED)}: not the file that was written, or gone", AGAIN
+        )
     try:
         tensors = load_file(folder / MEMORY)
         parts = {name: tensors[name].float() if name in HALF else tensors[name] for name in TENSORS}
         return Enrolled(
-            str(facts["class"]), Memory(**parts, count=int(facts["places"])), _heads(load_file(folder / HEADS)),
+            str(facts["class"]), Memory(**parts, count=int(facts["places"])), load_heads(folder / HEADS, FittedHead),
             str(facts["reader"]), None if facts["point"] is None else OperatingPoint(**facts["point"]),
             None if facts["surface"] is None else float(facts["surface"]),
             int(facts["folds"]), str(facts["network"]), int(facts["image_size"]),
-            *([_image(image) for image in facts[kind]] for kind in ("examples", "good")),
+            [_image(image) for image in facts["examples"]], [_image(image) for image in facts["good"]],
+            load_heads(folder.parent.parent / SHARED, SharedHead) if wanted else {},
         )  # fmt: skip
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{shown(folder)}: can't be read: {error}", AGAIN) from error
 
 
-def _heads(weights: Mapping[str, Tensor]) -> dict[str, FittedHead]:
-    heads = {}
+def load_heads(path: Path, kind: type[Head]) -> dict[str, Head]:
+    """The heads in a file, by name."""
+    heads, weights = {}, load_file(path)
     for which in sorted({name.partition(".")[0] for name in weights}):
         mine = {name.partition(".")[2]: v for name, v in weights.items() if name.startswith(f"{which}.")}
-        head = FittedHead(len(mine["mean"]))
+        head = kind(len(mine["mean"]))
         head.load_state_dict(mine)
         heads[which] = head.eval()
     return heads

@@ -95,7 +95,7 @@ def fit(
     if len(examples) < FEWEST:
         return None
     device = material.descriptors.device
-    mean, spread = _moments(material.descriptors, [*examples, *good])
+    mean, spread = moments(material.descriptors, [*examples, *good])
     seed_step(seed, 0, 0)
     head = FittedHead(len(mean), mean, spread).to(device).train()
     optimizer = torch.optim.AdamW(head.parameters(), LR, weight_decay=WEIGHT_DECAY)
@@ -105,9 +105,9 @@ def fit(
     for _ in range(steps):
         chosen = [*_draw(rng, examples, BATCH - clean), *_draw(rng, good, clean)]
         turn, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-        truth = _turned(material.targets(chosen), turn, mirrored)
+        truth = turned(material.targets(chosen), turn, mirrored)
         with autocast(device, precision):
-            logits = head.decide(_turned(head.hidden(material.descriptors[chosen]), turn, mirrored))
+            logits = head.decide(turned(head.hidden(material.descriptors[chosen]), turn, mirrored))
         logits = F.interpolate(logits[:, None], size=truth.shape[1:], mode="bilinear", align_corners=False)[
             :, 0
         ]
@@ -120,7 +120,7 @@ def fit(
     return head.eval()
 
 
-def _moments(descriptors: Tensor, places: list[int]) -> tuple[Tensor, Tensor]:
+def moments(descriptors: Tensor, places: list[int]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (c,) of some images' descriptors (N, c, l), some at a time."""
     total = square = torch.zeros(descriptors.shape[1], dtype=torch.float64, device=descriptors.device)
     for start in range(0, len(places), AT_ONCE):
@@ -136,6 +136,13 @@ def _draw(rng: np.random.Generator, places: list[int], count: int) -> list[int]:
     return [places[i] for i in rng.choice(len(places), count, replace=len(places) < count)] if count else []
 
 
-def _turned(maps: Tensor, turn: int, mirrored: bool) -> Tensor:
+def wide_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """BCE and Dice of logits (B, side, side), made as wide as the truth (B, H, W)."""
+    wide = F.interpolate(logits[:, None], size=truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    return bce(wide, truth) + dice(wide, truth)
+
+
+def turned(maps: Tensor, turn: int, mirrored: bool) -> Tensor:
+    """Maps (…, side, side) after quarter turns, mirrored or not."""
     turned = maps.rot90(turn, (-2, -1))
     return turned.flip(-1) if mirrored else turned

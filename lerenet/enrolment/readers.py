@@ -1,5 +1,5 @@
-"""Readers: how a picture is read for a class: by its memory, by a fitted head, or by both; each of them refined by the
-picture's own edges and tones, or as it is.
+"""Readers: how a picture is read for a class: by its memory, by a fitted head, by both, by the head that all known
+classes share, or by that and the fitted one; each of them refined by the picture's own edges and tones, or as it is.
 
 Each gives a picture's places a logit that they are defect. The picture as a whole is judged by a suspicion, the same
 for all readers, which good parts lower: the more alike a place is to the defect than to its surroundings and to good
@@ -18,29 +18,43 @@ from torch.nn import functional as F
 
 from lerenet.enrolment.fitted import FittedHead
 from lerenet.enrolment.memory import Memory, similarities
+from lerenet.enrolment.shared import SCALE, SharedHead
 from lerenet.models.refine import refine
 
-SCALE = 20.0  # of differences of cosines, as logits
 HIGHEST = 60  # pixels, of PIXELS x PIXELS, that judge a picture
 PIXELS = 200
 EDGES = "_edges"  # the reader's logits refined by the picture's edges and tones
-BASES = ("matching", "fitted", "blend")
+BASES = ("matching", "fitted", "blend", "shared", "joint")
 READERS = tuple(
     f"{base}{ending}" for base in BASES for ending in (EDGES, "")
-)  # the first where nothing is known yet
+)  # the first where nothing is known
+OF_ALL = READERS[6:]  # those that ask the shared head
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a picture of one class is read with: a memory, and a head where there were examples enough to fit one."""
+    """What a picture of one class is read with: a memory, and heads where there are any.
+
+    Attributes:
+        head: fitted to the class, where there were examples enough.
+        shared: of all known classes.
+    """
 
     memory: Memory
     head: FittedHead | None = None
+    shared: SharedHead | None = None
 
     @property
     def readers(self) -> tuple[str, ...]:
         """Those that can be asked."""
-        return READERS if self.head is not None else READERS[:2]
+        lacking = {"fitted", "blend", "joint"} if self.head is None else set()
+        lacking |= {"shared", "joint"} if self.shared is None else set()
+        return tuple(name for name in READERS if name.removesuffix(EDGES) not in lacking)
+
+    def to(self, device: torch.device) -> Known:
+        """The same on a device."""
+        head = None if self.head is None else self.head.to(device)
+        return Known(self.memory.to(device), head, None if self.shared is None else self.shared.to(device))
 
 
 @dataclass(frozen=True)
@@ -78,9 +92,14 @@ def read(known: Known, descriptors: Tensor, readers: Sequence[str] = READERS) ->
     surroundings = torch.maximum(far, good)
     alike = torch.maximum(near, surroundings).mean(1)
     suspicion = SCALE * (near - surroundings)
+    if known.shared is not None:
+        logits["shared"] = known.shared(descriptors, torch.stack([near, far, good], 1))
     if known.head is not None:
         logits["fitted"] = known.head(descriptors).flatten(1)
         logits["blend"] = (logits["matching"] + logits["fitted"]) / 2
+        logits["joint"] = (
+            (logits["shared"] + logits["fitted"]) / 2 if "shared" in logits else logits["fitted"]
+        )
         suspicion = (suspicion + logits["fitted"]) / 2
     return {
         name: Read(logits[name.removesuffix(EDGES)], suspicion, alike, name.endswith(EDGES))

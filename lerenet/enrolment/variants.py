@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import torch
@@ -32,8 +30,8 @@ def without_fold(enrolled: Enrolled, fold: int) -> tuple[Known, set[str]]:
         kept = {image.group for image in enrolled.examples}
     memory = enrolled.memory.only(torch.from_numpy(examples), torch.from_numpy(good))
     whole = examples.all() and good.all()
-    head = enrolled.heads.get(WHOLE if whole else str(fold))
-    return Known(memory, head), kept
+    which = WHOLE if whole else str(fold)
+    return Known(memory, enrolled.heads.get(which), enrolled.shared.get(which)), kept
 
 
 def left_view(
@@ -42,9 +40,7 @@ def left_view(
     """What images of a fold are read with, by which reader, and the groups that are known all the same."""
     known, kept = without_fold(enrolled, fold)
     reader = choose(own[own["fold"] != fold])
-    head = None if known.head is None else known.head.to(device)
-    on_device = replace(known, memory=known.memory.to(device), head=head)
-    return on_device, reader if reader in known.readers else known.readers[0], kept
+    return known.to(device), reader if reader in known.readers else known.readers[0], kept
 
 
 def asked(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lerenet.enrolment.enrolled import CLASSES, NETWORK
+from lerenet.enrolment.enrolled import CLASSES, NETWORK, SHARED
 from lerenet.evaluation.metrics import MIOU, NAMES
 from lerenet.files import read_json, recover_dir, scratch_dir, sha256_file, write_json
 from lerenet.layout import CACHE, CATALOG, ENROL, FOLDS, INSPECT, PROFILE, WEIGHTS
@@ -72,6 +72,8 @@ def _package(folder: Path, candidate: Candidate, params: Params, tags: Mapping[s
         shutil.copytree(model, folder / "folds" / split)
     for part in (NETWORK, CLASSES):
         shutil.copytree(ENROL / part, folder / INSPECTION / part)
+    if (ENROL / SHARED).is_file():
+        shutil.copyfile(ENROL / SHARED, folder / INSPECTION / SHARED)
     shutil.copyfile(INSPECT / INSPECTED, folder / INSPECTION / INSPECTED)
     candidate.counts.to_parquet(folder / "counts.parquet", index=False)
     write_json(folder / PARAMS, params.model_dump(mode="json"))

@@ -1,4 +1,8 @@
-"""Stage ``enrol``: what the live model knows of each class, computed anew only for classes whose images changed."""
+"""Stage ``enrol``: what the live model knows of each class.
+
+Memory and heads of a class are computed anew only when its images changed. The heads that all classes share are trained
+anew whenever any image changed, and with them each class's readers are compared again.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,12 +19,27 @@ import pandas as pd
 from lerenet import layout, tracking
 from lerenet.data.catalog import load_catalog
 from lerenet.device import pick_device
-from lerenet.enrolment.enrol import fits, learn
-from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, Image, save_enrolled
-from lerenet.enrolment.material import described_by
+from lerenet.enrolment.enrol import fits, learn, with_shared
+from lerenet.enrolment.enrolled import (
+    CLASSES,
+    CURVE,
+    FACTS,
+    NETWORK,
+    READINGS,
+    SHARED,
+    WHOLE,
+    Image,
+    Left,
+    load_enrolled,
+    load_heads,
+    save_enrolled,
+    save_heads,
+)
+from lerenet.enrolment.material import Material, described_by
+from lerenet.enrolment.shared import SharedHead, lesson, train_shared
 from lerenet.enrolment.stored import code_digest, material_of
 from lerenet.features.store import FeatureStore
-from lerenet.files import atomic_dir, read_json, write_json
+from lerenet.files import atomic_dir, atomic_path, read_json, write_json
 from lerenet.models.serialization import LoadedNetwork, matching_network, save_network
 from lerenet.params import Params, load_params
 from lerenet.progress import progress
@@ -28,42 +48,123 @@ KEPT = layout.CACHE / "enrol"  # a class a folder, named by what it was learnt f
 
 
 def run() -> None:
-    """Write ``artifacts/enrol/``: the network that describes, and ``classes/<class>/``."""
+    """Write ``artifacts/enrol/``: the network that describes, ``classes/<class>/``, and the heads that they share."""
     params = load_params(layout.PARAMS)
     catalog = load_catalog(layout.CATALOG)
     settings = params.enrolment.model_dump()
     with tracking.stage_run("enrol", "", layout.ENROL, params, settings={"enrolment": settings}) as run:
         run.set_dataset("data", layout.data_md5()[:36])
-        loaded = matching_network(params.image_size, params.ship.backbone, params.init)
-        store = FeatureStore(loaded.network.backbone.to(pick_device()), catalog, params, layout.DATA)
-        digest = described_by(loaded)
-        classes = sorted(str(cls) for cls in catalog["cls"].unique())
-        rows = {cls: catalog[catalog["cls"] == cls].sort_values("image") for cls in classes}
-        folders = {cls: KEPT / _digest(rows[cls], digest, loaded, params) for cls in classes}
-        fresh = [cls for cls in classes if not (folders[cls] / cls / FACTS).exists()]
-        with progress("features", store.size(fresh)) as store.tick:
-            store.ensure(fresh)
+        enrolment = Enrolment(params, catalog)
+        seconds = enrolment.learn()
+        started = time.monotonic()
+        shared = enrolment.share()
+        seconds["shared heads"] = time.monotonic() - started
+        with atomic_dir(layout.ENROL) as out:
+            enrolment.write(out, shared)
+            facts = [read_json(out / CLASSES / cls / FACTS) for cls in enrolment.classes]
+            write_json(out / "metrics.json", _metrics(facts))
+        seconds["in all"] = time.monotonic() - started
+        run.log_metrics(
+            {"classes": len(facts), "computed": len(seconds) - 2, "seconds": sum(seconds.values())}
+        )
+        run.log_metrics({f"seconds.{what}": value for what, value in seconds.items()})
+        run.log_artifact(layout.ENROL / "metrics.json")
+
+
+class Enrolment:
+    """The classes of the catalogue, what each is learnt from, and where what was learnt is kept."""
+
+    def __init__(self, params: Params, catalog: pd.DataFrame) -> None:
+        self.params, self.settings = params, params.enrolment
+        self.loaded = matching_network(params.image_size, params.ship.backbone, params.init)
+        self.store = FeatureStore(
+            self.loaded.network.backbone.to(pick_device()), catalog, params, layout.DATA
+        )
+        self.network = described_by(self.loaded)
+        self.classes = sorted(str(cls) for cls in catalog["cls"].unique())
+        self.rows = {cls: catalog[catalog["cls"] == cls].sort_values("image") for cls in self.classes}
+        self.folders = {
+            cls: KEPT / _digest(self.rows[cls], self.network, self.loaded, params) for cls in self.classes
+        }
+
+    def material(self, cls: str) -> Material:
+        """What a class is learnt from."""
+        return material_of(self.store, self.rows[cls], self.loaded.network.head.levels)
+
+    def learn(self) -> dict[str, float]:
+        """Learn, by themselves, the classes that are not kept; seconds of each."""
+        fresh = [cls for cls in self.classes if not (self.folders[cls] / cls / FACTS).exists()]
+        with progress("features", self.store.size(self.classes)) as self.store.tick:
+            self.store.ensure(self.classes)
         seconds = {}
         for number, cls in enumerate(fresh, 1):
             started = time.monotonic()
-            material = material_of(store, rows[cls], loaded.network.head.levels)
-            images = [_image(row) for row in rows[cls].to_dict("records")]
-            with progress(f"enrol {cls} ({number}/{len(fresh)})", fits(material, params.enrolment)) as tick:
+            material = self.material(cls)
+            images = [_image(row) for row in self.rows[cls].to_dict("records")]
+            with progress(f"enrol {cls} ({number}/{len(fresh)})", fits(material, self.settings)) as tick:
                 enrolled, left = learn(
-                    cls, material, images, digest, params.enrolment, params.seed, tick, params.precision
+                    cls,
+                    material,
+                    images,
+                    self.network,
+                    self.settings,
+                    self.params.seed,
+                    tick,
+                    self.params.precision,
                 )
-            save_enrolled(folders[cls], enrolled, left)
+            save_enrolled(self.folders[cls], enrolled, left)
             seconds[cls] = time.monotonic() - started
-        with atomic_dir(layout.ENROL) as out:
-            network = {**loaded.config, "shots": params.ship.shots}
-            save_network(out / NETWORK, loaded.network.head, loaded.network.backbone, network)
-            for cls in classes:
-                shutil.copytree(folders[cls] / cls, out / CLASSES / cls)
-            facts = [read_json(out / CLASSES / cls / FACTS) for cls in classes]
-            write_json(out / "metrics.json", _metrics(facts))
-        run.log_metrics({"classes": len(classes), "computed": len(fresh), "seconds": sum(seconds.values())})
-        run.log_metrics({f"seconds.{cls}": value for cls, value in seconds.items()})
-        run.log_artifact(layout.ENROL / "metrics.json")
+        return seconds
+
+    def share(self) -> dict[str, SharedHead]:
+        """The heads that all classes share, by the fold that they lack, and `WHOLE`; kept by what taught them."""
+        if not self.settings.shared:
+            return {}
+        said = json.dumps([[folder.name for folder in self.folders.values()], self.settings.shared])
+        kept = KEPT / f"shared-{hashlib.sha256(said.encode()).hexdigest()[:24]}.safetensors"
+        if not kept.exists():
+            with progress("shared heads", (self.settings.folds + 1) * self.settings.shared) as tick:
+                heads = self._taught(tick)
+            with atomic_path(kept) as temporary:
+                save_heads(temporary, heads)
+        return load_heads(kept, SharedHead)
+
+    def _taught(self, tick: Callable[[], None]) -> dict[str, SharedHead]:
+        lessons = []
+        for cls in self.classes:
+            memory = load_enrolled(self.folders[cls] / cls).memory
+            material = self.material(cls)
+            memory = memory.to(material.descriptors.device)
+            lessons.append(lesson(material, memory, self.settings.folds, len(self.classes), self.params.seed))
+        wanted: dict[str, int | None] = {str(fold): fold for fold in range(self.settings.folds)} | {
+            WHOLE: None
+        }
+        heads = {
+            which: train_shared(
+                lessons, fold, self.settings.shared, self.params.seed, tick, self.params.precision
+            )
+            for which, fold in wanted.items()
+        }
+        return {which: head for which, head in heads.items() if head is not None}
+
+    def write(self, out: Path, shared: Mapping[str, SharedHead]) -> None:
+        """The inspection model: each class with the reader that leaves its groups out best, of all there are."""
+        network = {**self.loaded.config, "shots": self.params.ship.shots}
+        save_network(out / NETWORK, self.loaded.network.head, self.loaded.network.backbone, network)
+        if shared:
+            save_heads(out / SHARED, shared)
+        with progress("readers", len(self.classes)) as tick:
+            for cls in self.classes:
+                folder = self.folders[cls] / cls
+                if shared:
+                    left = Left(pd.read_parquet(folder / READINGS), pd.read_parquet(folder / CURVE))
+                    whole = with_shared(
+                        load_enrolled(folder), left, self.material(cls), shared, self.settings
+                    )
+                    save_enrolled(out / CLASSES, *whole)
+                else:
+                    shutil.copytree(folder, out / CLASSES / cls)
+                tick(1, cls)
 
 
 def _digest(rows: pd.DataFrame, network: str, loaded: LoadedNetwork, params: Params) -> str:

@@ -1,0 +1,188 @@
+"""A head that all known classes share: what one class teaches about the others' surfaces, asked with a class's memory.
+
+It sees a picture's descriptors, and how alike each place is to what a class's memory holds of defect, background and
+good parts (`lerenet.enrolment.memory.similarities`). It begins as matching, to which it adds what it learns. One is
+trained on all images, and one without each fold of groups; an image teaches with a memory that lacks its own fold, as
+it will be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lerenet.device import autocast, seed_step
+from lerenet.enrolment.fitted import moments, turned, wide_loss
+from lerenet.enrolment.folds import folds_of, in_turn
+from lerenet.enrolment.material import SIDE, Material
+from lerenet.enrolment.memory import Memory, similarities
+from lerenet.seeds import generator
+
+SCALE = 20.0  # of differences of cosines, as logits
+WIDTH, GROUPS = 64, 8
+BATCH, LR, WEIGHT_DECAY, DROPOUT = 8, 1e-3, 1e-2, 0.1
+AT_ONCE = 8  # images whose similarities are computed together
+MOST, TOTAL = 100, 2000  # images that teach: of a class, and of all
+FEWEST = 2  # classes below which nothing is shared
+
+
+class SharedHead(nn.Module):
+    """Descriptors (B, c, l) and similarities to a class's memory (B, 3, l) to logits of its defect (B, l)."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, channels: int, mean: Tensor | None = None, spread: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels) if mean is None else mean)
+        self.register_buffer("spread", torch.ones(channels) if spread is None else spread)
+        self.places = nn.Conv1d(channels, WIDTH, 1)
+        self.alike = nn.Conv1d(4, GROUPS, 1)
+        self.layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, WIDTH + GROUPS), nn.GELU(),
+            nn.Conv2d(WIDTH + GROUPS, WIDTH, 3, padding=1), nn.GroupNorm(GROUPS, WIDTH), nn.GELU(),
+            nn.Conv2d(WIDTH, WIDTH // 2, 3, padding=1), nn.GroupNorm(GROUPS, WIDTH // 2), nn.GELU(),
+            nn.Conv2d(WIDTH // 2, 1, 1),
+        )  # fmt: skip
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        self.matching = nn.Parameter(torch.ones(()))
+
+    def forward(self, descriptors: Tensor, near: Tensor) -> Tensor:
+        """(B, c, l), (B, 3, l) -> (B, l)."""
+        scaled = (descriptors.float() - self.mean[:, None]) / self.spread[:, None]
+        kept = F.dropout(
+            torch.ones(len(scaled), len(self.mean), 1, device=scaled.device), DROPOUT, self.training
+        )
+        places = self.places(scaled * kept)
+        matched = SCALE * (near[:, :1] - near[:, 1:2])
+        alike = self.alike(torch.cat([5 * near, matched], 1))
+        seen = torch.cat([places, alike], 1).unflatten(2, (SIDE, SIDE))
+        logits: Tensor = self.matching * matched[:, 0] + self.layers(seen).flatten(1).float()
+        return logits
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One class: images that teach, and its whole memory.
+
+    Attributes:
+        material: of the images that teach.
+        own: fold of each of them, (n,).
+        memory: of all images of the class.
+        examples, good: fold of each example and good part in the memory.
+    """
+
+    material: Material
+    own: NDArray[np.int64]
+    memory: Memory
+    examples: NDArray[np.int64]
+    good: NDArray[np.int64]
+
+    def view(self, lacking: Sequence[int | None]) -> Memory | None:
+        """The memory without some folds; None where no example would be left."""
+        missing = [fold for fold in lacking if fold is not None]
+        examples, good = (torch.from_numpy(~np.isin(part, missing)) for part in (self.examples, self.good))
+        device = self.memory.foreground.device
+        return self.memory.only(examples.to(device), good.to(device)) if examples.any() else None
+
+
+def lesson(material: Material, memory: Memory, folds: int, classes: int, seed: int) -> Lesson:
+    """The lesson of one of so many classes, from all of its images: of each group one image first."""
+    own = folds_of(material.groups.tolist(), folds)
+    most = min(MOST, -(-TOTAL // classes))
+    teach = [int(place) for place in in_turn(material.groups.tolist(), generator(seed, "lesson"))[:most]]
+    return Lesson(material.only(teach), own[teach], memory, own[material.examples], own[material.good])
+
+
+@torch.inference_mode()
+def _prepared(lessons: Sequence[Lesson], without: int | None) -> list[tuple[int, int, Tensor]]:
+    """Class, image and similarities (3, l) of every image that teaches."""
+    found = []
+    for number, lesson in enumerate(lessons):
+        for fold in sorted(set(lesson.own.tolist()) - {without}):
+            memory = lesson.view((without, fold))
+            if memory is None:
+                continue
+            mine = np.flatnonzero(lesson.own == fold)
+            for start in range(0, len(mine), AT_ONCE):
+                some = mine[start : start + AT_ONCE].tolist()
+                near = torch.stack(similarities(lesson.material.descriptors[some].float(), memory), 1)
+                found += [(number, place, one) for place, one in zip(some, near, strict=True)]
+    return found
+
+
+def train_shared(
+    lessons: Sequence[Lesson],
+    without: int | None,
+    epochs: int,
+    seed: int,
+    tick: Callable[[], None] = lambda: None,
+    precision: str = "bf16",
+) -> SharedHead | None:
+    """Train a head on all classes but for one fold of groups; None with too few classes.
+
+    Args:
+        lessons: the classes, in an order that stays.
+        without: the fold that it must not know; None: it knows all.
+        epochs: passes over the images, `BATCH` at a time; AdamW, one cycle, BCE and Dice.
+        seed: of weights and order.
+        tick: called once an epoch.
+        precision: bf16 (where the device has it) or fp32.
+    """
+    images = _prepared(lessons, without)
+    if len({number for number, *_ in images}) < FEWEST or not epochs:
+        return None
+    device = lessons[0].material.descriptors.device
+    mean, spread = _moments(lessons, images)
+    seed_step(seed, 1, 0)
+    head = SharedHead(len(mean), mean, spread).to(device).train()
+    optimizer = torch.optim.AdamW(head.parameters(), LR, weight_decay=WEIGHT_DECAY)
+    steps = max(1, len(images) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=epochs * steps)
+    rng = generator(seed, "shared order", str(without))
+    for _ in range(epochs):
+        order = rng.permutation(len(images))
+        for step in range(steps):
+            chosen = [images[place] for place in order[step * BATCH : (step + 1) * BATCH]]
+            turn, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+            described = torch.stack(
+                [lessons[number].material.descriptors[place] for number, place, *_ in chosen]
+            )
+            near = torch.stack([alike for *_, alike in chosen]).clone()
+            truth = torch.cat([lessons[number].material.targets([place]) for number, place, *_ in chosen])
+            grids = (
+                turned(part.unflatten(2, (SIDE, SIDE)), turn, mirrored).flatten(2)
+                for part in (described, near)
+            )
+            with autocast(device, precision):
+                logits = head(*grids).float()
+            loss = wide_loss(logits.unflatten(1, (SIDE, SIDE)), turned(truth, turn, mirrored))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        tick()
+    return head.eval()
+
+
+def _moments(lessons: Sequence[Lesson], images: Sequence[tuple[int, int, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (c,) of what all classes' images hold, each class counted by its images."""
+    taught = [[place for number, place, *_ in images if number == own] for own in range(len(lessons))]
+    pairs = [
+        (len(places), *moments(lesson.material.descriptors, places))
+        for lesson, places in zip(lessons, taught, strict=True)
+        if places
+    ]
+    total = sum(count for count, *_ in pairs)
+    mean = torch.stack([count * part for count, part, _ in pairs]).sum(0) / total
+    square = torch.stack([count * (spread.square() + part.square()) for count, part, spread in pairs]).sum(0)
+    return mean, (square / total - mean.square()).clamp_min(0).sqrt().clamp_min(1e-6)
