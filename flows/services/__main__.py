@@ -7,17 +7,17 @@ import shlex
 import signal
 from pathlib import Path
 from threading import Event
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from filelock import FileLock
 
 from flows.services.access import CLIENT, private
 from flows.services.heal import heal, left_behind
-from flows.services.processes import FOLDER, leader, members, start, stop
+from flows.services.processes import FOLDER, Service, leader, members, start, stop
 from flows.services.register import register
 from flows.services.standing import answers, environment, services
-from lerenet.cli.terminal import run_app
+from lerenet.cli.terminal import Json, print_json, run_app
 from lerenet.errors import LerenetError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -106,24 +106,32 @@ def down() -> None:
 
 
 @app.command()
-def status() -> None:
-    """Say of each whether it runs and answers; status 1 when one does not."""
-    good = True
-    for service in services():
-        process = leader(service)
-        healthy = process is not None and service.healthy(process.create_time())
-        good &= healthy
-        if process is None:
-            left = len(members(service))
-            said = f"does not run{f', {left} processes of it are left' if left else ''}"
-        else:
-            said = f"{'answers' if healthy else 'DOES NOT ANSWER'}, pid {process.pid}"
-        typer.echo(f"{service.name:8} {said}  {service.address}  log: {service.log}")
-    if found := remains():
-        good = False
-        typer.echo("\n".join([*found, "`make up` mends it"]))
-    if not good:
+def status(as_json: Json = False) -> None:
+    """Say of each whether it runs and answers, and what is left behind at Prefect; status 1 when not all is well."""
+    table = [looked_at(service) for service in services()]
+    left = remains()
+    if as_json:
+        print_json({"services": table, "left behind": left})
+    else:
+        for row in table:
+            said = f"answers, pid {row['pid']}" if row["answers"] else f"DOES NOT ANSWER, pid {row['pid']}"
+            if row["pid"] is None:
+                said = "does not run" + (f", {row['left']} processes of it are left" if row["left"] else "")
+            typer.echo(f"{row['name']:8} {said}  {row['address']}  log: {row['log']}")
+        if left:
+            typer.echo("\n".join([*left, "`make up` mends it"]))
+    if left or not all(row["answers"] for row in table):
         raise typer.Exit(1)
+
+
+def looked_at(service: Service) -> dict[str, Any]:
+    """Whether a service runs and answers."""
+    process = leader(service)
+    return {
+        "name": service.name, "pid": None if process is None else process.pid, "address": service.address,
+        "answers": process is not None and service.healthy(process.create_time()), "log": str(service.log),
+        "left": len(members(service)) if process is None else 0,
+    }  # fmt: skip
 
 
 def remains() -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 from rich.box import HORIZONTALS
-from rich.console import Console
 from rich.table import Table
 
+from lerenet.cli.terminal import console
 from lerenet.cost.flops import measure_cost
 from lerenet.cost.latency import measure_latency, peak_megabytes
 from lerenet.device import has_bf16
@@ -60,7 +60,7 @@ def print_cost(config: NetworkConfig, backbone: str, shots: int, image_size: int
     table.add_row(f"one episode ({shots + 1} images)", f"{cost.episode_gflops:.2f} GFLOP")
     share = cost.enrolled_gflops / cost.episode_gflops if cost.episode_gflops else 1.0
     table.add_row("one query, class enrolled", f"{cost.enrolled_gflops:.2f} GFLOP ({share:.0%})")
-    Console().print(table)
+    console().print(table)
 
 
 def print_breakdown(config: NetworkConfig, backbone: str, shots: int, image_size: int) -> None:
@@ -74,7 +74,7 @@ def print_breakdown(config: NetworkConfig, backbone: str, shots: int, image_size
     table.add_section()
     once = cost.episode_gflops - cost.enrolled_gflops
     table.add_row("sum", f"{once:.3f}", f"{cost.enrolled_gflops:.3f}", f"{cost.episode_gflops:.3f}")
-    Console().print(table)
+    console().print(table)
 
 
 def print_latency(config: NetworkConfig, backbone: str, shots: int, image_size: int, repeats: int) -> None:
@@ -85,8 +85,8 @@ def print_latency(config: NetworkConfig, backbone: str, shots: int, image_size: 
     for precision in ("fp32", "bf16") if has_bf16("cpu") else ("fp32",):
         times = measure_latency(config, backbone, shots, image_size, precision, repeats)
         table.add_row(precision, *map(str, times))
-    Console().print(table)
-    Console().print(
+    console().print(table)
+    console().print(
         f"peak memory of this process: {peak_megabytes():.0f} MiB (interpreter and torch included)"
     )
 
@@ -104,8 +104,8 @@ def print_table5(recipes: Mapping[str, NetworkConfig]) -> None:
                 table.add_row(name, backbone, *_counted(config, backbone))
                 tick()
             table.add_section()
-    Console().print(_as_printed())
-    Console().print(table)
+    console().print(_as_printed())
+    console().print(table)
 
 
 def _as_printed() -> Table:

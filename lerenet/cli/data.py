@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lerenet.cli.terminal import console
 from lerenet.files import recover_dir, shown
 
 app = typer.Typer(no_args_is_help=True)
@@ -105,7 +106,6 @@ def _show(
     defect: Mapping[str, int],
     clean: Mapping[str, int],
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{shown(data)} ({source})")
@@ -114,7 +114,7 @@ def _show(
     for number, names in enumerate(folds):
         for cls in names:
             table.add_row(str(number), cls, str(defect.get(cls, 0)), str(clean.get(cls, 0)))
-    Console().print(table)
+    console().print(table)
 
 
 def _show_unused(source: str, unused: Sequence[str], most: int = 20) -> None:

@@ -12,13 +12,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from lerenet import layout
 from lerenet.cli.champion import Mark, examined
+from lerenet.cli.terminal import console, print_json
 from lerenet.errors import LerenetError
 
 GIGABYTE = 1e9
@@ -52,28 +53,33 @@ def diagnose() -> list[Checked]:
     return findings
 
 
-def doctor_command() -> None:
+def doctor_command(as_json: bool = False) -> None:
     """Print the table; exit with status 1 when there is a problem.
+
+    Args:
+        as_json: a list of checks instead, for a program.
 
     Raises:
         SystemExit: there is a problem.
     """
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     findings = diagnose()
+    if as_json:
+        print_json([asdict(item) for item in findings])
+        raise SystemExit(int(any(item.state == "problem" for item in findings)))
     colours = {"ok": "green", "warning": "yellow", "problem": "bold red"}
     table = Table("check", "state")
     table.add_column("found", overflow="fold")
     for item in findings:
         told = escape(item.found) + (f"\n[dim]-> {escape(item.remedy)}[/]" if item.remedy else "")
         table.add_row(item.what, f"[{colours[item.state]}]{item.state}[/]", told)
-    console = Console()
-    console.print(table)
+    screen = console()
+    screen.print(table)
     states = [item.state for item in findings]
     problems, warned = states.count("problem"), states.count("warning")
-    console.print(f"{problems} problems, {warned} warnings, {states.count('ok')} ok")
+    screen.print(f"{problems} problems, {warned} warnings, {states.count('ok')} ok")
     if problems:
         raise SystemExit(1)
 

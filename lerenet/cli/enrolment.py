@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lerenet.cli.predict import Bits, DrawnOn, Ignore, Inverted, Label, Model, Out, pair_up
+from lerenet.cli.terminal import console
 
 if TYPE_CHECKING:
     from lerenet.predict.inspections import Inspected
@@ -119,7 +120,6 @@ def inspect_command(
 
 def show(rows: Sequence[Inspected], out: Path) -> None:
     """Print one line a photo."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -135,5 +135,5 @@ def show(rows: Sequence[Inspected], out: Path) -> None:
         what = row.error or ", ".join(f"{one.name} {one.verdict}, {one.share:.2%}" for one in called)
         verdict = f"[{colour}]{row.verdict}[/]" if colour else row.verdict
         table.add_row(escape(Path(row.image).name), verdict, escape(what))
-    Console().print(table)
+    console().print(table)
     typer.echo(f"written to {out}")

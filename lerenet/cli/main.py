@@ -18,7 +18,8 @@ from lerenet.cli.data import app as data_app
 from lerenet.cli.enrolment import enrol_command, inspect_command
 from lerenet.cli.list_options import ListCommand
 from lerenet.cli.predict import predict_command
-from lerenet.cli.terminal import any_letters
+from lerenet.cli.retrain import retrain_command
+from lerenet.cli.terminal import Json, any_letters
 from lerenet.errors import LerenetError
 from lerenet.pipeline import STAGES, Stage
 from lerenet.stages.unchanged_inputs import unchanged_inputs
@@ -33,6 +34,7 @@ app.add_typer(
 app.command("predict", cls=ListCommand)(predict_command)
 app.command("enrol", cls=ListCommand)(enrol_command)
 app.command("inspect", cls=ListCommand)(inspect_command)
+app.command("retrain", rich_help_panel=REGISTRY)(retrain_command)
 for command in registry.COMMANDS:
     app.command(command.__name__.replace("_", "-"), rich_help_panel=REGISTRY)(command)
 
@@ -69,11 +71,11 @@ def results(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(as_json: Json = False) -> None:
     """Check the set-up and say what to mend."""
     from lerenet.cli.doctor import doctor_command
 
-    doctor_command()
+    doctor_command(as_json)
 
 
 @app.command()

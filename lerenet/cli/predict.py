@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lerenet.cli.terminal import console
 from lerenet.errors import DataError
 from lerenet.files import shown
 
@@ -95,11 +96,10 @@ def pair_up(paths: Sequence[Path], option: str = "--support") -> list[tuple[Path
 
 def print_table(predictions: Predictions, out: Path) -> None:
     """Print one line a query."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    screen = console()
     table = Table(
         title=f"{len(predictions.predictions)} images, model {escape(predictions.model)}",
         title_justify="left",
@@ -112,8 +112,8 @@ def print_table(predictions: Predictions, out: Path) -> None:
         numbers = (f"{row.foreground:.2%}", f"{row.confidence:.2f}", f"{row.milliseconds:.0f}")
         cells = (row.mask, *numbers) if not row.error else ("none, see below", "", "", "")
         table.add_row(escape(Path(row.query).name), *map(escape, cells))
-    console.print(table)
-    console.print(f"written to {escape(shown(out))}", soft_wrap=True)
+    screen.print(table)
+    screen.print(f"written to {escape(shown(out))}", soft_wrap=True)
 
 
 def _tell_failed(predictions: Predictions, out: Path) -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lerenet.cli.terminal import Json, console, print_json, user
+
 Operator = Annotated[str, typer.Option(help="Who does it; your user name when empty.")]
 Reason = Annotated[str, typer.Option(help="Why, in a sentence; kept in the ledger.")]
-
-
-def _operator(given: str) -> str:
-    try:
-        return given or getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 def promote(
@@ -32,7 +27,7 @@ def promote(
     from lerenet.registry.promote import promote as change
 
     params = load_params(layout.PARAMS)
-    verdict = change(version, params, operator=_operator(operator), reason=reason, force=force)
+    verdict = change(version, params, operator=operator or user(), reason=reason, force=force)
     typer.echo(f"version {version}: {verdict.outcome}")
     for line in verdict.reasons:
         typer.echo(f"  {line}")
@@ -50,7 +45,7 @@ def rollback(
     """Make the champion's predecessor champion again; repeated, it changes nothing."""
     from lerenet.registry.promote import rollback as change
 
-    done = change(operator=_operator(operator), reason=reason, leave=leave)
+    done = change(operator=operator or user(), reason=reason, leave=leave)
     if done.again:
         typer.echo(f"already rolled back from version {done.before} to {done.after}: nothing changed")
         typer.echo(f"  to go back further: lerenet rollback --from {done.after}")
@@ -70,7 +65,7 @@ def renew(
     from lerenet.params import load_params
     from lerenet.registry.renew import renew as make_anew
 
-    number = make_anew(version, load_params(layout.PARAMS), operator=_operator(operator), reason=reason)
+    number = make_anew(version, load_params(layout.PARAMS), operator=operator or user(), reason=reason)
     typer.echo(f"version {number}: the same model, with code of its own")
 
 
@@ -105,6 +100,7 @@ def ledger(
     ] = False,
     operator: Operator = "",
     reason: Reason = "",
+    as_json: Json = False,
 ) -> None:
     """Show every decision, promotion, rollback and renewal."""
     from lerenet.registry import truth
@@ -113,8 +109,10 @@ def ledger(
 
     require_project()
     if seal:
-        truth.seal(_operator(operator), reason)
+        truth.seal(operator or user(), reason)
     truth.require_whole()
+    if as_json:
+        return print_json(read())
     _show(COLUMNS, table(read()), "the ledger is empty: nothing was decided yet")
     _say_interrupted()
 
@@ -127,11 +125,13 @@ def _say_interrupted() -> None:
         typer.echo("{}\n  -> {}".format(*truth.shown(change)), err=True)
 
 
-def models() -> None:
+def models(as_json: Json = False) -> None:
     """Show the registered versions, newest first."""
     from lerenet.evaluation.metrics import MIOU
     from lerenet.registry import versions as registry
 
+    if as_json:
+        return print_json([asdict(item) for item in registry.versions()])
     columns = ("version", "aliases", "verdict", "mIoU", "low", "high", "cell", "commit")
     rows = []
     for item in registry.versions():
@@ -149,6 +149,7 @@ def lineage(
     mask: Annotated[
         Path | None, typer.Option(help="A mask of `lerenet predict` or `inspect` instead.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Show where a version, or a mask, came from, and verify every link (else status 1)."""
     from rich.console import Console
@@ -164,18 +165,22 @@ def lineage(
         links += trace(item)
         aliases = f" ({', '.join(item.aliases)})" if item.aliases else ""
         title = f"version {item.number}{aliases}, {item.tags.get('verdict', '')}, {item.tags.get('cell', '')}"
+    failed = any(link.state == "differs" for link in links)
+    if as_json:
+        print_json(
+            {"version": None if item is None else item.number, "links": [asdict(link) for link in links]}
+        )
+        raise typer.Exit(int(failed))
     tree = Tree(title)
     colours = {"ok": "green", "differs": "bold red", "not here": "yellow"}
     for link in links:
         state = f"[{colours[link.state]}]{link.state:<8}[/]"
         tree.add(f"{state} {link.what} [bold]{link.value[:40]}[/] [dim]{link.note}[/]")
     Console(soft_wrap=True).print(tree)
-    if any(link.state == "differs" for link in links):
-        raise typer.Exit(1)
+    raise typer.Exit(int(failed))
 
 
 def _show(columns: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     if not rows:
@@ -184,7 +189,7 @@ def _show(columns: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> 
     table = Table(*columns)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console().print(table)
 
 
 COMMANDS: list[Callable[..., None]] = [promote, verdict, rollback, renew, ledger, models, lineage]

@@ -1,12 +1,43 @@
-"""How a command line meets its terminal: letters that it lacks are escaped, errors end without a traceback."""
+"""How a command line meets its terminal: nothing is cut in a pipe, strange letters are escaped, errors end in words."""
 
 from __future__ import annotations
 
+import getpass
 import io
+import json
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from lerenet.errors import LerenetError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 10_000  # columns where nobody looks: nothing is cut in a pipe
+Json = Annotated[bool, typer.Option("--json", help="For a program: JSON.")]
+
+
+def console() -> Console:
+    """Standard output for tables: as wide as the terminal, and as wide as need be in a pipe."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else WIDE)
+
+
+def user() -> str:
+    """Who sits at the terminal."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))
 
 
 def any_letters() -> None:

@@ -192,12 +192,16 @@ def test_the_watcher_is_healthy_only_while_it_looks() -> None:
 
 def test_compose_runs_the_same_services_from_the_lock() -> None:
     compose = yaml.safe_load((PROJECT / "compose.yaml").read_text(encoding="utf-8"))["services"]
-    assert {each.name for each in standing.services()} | {"register"} == set(compose)
+    assert {each.name for each in standing.services()} | {"register", "processes"} == set(compose)
     beat = standing.environment()["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]
     for name, found in compose.items():
         assert found["image"] == "lerenet", f"{name}: another image would have other versions"
         assert "-c /src/constraints.txt" in found["build"]["dockerfile_inline"]
         assert found["environment"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == beat
         assert all(port.startswith("127.0.0.1:") for port in found.get("ports", []))
+        assert not found["user"].startswith(("0", "root"))
+        assert found.get("pid") == (None if name == "processes" else "service:processes")
+        assert found["environment"]["PREFECT_API_AUTH_STRING"] == "${LERENET_AUTH}"
+        assert found["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
     assert f"--pool {standing.POOL}" in compose["worker"]["command"]
     assert "flows.services register" in compose["register"]["command"]

@@ -330,6 +330,13 @@ def test_the_commands(project: Path) -> None:
     for word in ("first", "rejected", "forced", "rollback"):
         assert word in shown
     assert json.loads(layout.LEDGER.read_text().splitlines()[0])["operator"] == "ada"
+    told = json.loads(runner.invoke(app, ["ledger", "--json"]).output)
+    assert [entry["outcome"] for entry in told] == ["first", "rejected", "forced", "rollback"]
+    listed = json.loads(runner.invoke(app, ["models", "--json"]).output)
+    assert [(item["number"], item["aliases"]) for item in listed] == [("2", []), ("1", ["champion"])]
+    traced = runner.invoke(app, ["lineage", "--json"])
+    assert json.loads(traced.output)["version"] == "1"
+    assert max(map(len, shown.splitlines())) > 80  # nothing is cut in a pipe
 
 
 def test_a_decision_is_settled_only_once_its_last_step_is_done(
