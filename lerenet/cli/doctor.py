@@ -26,6 +26,7 @@ GIGABYTE = 1e9
 LITTLE_SPACE, NO_SPACE = 10.0, 1.0  # GB
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 STATUS_SECONDS = 60
+SERVICES = ("prefect", "mlflow", "worker", "watch")
 INSTALL = "pip install -c constraints.txt -e ."
 CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_AUTH")
 
@@ -219,7 +220,7 @@ def check_champion() -> Checked:
 
 def check_services() -> Checked:
     """The standing services answer, and nothing is left behind at Prefect; nothing to say where none was started."""
-    if not any(Path(".services").glob("*.json")):
+    if not any((Path(".services") / f"{name}.json").exists() for name in SERVICES):
         return Checked("services", "ok", "none was started here")
     words = [sys.executable, "-m", "flows.services", "status"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=STATUS_SECONDS)

@@ -111,7 +111,7 @@ def answer(model: Path) -> str | None:
         done = subprocess.run(
             [
                 sys.executable, "-I", "-X", f"pycache_prefix={empty}", "-W", "ignore", "-c", ANSWER,
-                str(model.absolute()),
+                model.absolute().as_uri(),
             ],
             cwd=empty, env=_environment(), capture_output=True, text=True, timeout=SECONDS, check=False,
         )  # fmt: skip

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,6 +17,7 @@ from filelock import FileLock
 from lerenet.errors import LerenetError, TrackingError
 from lerenet.files import shown
 from lerenet.layout import CHECKPOINTS, PARAMS
+from lerenet.tracking.moved import ARTIFACTS, follow
 
 log = logging.getLogger(__name__)
 
@@ -237,11 +239,20 @@ def load() -> Any:
 
 
 def client_of(uri: str | None = None) -> Any:
-    """An `MlflowClient` of the store, which is also the registry."""
+    """An `MlflowClient` of the store, which is also the registry; what was moved is found again."""
     uri = uri or tracking_uri()
+    path = sqlite_path(uri)
+    if path is not None:
+        with scrubbing(), store_lock(uri):
+            _follow_once(path.resolve())
     return load()(tracking_uri=uri, registry_uri=uri)
+
+
+@cache
+def _follow_once(path: Path) -> None:
+    follow(path)
 
 
 def _artifacts(uri: str) -> str | None:
     path = sqlite_path(uri)
-    return None if path is None else (path.parent.resolve() / "mlartifacts").as_uri()
+    return None if path is None else (path.parent.resolve() / ARTIFACTS).as_uri()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,43 @@ def test_a_locked_store_is_said_and_no_force_promotes_without_a_comparison(
     with pytest.raises(TrackingError, match="locked"):
         promote(other, params, force=True, operator="ada", reason="now")
     assert champion() == number
+
+
+# -- where the project lies -----------------------------------------------------------------------
+
+
+def test_a_project_lies_in_a_folder_whose_name_an_address_can_not_quote(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "what? a#b 100%"
+    folder = project / "projects" / name
+    folder.mkdir(parents=True)
+    for file in ("mlflow.db", "params.yaml"):
+        shutil.copyfile(project / file, folder / file)
+    monkeypatch.chdir(folder)
+    number, params = offered(folder, 0.5)
+    verdict = promote(number, params)
+    assert verdict.outcome == "first", verdict.reasons
+    assert champion() == number
+    assert registry.resolve("champion").is_relative_to(folder)
+    assert [path.name for path in folder.parent.iterdir()] == [name]  # nothing lands beside it
+    assert examined()[0] == "ok"
+
+
+def test_a_project_that_was_moved_finds_its_versions_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = project / "old", project / "new"
+    old.mkdir()
+    for file in ("mlflow.db", "params.yaml"):
+        shutil.copyfile(project / file, old / file)
+    monkeypatch.chdir(old)
+    number, params = offered(old, 0.5)
+    promote(number, params)
+    monkeypatch.chdir(project)
+    old.rename(new)
+    monkeypatch.chdir(new)
+    assert registry.resolve("champion").is_relative_to(new)
+    assert examined()[0] == "ok"
+    second, _ = offered(new, 0.9)
+    assert promote(second, params).outcome == "promoted"
