@@ -108,6 +108,31 @@ def summary(found: Mapping[str, Any]) -> str:
     )
 
 
+def readers(found: Mapping[str, Any]) -> str:
+    """Readers in rows, classes in columns, with all examples."""
+    classes = list(next(iter(found["rows"].values()))["classes"])
+    rows = [
+        (
+            name,
+            cell(row["mIoU"]),
+            *(f"{row['classes'][cls]:.1f}" if cls in row["classes"] else "-" for cls in classes),
+        )
+        for name, row in found["rows"].items()
+    ]
+    gain = (
+        "gain by the shared head",
+        signed(found["gain"]),
+        *(f"{found['class gain'][cls]:+.1f}" for cls in classes),
+    )
+    return "\n\n".join([
+        "## Readers, all examples",
+        "As stages `enrol` and `inspect` have it: every image is read by what was made without its fold, with all good "
+        "parts; `served` is the reader that the other folds' images chose. A reader's own row leaves out classes that are "
+        "too small for it.",
+        facts(found), table(("", "mIoU", *classes), [*rows, gain]),
+    ])  # fmt: skip
+
+
 def known(found: Mapping[str, Any]) -> str:
     """Networks trained on all known classes in rows, classes in columns."""
     classes = list(next(iter(found["rows"].values()))["classes"])
@@ -142,10 +167,11 @@ def main(
 
     parts = [
         "# The live model, measured",
-        "Written by `python -m benchmarks.page` from what `benchmarks.enrolment`, `known`, `year`, `confusion`, "
-        "`scale` left. Don't edit: run it again. Scores are points or percent, with 95 % intervals.",
+        "Written by `python -m benchmarks.page` from what `benchmarks.enrolment`, `readers`, `known`, `year`, "
+        "`confusion`, `scale` left. Don't edit: run it again. Scores are points or percent, with 95 % intervals.",
         *([note] if note else []),
         *(enrolment(read_json(path)) for path in sorted(folder.glob("enrolment/*.json"))),
+        *(readers(read_json(path)) for path in sorted(folder.glob("readers.json"))),
         *(known(read_json(path)) for path in sorted(folder.glob("known/*.json"))),
         *(year(read_json(path)) for path in sorted(folder.glob("year/*.json"))),
         *(confusion(read_json(path)) for path in sorted(folder.glob("confusion/*.json"))),

@@ -29,6 +29,7 @@ SMALL: dict[str, Any] = {
     "pretrain": {"epochs": 1},
     "train": {"epochs": 2, "batch": 8},
     "recipes": {"lerenet": {"model": {"name": "lerenet", "side": 8, "width": 8}}},
+    "enrolment": {"steps": 20, "shared": 2},
     "evaluation": {"draws": 200},
 }
 
