@@ -127,8 +127,8 @@ def readers(found: Mapping[str, Any]) -> str:
     return "\n\n".join([
         "## Readers, all examples",
         "As stages `enrol` and `inspect` have it: every image is read by what was made without its fold, with all good "
-        "parts; `served` is the reader that the other folds' images chose. A reader's own row leaves out classes that are "
-        "too small for it.",
+        "parts; `served` is the reader that the other folds' images chose. A reader's own row leaves out classes that "
+        "are too small for it.",
         facts(found), table(("", "mIoU", *classes), [*rows, gain]),
     ])  # fmt: skip
 

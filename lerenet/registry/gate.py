@@ -80,8 +80,8 @@ def decide(
     """Compare two models: their counts on the same episodes of novel classes, and their live models.
 
     One sure gain is enough: in mIoU on novel classes, in the live model's mIoU, in the defects that it calls, or in
-    classes that the champion does not know. Each is asked at its part of the level, so that one in forty looks sure
-    where there is none. Nothing else may be surely worse.
+    classes that the champion does not know. Each in which the two differ is asked at its part of the level, so that one
+    in forty looks sure where there is none. Nothing else may be surely worse.
 
     Args:
         champion: Counts of the champion, or None when there is none yet.
@@ -120,6 +120,11 @@ class Route:
     change: Change
     p: float
 
+    @property
+    def differs(self) -> bool:
+        """Whether the two models differ at all in it."""
+        return any((self.change.value, self.change.low, self.change.high))
+
     def shown(self, confidence: float) -> str:
         """For a person."""
         value, low, high = self.change.value, self.change.low, self.change.high
@@ -151,7 +156,8 @@ def _change(gain: PairedGain) -> Change:
 def _judge(routes: list[Route], broken: list[str], verdict: Verdict, settings: GateSettings) -> Verdict:
     """``verdict`` with outcome and reasons."""
     shown = [route.shown(settings.confidence) for route in routes]
-    level = (1 - settings.confidence) / 2 / len(routes)
+    asked = sum(route.differs for route in routes)  # the others can't look sure, whatever the level
+    level = (1 - settings.confidence) / 2 / max(1, asked)
     above = [route.change.low > settings.min_gain for route in routes]
     sure = [high and route.p <= level for high, route in zip(above, routes, strict=True)]
     if broken:

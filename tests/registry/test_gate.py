@@ -10,9 +10,10 @@ from scipy.stats import binom
 
 from benchmarks import gate as simulation
 from lerenet.errors import PromotionError
+from lerenet.evaluation.resampling import Change, paired_bootstrap
 from lerenet.params import GateSettings
 from lerenet.registry import gate
-from lerenet.registry.gate import Guards, Verdict, decide, episodes_needed, forced
+from lerenet.registry.gate import Guards, Route, Verdict, decide, episodes_needed, forced
 from tests.helpers.counts import make_counts
 
 SETTINGS = GateSettings(draws=1000)
@@ -168,3 +169,13 @@ def test_a_thousand_decisions_without_a_difference_and_some_with_a_gain() -> Non
         low - 9 <= simulation.promoted(300, simulation.GAIN, bare, seed=3) <= high + 9
     )  # 3 points: a normal curve
     assert simulation.promoted(50, 3 * simulation.GAIN, GateSettings(draws=500), seed=2, collapsed=1) == 0
+
+
+def test_what_can_not_differ_costs_the_others_nothing() -> None:
+    """The live model changes, the network does not: the gain on novel classes is 0, and the level is shared by two."""
+    same = Route("novel", Change(0.0, 0.0, 0.0), 1.0)
+    marks, calls = (Route(name, Change(2.0, 0.5, 4.0), p) for name, p in (("marks", 0.012), ("calls", 0.4)))
+    verdict = Verdict("rejected", (), paired_bootstrap(CHAMPION, CHAMPION, 100))
+    assert gate._judge([marks, calls, same], [], verdict, SETTINGS).outcome == "promoted"
+    other = Route("novel", Change(0.1, -0.2, 0.4), 0.3)
+    assert gate._judge([marks, calls, other], [], verdict, SETTINGS).outcome == "inconclusive"
