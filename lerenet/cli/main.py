@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from lerenet.cli import registry
+from lerenet.cli.backup import backup_command, restore_command
 from lerenet.cli.data import app as data_app
 from lerenet.cli.enrolment import enrol_command, inspect_command
 from lerenet.cli.list_options import ListCommand
@@ -35,6 +36,8 @@ app.command("predict", cls=ListCommand)(predict_command)
 app.command("enrol", cls=ListCommand)(enrol_command)
 app.command("inspect", cls=ListCommand)(inspect_command)
 app.command("retrain", rich_help_panel=REGISTRY)(retrain_command)
+app.command("backup", rich_help_panel=REGISTRY)(backup_command)
+app.command("restore", rich_help_panel=REGISTRY)(restore_command)
 for command in registry.COMMANDS:
     app.command(command.__name__.replace("_", "-"), rich_help_panel=REGISTRY)(command)
 
