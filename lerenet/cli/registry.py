@@ -152,7 +152,6 @@ def lineage(
     as_json: Json = False,
 ) -> None:
     """Show where a version, or a mask, came from, and verify every link (else status 1)."""
-    from rich.console import Console
     from rich.tree import Tree
 
     from lerenet.registry import versions as registry
@@ -176,7 +175,7 @@ def lineage(
     for link in links:
         state = f"[{colours[link.state]}]{link.state:<8}[/]"
         tree.add(f"{state} {link.what} [bold]{link.value[:40]}[/] [dim]{link.note}[/]")
-    Console(soft_wrap=True).print(tree)
+    console().print(tree)
     raise typer.Exit(int(failed))
 
 
