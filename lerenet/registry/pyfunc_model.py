@@ -18,14 +18,19 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
+import re
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from mlflow.pyfunc.model import PythonModel
 from numpy.typing import NDArray
 
@@ -34,11 +39,15 @@ from lerenet.data.images import Pixels
 from lerenet.data.pairs import read_pair
 from lerenet.enrolment.enrolled import read_inspection
 from lerenet.enrolment.inspect import Inspector
-from lerenet.errors import DataError
+from lerenet.errors import DataError, LerenetError
 from lerenet.inference import check_shots, enrol, prepare, read_query, segment
 from lerenet.registry.registered import INSPECTION
 
 MAX_BYTES = 64 * 2**20  # of one encoded picture
+MOST = int(os.environ.get("LERENET_SERVED_ROWS", "200"))  # rows of one request
+SECONDS = float(
+    os.environ.get("LERENET_SERVED_SECONDS", "50")
+)  # of one request; MLflow's server waits for 60
 
 
 class ServedModel(PythonModel):
@@ -56,11 +65,29 @@ class ServedModel(PythonModel):
             self.inspector = Inspector(network, classes)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        """Answer for the query of each row."""
-        rows = [self._row(dict(zip(model_input.columns, row, strict=True))) for row in model_input.to_numpy()]
+        """Answer for the query of each row.
+
+        Raises:
+            MlflowException: a row that can't be used, more than `MOST` rows, or `SECONDS` have passed: a server answers
+                with 400, or 503 for the time, and goes on with nothing.
+        """
+        if len(model_input) > MOST:
+            raise _refused(
+                f"{len(model_input)} rows, at most {MOST} are answered at once: send them in parts"
+            )
+        ends, rows = time.monotonic() + SECONDS, []
+        enrolled: dict[tuple[str, ...], Any] = {}  # supports of this batch, encoded once
+        for number, row in enumerate(model_input.to_numpy()):
+            if time.monotonic() > ends:
+                said = f"{number} of {len(model_input)} rows took {SECONDS:.0f} s: send fewer at once"
+                raise MlflowException(said, error_code=TEMPORARILY_UNAVAILABLE)
+            try:
+                rows.append(self._row(dict(zip(model_input.columns, row, strict=True)), enrolled))
+            except LerenetError as error:
+                raise _refused(f"row {number}: {error}") from None
         return pd.DataFrame(rows, columns=["mask", "foreground_share", "verdict", "classes"])
 
-    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _row(self, row: dict[str, Any], enrolled: dict[tuple[str, ...], Any]) -> dict[str, Any]:
         images, masks = (_listed(row.get(name)) for name in ("support_images", "support_masks"))
         if len(images) != len(masks):
             raise DataError(
@@ -72,14 +99,17 @@ class ServedModel(PythonModel):
             if not images:
                 return self._inspected(query)
             check_shots(len(images))
-            supports = [
-                read_pair(
-                    _file(image, f"support_images[{number}]", folder),
-                    [_file(mask, f"support_masks[{number}]", folder)],
-                )
-                for number, (image, mask) in enumerate(zip(images, masks, strict=True))
-            ]
-        marked, _ = segment(self.loaded, enrol(self.loaded, supports), [query])[0]
+            key = (*images, *masks)
+            if key not in enrolled:
+                supports = [
+                    read_pair(
+                        _file(image, f"support_images[{number}]", folder),
+                        [_file(mask, f"support_masks[{number}]", folder)],
+                    )
+                    for number, (image, mask) in enumerate(zip(images, masks, strict=True))
+                ]
+                enrolled[key] = enrol(self.loaded, supports)
+        marked, _ = segment(self.loaded, enrolled[key], [query])[0]
         return {**_mask(marked), "verdict": "", "classes": "[]"}
 
     def _inspected(self, query: Pixels) -> dict[str, Any]:
@@ -88,6 +118,11 @@ class ServedModel(PythonModel):
         found = self.inspector(query)
         classes = json.dumps([asdict(one) for one in found.classes])
         return {**_mask(found.marks > 0), "verdict": found.verdict, "classes": classes}
+
+
+def _refused(said: str) -> MlflowException:
+    """What a server answers with status 400; a scratch folder's name is nobody's business."""
+    return MlflowException(re.sub(r"\S*/lerenet-[^/\s]+/", "", said), error_code=INVALID_PARAMETER_VALUE)
 
 
 def _listed(value: Any) -> list[str]:
