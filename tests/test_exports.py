@@ -11,7 +11,7 @@ EXPORTED = {
     "lerenet": {"__version__"},
     "lerenet.models": {"configure", "create_model"},
 }
-COMMANDS = {
+COMMANDS = {"retrain", "backup", "restore",
     "renew", "enrol", "inspect",
     "inspect-all",
     "catalog", "validate", "profile", "folds", "validate-folds", "pretrain", "features", "train", "ship", "floors",

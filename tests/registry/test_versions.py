@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from lerenet.errors import DataError, ParamsError, TrackingError
+from lerenet.errors import ParamsError, TrackingError
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.registry import copies, registered, registering
 from lerenet.registry import versions as registry
@@ -137,7 +137,7 @@ def test_the_served_model_refuses_what_predict_refuses(project: Path) -> None:
     mask = encoded(np.pad(np.full((8, 8), 255, np.uint8), 12))
     row = {"support_images": [image], "support_masks": [mask], "query": image}
     for change, word in REFUSED:
-        with pytest.raises(DataError, match=word):
+        with pytest.raises(MlflowException, match=word):
             model.predict(pd.DataFrame([{**row, **change}]))
 
 
