@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from lerenet.errors import ParamsError, TrackingError
