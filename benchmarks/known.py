@@ -24,8 +24,9 @@ from benchmarks.results import machine
 from lerenet import layout
 from lerenet.data.cataloguing import build_catalog
 from lerenet.data.sampler import EpisodeSampler
-from lerenet.enrolment.fitted import BATCH, GROUPS, HIDDEN, LR, WEIGHT_DECAY
+from lerenet.enrolment.fitted import GROUPS, HIDDEN, LR
 from lerenet.enrolment.folds import folds_of, in_turn
+from lerenet.enrolment.heads import BATCH, WEIGHT_DECAY
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.stored import material_of
 from lerenet.evaluation.metrics import COUNTS, miou

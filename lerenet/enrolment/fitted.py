@@ -14,30 +14,23 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lerenet.device import autocast, seed_step
+from lerenet.enrolment.heads import BATCH, OneCycle, Standardised, a_turn, moments, turned, wide_loss
 from lerenet.enrolment.material import SIDE, Material
-from lerenet.models.losses import bce, dice
 from lerenet.seeds import generator
 
 HIDDEN, WIDTH, GROUPS = 64, 32, 8
-BATCH, LR, WEIGHT_DECAY, DROPOUT = 8, 2e-3, 1e-2, 0.1
-AT_ONCE = 16  # images whose descriptors are held in double precision
+LR, DROPOUT = 2e-3, 0.1
 GOOD_SHARE = 0.25  # of a batch, where there are good parts
 FEWEST = 4  # examples below which a head knows less than a comparison with them
 
 
-class FittedHead(nn.Module):
+class FittedHead(Standardised):
     """Descriptors (B, c, l) to logits of a class's defect, (B, side, side)."""
 
-    mean: Tensor
-    spread: Tensor
-
     def __init__(self, channels: int, mean: Tensor | None = None, spread: Tensor | None = None) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels) if mean is None else mean)
-        self.register_buffer("spread", torch.ones(channels) if spread is None else spread)
+        super().__init__(channels, mean, spread)
         self.layers = nn.Sequential(
             nn.Dropout(DROPOUT),
             nn.Conv2d(channels, HIDDEN, 1), nn.GroupNorm(GROUPS, HIDDEN), nn.GELU(),
@@ -98,51 +91,18 @@ def fit(
     mean, spread = moments(material.descriptors, [*examples, *good])
     seed_step(seed, 0, 0)
     head = FittedHead(len(mean), mean, spread).to(device).train()
-    optimizer = torch.optim.AdamW(head.parameters(), LR, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
+    cycle = OneCycle(head, LR, steps)
     rng = generator(seed, "fitted")
     clean = round(BATCH * GOOD_SHARE) if good else 0
     for _ in range(steps):
         chosen = [*_draw(rng, examples, BATCH - clean), *_draw(rng, good, clean)]
-        turn, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-        truth = turned(material.targets(chosen), turn, mirrored)
+        turn = a_turn(rng)
         with autocast(device, precision):
-            logits = head.decide(turned(head.hidden(material.descriptors[chosen]), turn, mirrored))
-        logits = F.interpolate(logits[:, None], size=truth.shape[1:], mode="bilinear", align_corners=False)[
-            :, 0
-        ]
-        loss = bce(logits, truth) + dice(logits, truth)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+            logits = head.decide(turned(head.hidden(material.descriptors[chosen]), *turn))
+        cycle.step(wide_loss(logits, turned(material.targets(chosen), *turn)))
         tick()
     return head.eval()
 
 
-def moments(descriptors: Tensor, places: list[int]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (c,) of some images' descriptors (N, c, l), some at a time."""
-    total = square = torch.zeros(descriptors.shape[1], dtype=torch.float64, device=descriptors.device)
-    for start in range(0, len(places), AT_ONCE):
-        part = descriptors[places[start : start + AT_ONCE]].double()
-        total, square = total + part.sum((0, 2)), square + part.square().sum((0, 2))
-    count = len(places) * descriptors.shape[2]
-    mean = total / count
-    spread = (square / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-6)
-    return mean.float(), spread.float()
-
-
 def _draw(rng: np.random.Generator, places: list[int], count: int) -> list[int]:
     return [places[i] for i in rng.choice(len(places), count, replace=len(places) < count)] if count else []
-
-
-def wide_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """BCE and Dice of logits (B, side, side), made as wide as the truth (B, H, W)."""
-    wide = F.interpolate(logits[:, None], size=truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
-    return bce(wide, truth) + dice(wide, truth)
-
-
-def turned(maps: Tensor, turn: int, mirrored: bool) -> Tensor:
-    """Maps (…, side, side) after quarter turns, mirrored or not."""
-    turned = maps.rot90(turn, (-2, -1))
-    return turned.flip(-1) if mirrored else turned

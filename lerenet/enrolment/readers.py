@@ -25,10 +25,21 @@ HIGHEST = 60  # pixels, of PIXELS x PIXELS, that judge a picture
 PIXELS = 200
 EDGES = "_edges"  # the reader's logits refined by the picture's edges and tones
 BASES = ("matching", "fitted", "blend", "shared", "joint")
+OWN, COMMON = (
+    {"fitted", "blend", "joint"},
+    {"shared", "joint"},
+)  # those that need the class's head, and that of all
 READERS = tuple(
     f"{base}{ending}" for base in BASES for ending in (EDGES, "")
 )  # the first where nothing is known
-OF_ALL = READERS[6:]  # those that ask the shared head
+
+
+def base_of(reader: str) -> str:
+    """The reader as it is, without edges."""
+    return reader.removesuffix(EDGES)
+
+
+OF_ALL = tuple(name for name in READERS if base_of(name) in COMMON)
 
 
 @dataclass(frozen=True)
@@ -47,9 +58,8 @@ class Known:
     @property
     def readers(self) -> tuple[str, ...]:
         """Those that can be asked."""
-        lacking = {"fitted", "blend", "joint"} if self.head is None else set()
-        lacking |= {"shared", "joint"} if self.shared is None else set()
-        return tuple(name for name in READERS if name.removesuffix(EDGES) not in lacking)
+        lacking = (OWN if self.head is None else set()) | (COMMON if self.shared is None else set())
+        return tuple(name for name in READERS if base_of(name) not in lacking)
 
     def to(self, device: torch.device) -> Known:
         """The same on a device."""
@@ -97,12 +107,11 @@ def read(known: Known, descriptors: Tensor, readers: Sequence[str] = READERS) ->
     if known.head is not None:
         logits["fitted"] = known.head(descriptors).flatten(1)
         logits["blend"] = (logits["matching"] + logits["fitted"]) / 2
-        logits["joint"] = (
-            (logits["shared"] + logits["fitted"]) / 2 if "shared" in logits else logits["fitted"]
-        )
+        if known.shared is not None:
+            logits["joint"] = (logits["shared"] + logits["fitted"]) / 2
         suspicion = (suspicion + logits["fitted"]) / 2
     return {
-        name: Read(logits[name.removesuffix(EDGES)], suspicion, alike, name.endswith(EDGES))
+        name: Read(logits[base_of(name)], suspicion, alike, name.endswith(EDGES))
         for name in readers
         if name in known.readers
     }

@@ -18,30 +18,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lerenet.device import autocast, seed_step
-from lerenet.enrolment.fitted import moments, turned, wide_loss
 from lerenet.enrolment.folds import folds_of, in_turn
+from lerenet.enrolment.heads import BATCH, OneCycle, Standardised, a_turn, moments, turned, wide_loss
 from lerenet.enrolment.material import SIDE, Material
 from lerenet.enrolment.memory import Memory, similarities
 from lerenet.seeds import generator
 
 SCALE = 20.0  # of differences of cosines, as logits
 WIDTH, GROUPS = 64, 8
-BATCH, LR, WEIGHT_DECAY, DROPOUT = 8, 1e-3, 1e-2, 0.1
+LR, DROPOUT = 1e-3, 0.1
 AT_ONCE = 8  # images whose similarities are computed together
 MOST, TOTAL = 100, 2000  # images that teach: of a class, and of all
 FEWEST = 2  # classes below which nothing is shared
 
 
-class SharedHead(nn.Module):
+class SharedHead(Standardised):
     """Descriptors (B, c, l) and similarities to a class's memory (B, 3, l) to logits of its defect (B, l)."""
 
-    mean: Tensor
-    spread: Tensor
-
     def __init__(self, channels: int, mean: Tensor | None = None, spread: Tensor | None = None) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels) if mean is None else mean)
-        self.register_buffer("spread", torch.ones(channels) if spread is None else spread)
+        super().__init__(channels, mean, spread)
         self.places = nn.Conv1d(channels, WIDTH, 1)
         self.alike = nn.Conv1d(4, GROUPS, 1)
         self.layers = nn.Sequential(
@@ -145,31 +140,23 @@ def train_shared(
     mean, spread = _moments(lessons, images)
     seed_step(seed, 1, 0)
     head = SharedHead(len(mean), mean, spread).to(device).train()
-    optimizer = torch.optim.AdamW(head.parameters(), LR, weight_decay=WEIGHT_DECAY)
     steps = max(1, len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=epochs * steps)
+    cycle = OneCycle(head, LR, epochs * steps)
     rng = generator(seed, "shared order", str(without))
     for _ in range(epochs):
         order = rng.permutation(len(images))
         for step in range(steps):
             chosen = [images[place] for place in order[step * BATCH : (step + 1) * BATCH]]
-            turn, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+            turn = a_turn(rng)
             described = torch.stack(
                 [lessons[number].material.descriptors[place] for number, place, *_ in chosen]
             )
             near = torch.stack([alike for *_, alike in chosen]).clone()
             truth = torch.cat([lessons[number].material.targets([place]) for number, place, *_ in chosen])
-            grids = (
-                turned(part.unflatten(2, (SIDE, SIDE)), turn, mirrored).flatten(2)
-                for part in (described, near)
-            )
+            grids = (turned(part.unflatten(2, (SIDE, SIDE)), *turn).flatten(2) for part in (described, near))
             with autocast(device, precision):
                 logits = head(*grids).float()
-            loss = wide_loss(logits.unflatten(1, (SIDE, SIDE)), turned(truth, turn, mirrored))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+            cycle.step(wide_loss(logits.unflatten(1, (SIDE, SIDE)), turned(truth, *turn)))
         tick()
     return head.eval()
 

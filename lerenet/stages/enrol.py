@@ -132,20 +132,17 @@ class Enrolment:
     def _taught(self, tick: Callable[[], None]) -> dict[str, SharedHead]:
         lessons = []
         for cls in self.classes:
-            memory = load_enrolled(self.folders[cls] / cls).memory
             material = self.material(cls)
-            memory = memory.to(material.descriptors.device)
+            memory = load_enrolled(self.folders[cls] / cls).memory.to(material.descriptors.device)
             lessons.append(lesson(material, memory, self.settings.folds, len(self.classes), self.params.seed))
-        wanted: dict[str, int | None] = {str(fold): fold for fold in range(self.settings.folds)} | {
-            WHOLE: None
-        }
-        heads = {
-            which: train_shared(
+        heads = {}
+        for fold in (*range(self.settings.folds), None):
+            head = train_shared(
                 lessons, fold, self.settings.shared, self.params.seed, tick, self.params.precision
             )
-            for which, fold in wanted.items()
-        }
-        return {which: head for which, head in heads.items() if head is not None}
+            if head is not None:
+                heads[WHOLE if fold is None else str(fold)] = head
+        return heads
 
     def write(self, out: Path, shared: Mapping[str, SharedHead]) -> None:
         """The inspection model: each class with the reader that leaves its groups out best, of all there are."""
@@ -176,7 +173,7 @@ def _digest(rows: pd.DataFrame, network: str, loaded: LoadedNetwork, params: Par
         "image_size": params.image_size,
         "precision": params.precision,
         "seed": params.seed,
-        "settings": params.enrolment.model_dump(),
+        "settings": params.enrolment.model_dump(exclude={"shared"}),
         "code": code_digest(),
     }
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:24]
