@@ -95,18 +95,21 @@ def with_shared(
     """A class as `learn` made it from its material, with the heads of all known classes among its readers.
 
     Args:
-        shared: by the fold that they lack, and `WHOLE`; not empty.
+        shared: by the fold that they lack, as far as there are, and `WHOLE`.
     """
     images = zip((*material.examples, *material.good), (*enrolled.examples, *enrolled.good), strict=True)
     name_of = {place: image.name for place, image in images}
     tables = [left.readings]
     for fold, (kept, asked) in held_out(material, settings.folds).items():
         which = str(fold)
+        if which not in shared:  # too few classes taught without it
+            continue
         memory = without(enrolled.memory, material, kept)
         known = Known(memory, enrolled.heads.get(which), shared.get(which)).to(material.descriptors.device)
         rows = readings(material, known, asked, fold, OF_ALL)
         tables.append(rows.assign(image=[name_of[place] for place in rows.pop("place")]))
-    rows = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    said = [table for table in tables if len(table)]
+    rows = pd.concat(said, ignore_index=True) if said else left.readings
     reader = choose(rows)
     point = operating_point(rows, reader, settings.false_calls, settings.reviews)
     return replace(enrolled, reader=reader, point=point, shared=shared), Left(rows, left.curve)

@@ -25,13 +25,10 @@ HIGHEST = 60  # pixels, of PIXELS x PIXELS, that judge a picture
 PIXELS = 200
 EDGES = "_edges"  # the reader's logits refined by the picture's edges and tones
 BASES = ("matching", "fitted", "blend", "shared", "joint")
-OWN, COMMON = (
-    {"fitted", "blend", "joint"},
-    {"shared", "joint"},
-)  # those that need the class's head, and that of all
-READERS = tuple(
-    f"{base}{ending}" for base in BASES for ending in (EDGES, "")
-)  # the first where nothing is known
+OWN = {"fitted", "blend", "joint"}  # they ask the class's own head
+COMMON = {"shared", "joint"}  # they ask the head of all classes
+# The first reader serves where nothing is known yet.
+READERS = tuple(f"{base}{ending}" for base in BASES for ending in (EDGES, ""))
 
 
 def base_of(reader: str) -> str:

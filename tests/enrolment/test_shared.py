@@ -133,3 +133,26 @@ def test_other_shared_heads_than_those_it_was_written_with_are_refused(
     (tmp_path / SHARED).write_bytes(b"else")
     with pytest.raises(DataError, match=SHARED):
         load_enrolled(tmp_path / CLASSES / "Blob")
+
+
+def test_a_fold_without_a_shared_head_is_read_by_the_others(
+    enrolled: tuple[Enrolled, Left, Material],
+) -> None:
+    whole, _, material = enrolled
+    images = [Image(f"i{place}", f"{place:064x}", group) for place, group in enumerate(GROUPS)]
+    one, left = learn("Blob", material, images, "n" * 64, SETTINGS)
+    fold = str(fold_of("a", SETTINGS.folds))
+    fewer = {which: head for which, head in whole.shared.items() if which != fold}
+    _, more = with_shared(one, left, material, fewer, SETTINGS)
+    read_by_it = more.readings[more.readings["reader"] == "shared"]
+    assert set(read_by_it["fold"].astype(str)) == set(fewer) - {WHOLE}
+    assert set(left.readings["image"]) == set(more.readings["image"])
+
+
+def test_a_class_of_one_fold_has_nothing_to_choose_by(enrolled: tuple[Enrolled, Left, Material]) -> None:
+    whole, *_ = enrolled
+    material = material_like(["a", "a"], [True, True])
+    images = [Image(f"i{place}", f"{place:064x}", "a") for place in range(2)]
+    one, left = learn("Two", material, images, "n" * 64, SETTINGS)
+    again, more = with_shared(one, left, material, whole.shared, SETTINGS)
+    assert (again.reader, len(more.readings)) == (one.reader, 0)
