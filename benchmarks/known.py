@@ -20,6 +20,7 @@ import typer
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.readers import scored
 from benchmarks.results import machine
 from lerenet import layout
 from lerenet.data.cataloguing import build_catalog
@@ -29,8 +30,7 @@ from lerenet.enrolment.folds import folds_of, in_turn
 from lerenet.enrolment.heads import BATCH, WEIGHT_DECAY
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.stored import material_of
-from lerenet.evaluation.metrics import COUNTS, miou
-from lerenet.evaluation.resampling import interval
+from lerenet.evaluation.metrics import COUNTS
 from lerenet.evaluation.score import confusion, score
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, write_json
@@ -202,10 +202,8 @@ def main(
         named = rows.assign(
             split="known", kind="defect", query=rows["query_group"], episode=rows.index.astype(str)
         )
-        score_ = interval(named, seed=seed)
-        each = {str(cls): miou(part) for cls, part in rows.groupby("cls")}
-        found[name] = {"mIoU": [score_["miou"], score_["miou_low"], score_["miou_high"]], "classes": each}
-        typer.echo(f"{name}: {score_['miou']:.1f} ({score_['miou_low']:.1f} to {score_['miou_high']:.1f})")
+        found[name] = scored(named, seed)
+        typer.echo("{}: {:.1f} ({:.1f} to {:.1f})".format(name, *found[name]["mIoU"]))
     write_json(out / f"{epochs}-{seed}.json", {
         "machine": machine(), "data": layout.data_md5(), "seed": seed, "epochs": epochs, "folds": asked,
         "shots": SHOTS, "rows": found,

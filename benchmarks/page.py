@@ -34,7 +34,7 @@ def facts(found: Mapping[str, Any]) -> str:
     """Where the numbers come from."""
     kept = {
         name: found[name]
-        for name in ("data", "code", "seeds", "seed", "images", "good parts", "interval")
+        for name in ("data", "seeds", "seed", "images", "good parts", "interval")
         if name in found
     }
     machine = ", ".join(str(found["machine"][name]) for name in ("cpu", "cores", "torch", "date"))
@@ -108,17 +108,19 @@ def summary(found: Mapping[str, Any]) -> str:
     )
 
 
+def by_class(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """The classes, and rows of a name's mIoU and of its IoU in each class, where it has one."""
+    classes = list(next(iter(found["rows"].values()))["classes"])
+    rows = []
+    for name, row in found["rows"].items():
+        each = (f"{row['classes'][cls]:.1f}" if cls in row["classes"] else "-" for cls in classes)
+        rows.append((name, cell(row["mIoU"]), *each))
+    return classes, rows
+
+
 def readers(found: Mapping[str, Any]) -> str:
     """Readers in rows, classes in columns, with all examples."""
-    classes = list(next(iter(found["rows"].values()))["classes"])
-    rows = [
-        (
-            name,
-            cell(row["mIoU"]),
-            *(f"{row['classes'][cls]:.1f}" if cls in row["classes"] else "-" for cls in classes),
-        )
-        for name, row in found["rows"].items()
-    ]
+    classes, rows = by_class(found)
     gain = (
         "gain by the shared head",
         signed(found["gain"]),
@@ -135,11 +137,7 @@ def readers(found: Mapping[str, Any]) -> str:
 
 def known(found: Mapping[str, Any]) -> str:
     """Networks trained on all known classes in rows, classes in columns."""
-    classes = list(next(iter(found["rows"].values()))["classes"])
-    rows = [
-        (name, cell(row["mIoU"]), *(f"{row['classes'][cls]:.1f}" for cls in classes))
-        for name, row in found["rows"].items()
-    ]
+    classes, rows = by_class(found)
     return "\n\n".join([
         "## Networks trained on the known classes",
         f"{found['epochs']} epochs on the other folds' images of all classes; asked with {found['shots']} supports "

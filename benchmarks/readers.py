@@ -8,7 +8,7 @@ gains on the same images.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import typer
@@ -44,9 +44,9 @@ def served(rows: pd.DataFrame, settings: EnrolmentSettings) -> pd.DataFrame:
     return found[found["defect"]]
 
 
-def scored(rows: pd.DataFrame) -> dict[str, object]:
-    """mIoU with its interval, and the IoU of each class."""
-    score = interval(episodes(rows))
+def scored(rows: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
+    """mIoU of episodes with its interval, and the IoU of each class."""
+    score = interval(rows, seed=seed)
     low, high = MIOU.bounds
     each = {str(cls): miou(part) for cls, part in rows.groupby("cls")}
     return {"mIoU": [score[MIOU.name], score[low], score[high]], "classes": each}
@@ -61,17 +61,19 @@ def main(
     params = load_params(layout.PARAMS)
     rows = readings()
     defects = rows[rows["defect"]]
-    found = {reader: scored(part) for reader in READERS if len(part := defects[defects["reader"] == reader])}
-    alone, whole = (served(part, params.enrolment) for part in (rows[~rows["reader"].isin(OF_ALL)], rows))
+    parts = {reader: defects[defects["reader"] == reader] for reader in READERS}
+    found = {reader: scored(episodes(part)) for reader, part in parts.items() if len(part)}
+    without = rows[~rows["reader"].isin(OF_ALL)]
+    alone, whole = (episodes(served(part, params.enrolment)) for part in (without, rows))
     found |= {ALONE: scored(alone), SERVED: scored(whole)}
-    gain = paired_bootstrap(episodes(alone), episodes(whole))
+    gain = paired_bootstrap(alone, whole)
     write_json(out, {
         "machine": machine(), "data": layout.data_md5(), "seed": params.seed, "images": rows["image"].nunique(),
         "settings": params.enrolment.model_dump(), "rows": found, "gain": [gain.gain, gain.low, gain.high],
         "class gain": gain.class_gain,
     })  # fmt: skip
     for name, row in found.items():
-        typer.echo("{}: {:.1f} ({:.1f} to {:.1f})".format(name, *row["mIoU"]))  # type: ignore[misc]
+        typer.echo("{}: {:.1f} ({:.1f} to {:.1f})".format(name, *row["mIoU"]))
     typer.echo(f"the shared head: {gain.gain:+.1f} ({gain.low:+.1f} to {gain.high:+.1f})")
 
 

@@ -24,6 +24,7 @@ from flows.mirror import RETRY_SECONDS, locked, mirror
 from flows.runners import LOCAL
 from flows.tabulate import publish
 from lerenet import layout
+from lerenet.cli.retrain import AcceptDrift, Dry, Folds, Force, Jobs, Pull, Runner, Wait
 from lerenet.errors import DataError
 from lerenet.params import Fold, Params, load_params
 from lerenet.registry import registering
@@ -254,25 +255,22 @@ def _attach_page(version: str, verdict: Verdict) -> None:
 
 
 def command(
-    jobs: Annotated[int, typer.Option(min=1, help="Stages at once.")] = 1,
-    force: Annotated[bool, typer.Option("--force", help="Go on when nothing changed.")] = False,
-    pull: Annotated[bool, typer.Option(help="Fetch the data from the DVC remote first.")] = True,
+    jobs: Jobs = 1,
+    force: Force = False,
+    pull: Pull = True,
     operator: Annotated[str, typer.Option(help="Who asks, for the ledger.")] = "schedule",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for another retraining's end.")] = False,
-    dry: Annotated[bool, typer.Option("--dry", help="Say what would be done; change nothing.")] = False,
-    fold: Annotated[list[str], typer.Option(help="Only this fold's stages; repeat it.")] = [],  # noqa: B006
-    runner: Annotated[str, typer.Option(help="local, dask, or a Dask scheduler's address.")] = LOCAL,
-    accept_drift: Annotated[
-        bool, typer.Option("--accept-drift", help="Go on with images that shifted.")
-    ] = False,
+    wait: Wait = False,
+    dry: Dry = False,
+    folds: Folds = None,
+    runner: Runner = LOCAL,
+    accept_drift: AcceptDrift = False,
 ) -> None:
     """Bring the champion up to date with data and code, if the gate agrees."""
-    known = get_args(Fold)
-    if strange := sorted(set(fold) - set(known)):
+    known, asked = get_args(Fold), set(folds or ())
+    if strange := sorted(asked - set(known)):
         raise typer.BadParameter(f"no fold {', '.join(strange)}; known: {', '.join(known)}")
-    retrain(
-        jobs, force, pull, operator, wait, dry, [name for name in known if name in fold], runner, accept_drift
-    )
+    chosen = [name for name in known if name in asked]
+    retrain(jobs, force, pull, operator, wait, dry, chosen, runner, accept_drift)
 
 
 if __name__ == "__main__":

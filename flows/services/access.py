@@ -7,6 +7,7 @@ page in a browser. Server, worker, watcher and flows share the word by their env
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from pathlib import Path
@@ -40,6 +41,11 @@ def auth_string() -> str:
         said = f"{USER}:{secrets.token_urlsafe(32)}"
         stream.write(said)
     return said
+
+
+def header(word: str) -> dict[str, str]:
+    """What a request carries to be let in, ``word`` being ``user:word``."""
+    return {"Authorization": f"Basic {base64.b64encode(word.encode()).decode()}"}
 
 
 def private(folder: Path) -> None:

@@ -43,10 +43,11 @@ def register(environment: Mapping[str, str]) -> bool:
     """
     os.environ.update(environment)  # before Prefect is imported, for it reads them then
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 
     with get_client(sync_client=True) as client:
-        wanted = _digest(environment)
-        if _known(client) == wanted:
+        wanted, known = _digest(environment), client.read_variable_by_name(REGISTERED)
+        if known is not None and known.value == wanted:
             return False
         ensure_pool(client)
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
@@ -55,7 +56,10 @@ def register(environment: Mapping[str, str]) -> bool:
             last = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
             raise ServiceError(f"prefect deploy --all: status {done.returncode}\n{last}", "mend prefect.yaml")
         ensure_automation(client, zombie_automation())
-        _note(client, wanted)
+        if known is None:
+            client.create_variable(VariableCreate(name=REGISTERED, value=wanted))
+        else:
+            client.update_variable(VariableUpdate(name=REGISTERED, value=wanted))
         return True
 
 
@@ -68,21 +72,6 @@ def _digest(environment: Mapping[str, str]) -> str:
         version("prefect"),
     ]
     return hashlib.sha256(" ".join(said).encode()).hexdigest()
-
-
-def _known(client: SyncPrefectClient) -> str | None:
-    """The digest of what was registered last at this server."""
-    found = client.read_variable_by_name(REGISTERED)
-    return None if found is None else str(found.value)
-
-
-def _note(client: SyncPrefectClient, digest: str) -> None:
-    from prefect.client.schemas.actions import VariableCreate, VariableUpdate
-
-    if _known(client) is None:
-        client.create_variable(VariableCreate(name=REGISTERED, value=digest))
-    else:
-        client.update_variable(VariableUpdate(name=REGISTERED, value=digest))
 
 
 def ensure_pool(client: SyncPrefectClient) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import sys
@@ -14,7 +13,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from flows import HEARTBEAT_SECONDS
-from flows.services.access import CLIENT, SERVER, auth_string
+from flows.services.access import CLIENT, SERVER, auth_string, header
 from flows.services.processes import FOLDER, Service, ServiceError
 
 HOST = "127.0.0.1"
@@ -118,8 +117,7 @@ def answers(url: str) -> bool:
 
 def worker_online(api: str, started: float) -> bool:
     """Whether the server has heard from the pool's worker since ``started``."""
-    word = base64.b64encode(auth_string().encode()).decode()
-    head = {"Content-Type": "application/json", "Authorization": f"Basic {word}"}
+    head = {"Content-Type": "application/json", **header(auth_string())}
     body = Request(f"{api}/work_pools/{POOL}/workers/filter", b"{}", head, method="POST")
     try:
         with urlopen(body, timeout=5) as reply:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from typing import Any, Literal
 
 from lerenet.errors import LerenetError
@@ -32,7 +31,7 @@ def examined() -> tuple[Mark, str, str]:
         tags = registry.tags()
         truth.require_head(tags.get(truth.HEAD, ""))
         last = ledger.last_change()
-        if change := truth.unfinished(last, alias, tags.get(LIVE, ""), _locks(registry)):
+        if change := truth.unfinished(last, alias, tags.get(LIVE, ""), registry.lock_of):
             return "problem", *truth.shown(change)
         if champion is None:
             return _without(last, alias, registry)
@@ -45,14 +44,6 @@ def examined() -> tuple[Mark, str, str]:
     if gone:
         return "warning", f"version {champion.number}; {gone}", RESTORE
     return "ok", f"version {champion.number}, its files as registered", ""
-
-
-def _locks(registry: Registry) -> Callable[[str], str | None]:
-    def lock_of(number: str) -> str | None:
-        version = registry.version(number)
-        return None if version is None else version.tags.get("lock", "")
-
-    return lock_of
 
 
 def _without(last: dict[str, Any], alias: str, registry: Registry) -> tuple[Mark, str, str]:

@@ -40,9 +40,8 @@ def append(entry: dict[str, Any], path: Path = LEDGER) -> dict[str, Any]:
             if "id" in entry and old.get("id") == entry["id"]:
                 return old
         before = path.read_bytes() if path.exists() else b""
-        gap = (
-            b"" if not before or before.endswith(b"\n") else b"\n"
-        )  # a killed writer's part stays a line of its own
+        # What a killed writer left unfinished stays a line of its own.
+        gap = b"" if not before or before.endswith(b"\n") else b"\n"
         chain = hashlib.sha256(before + gap).hexdigest()
         line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **entry, "chain": chain}
         text = json.dumps(line, sort_keys=True, allow_nan=False)
@@ -81,18 +80,28 @@ class _Line:
     """A line of the file.
 
     Attributes:
+        text: without its line break.
         entry: None where it is none.
         ended: by a line break; the part that a killed writer leaves at the end of the file is not.
-        fits: its chain is the digest of what stands before; a line of before there was a chain fits, too.
-        sealed: it fits and accepts what stands before.
+        before: SHA-256 of what stands before it.
     """
 
     number: int
     text: str
     entry: dict[str, Any] | None
     ended: bool
-    fits: bool
-    sealed: bool
+    before: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether what stands before is what its writer saw; a line of before there was a chain fits, too."""
+        return self.entry is None or self.entry.get("chain", self.before) == self.before
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it accepts what stands before, and that as its writer saw it."""
+        own = self.entry or {}
+        return own.get("event") == SEALED and own.get("chain") == self.before
 
 
 def _lines(path: Path) -> Iterator[_Line]:
@@ -100,11 +109,7 @@ def _lines(path: Path) -> Iterator[_Line]:
     raw = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     for number, line in enumerate(raw, 1):
         text = line.decode("utf-8", "replace").strip()
-        entry = _entry(text)
-        chain = None if entry is None else entry.get("chain")
-        fits = chain is None or chain == before.hexdigest()
-        sealed = entry is not None and entry["event"] == SEALED and chain == before.hexdigest()
-        yield _Line(number, text, entry, line.endswith(b"\n"), fits, sealed)
+        yield _Line(number, text, _entry(text), line.endswith(b"\n"), before.hexdigest())
         before.update(line)
 
 
@@ -122,10 +127,8 @@ def head(path: Path = LEDGER) -> str:
 
 
 def heads(path: Path = LEDGER) -> set[str]:
-    """What `head` was at each of the file's lines, and is."""
-    return {line.entry["chain"] for line in _lines(path) if line.entry and "chain" in line.entry} | {
-        head(path)
-    }
+    """What `head` was before each of the file's lines, and is."""
+    return {line.before for line in _lines(path)} | {head(path)}
 
 
 def seal(operator: str, reason: str, path: Path = LEDGER) -> dict[str, Any]:

@@ -44,6 +44,11 @@ class Registry:
             number, {str(key): str(value) for key, value in pairs}, (), str(rows[0][0]), str(rows[0][1])
         )
 
+    def lock_of(self, number: str) -> str | None:
+        """Hash of the ``dvc.lock`` of a version; None where there is no such version."""
+        version = self.version(number)
+        return None if version is None else version.tags.get("lock", "")
+
     def tags(self) -> Mapping[str, str]:
         """Of the model itself."""
         pairs = self._ask("SELECT key, value FROM registered_model_tags WHERE name = ?", NAME)

@@ -108,10 +108,7 @@ def _require_none_before(last: dict[str, Any]) -> None:
 
     A first promotion that was interrupted before its alias moved counts as none.
     """
-    if not last:
-        return
-    interrupted = bool(truth.interrupted(None))
-    if not interrupted:
+    if last and not truth.interrupted(None):
         raise PromotionError(
             f"the registry has no champion, but the ledger says that version {last['version']} is it",
             f"see that {store.VARIABLE} names the right store and that nobody removed the alias; "

@@ -243,14 +243,14 @@ def client_of(uri: str | None = None) -> Any:
     uri = uri or tracking_uri()
     path = sqlite_path(uri)
     if path is not None:
-        with scrubbing(), store_lock(uri):
-            _follow_once(path.resolve())
+        _follow_once(uri, path.resolve())
     return load()(tracking_uri=uri, registry_uri=uri)
 
 
 @cache
-def _follow_once(path: Path) -> None:
-    follow(path)
+def _follow_once(uri: str, path: Path) -> None:
+    with scrubbing(), store_lock(uri):
+        follow(path)
 
 
 def _artifacts(uri: str) -> str | None:

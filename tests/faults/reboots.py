@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.faults import invariants
 from tests.faults.bench import Trial
-from tests.faults.stack import Stack
+from tests.faults.stack import Stack, standing
 
 MOMENTS = ("event", "pending", "running", "promotion")
 DECIDED = 600.0  # seconds after `up` in which the new data are retrained and decided
@@ -23,12 +23,10 @@ LATER = {
     "running": (0.0, 45.0),
     "promotion": (0.0, 6.0),
 }  # seconds
-JUDGED = {"task_runs": {"name": {"like_": "gate and promotion"}}}
 
 
 def wait_until(stack: Stack, moment: str, since: datetime) -> bool:
     """Wait for the moment; whether it came."""
-    after = {"start_time": {"after_": since.isoformat()}}
     if moment == "event":
         return True
     if moment == "pending":
@@ -39,8 +37,8 @@ def wait_until(stack: Stack, moment: str, since: datetime) -> bool:
         return stack.wait_for("flow_runs/filter", {"flow_runs": states})
     if moment == "running":
         return stack.wait_for_run(since)
-    body = {"task_runs": {**JUDGED["task_runs"], **after}}
-    return stack.wait_for("task_runs/filter", body)
+    judged = {"name": {"like_": "gate and promotion"}, "start_time": {"after_": since.isoformat()}}
+    return stack.wait_for("task_runs/filter", {"task_runs": judged})
 
 
 def undecided() -> list[str]:
@@ -83,19 +81,11 @@ def trial(stack: Stack, number: int, moment: str, seconds: float) -> Trial:
 
 
 def trials(kills: int, seed: int, root: Path) -> Iterator[Trial]:
-    """``kills`` power losses of one project, at each moment in turn.
-
-    Raises:
-        RuntimeError: services or the first, undisturbed retraining fail; the log is named.
-    """
+    """``kills`` power losses of one project, at each moment in turn. Errors as in `tests.faults.stack.standing`."""
     if not kills:
         return
-    stack, draw = Stack(root / "reboots"), random.Random(f"{seed} reboots")
-    try:
-        if stack.services("up") or stack.retrain() or stack.services("status"):
-            raise RuntimeError(f"the services, undisturbed: see {stack.log}")
+    draw = random.Random(f"{seed} reboots")
+    with standing(root / "reboots") as stack:
         for number in range(kills):
             moment = MOMENTS[number % len(MOMENTS)]
             yield trial(stack, number, moment, draw.uniform(*LATER[moment]))
-    finally:
-        stack.services("down")

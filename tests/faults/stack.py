@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import random
@@ -13,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from urllib.request import Request, urlopen
 import psutil
 from PIL import Image
 
-from flows.services.access import CLIENT, WORD
+from flows.services.access import CLIENT, WORD, header
 from flows.services.processes import FOLDER, MARK
 from lerenet.files import read_json, sha256_file
 from tests.faults import invariants, process
@@ -88,8 +87,7 @@ class Stack:
 
     def ask(self, path: str, body: object) -> Any:
         """What Prefect's API answers to a POST; None when it does not answer."""
-        word = base64.b64encode(self.word.encode()).decode()
-        head = {"Content-Type": "application/json", "Authorization": f"Basic {word}"}
+        head = {"Content-Type": "application/json", **header(self.word)}
         with (
             suppress(OSError, ValueError),
             urlopen(Request(f"{self.api}/{path}", json.dumps(body).encode(), head), timeout=5) as reply,
@@ -195,21 +193,29 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def trials(kills: int, seed: int, root: Path) -> Iterator[Trial]:
-    """``kills`` kills among the services, then ``down``: no process is left.
+@contextmanager
+def standing(root: Path) -> Iterator[Stack]:
+    """A project with its services up and a first, undisturbed retraining done; `down` at the end.
 
     Raises:
-        RuntimeError: services or the first, undisturbed retraining fail; the log is named.
+        RuntimeError: one of them fails; the log is named.
     """
-    if not kills:
-        return
-    stack, draw = Stack(root / "stack"), random.Random(f"{seed} stack")
+    stack = Stack(root)
     try:
         if stack.services("up") or stack.retrain() or stack.services("status"):
             raise RuntimeError(f"the services, undisturbed: see {stack.log}")
-        for number in range(kills):
-            yield stack.trial(number, VICTIMS[number % len(VICTIMS)], draw.uniform(*STRIKE))
+        yield stack
     finally:
         stack.services("down")
+
+
+def trials(kills: int, seed: int, root: Path) -> Iterator[Trial]:
+    """``kills`` kills among the services, then ``down``: no process is left. Errors as in `standing`."""
+    if not kills:
+        return
+    draw = random.Random(f"{seed} stack")
+    with standing(root / "stack") as stack:
+        for number in range(kills):
+            yield stack.trial(number, VICTIMS[number % len(VICTIMS)], draw.uniform(*STRIKE))
     left = [f"process {one.pid} outlived `down`" for one in living(stack.work)]
     yield Trial("stack", "down, at the end", False, left)

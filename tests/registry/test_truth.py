@@ -128,6 +128,18 @@ def test_a_torn_line_after_an_inner_brace_is_passed_over(project: Path) -> None:
     assert [entry["version"] for entry in ledger.read()] == ["1", "2"]
 
 
+def test_a_torn_line_stops_no_later_promotion(project: Path) -> None:
+    first, params = offered(project, 0.4)
+    promote(first, params)
+    with layout.LEDGER.open("a") as handle:
+        handle.write('{"event": "decide", "verd')
+    truth.require_whole()
+    second, _ = offered(project, 0.6)
+    assert promote(second, params).outcome == "promoted"
+    assert [entry["version"] for entry in ledger.read()] == [first, second]
+    truth.require_whole()
+
+
 def test_lines_of_before_there_was_a_chain_are_read_and_covered_by_the_next(project: Path) -> None:
     layout.LEDGER.write_text('{"event": "decide", "version": "1"}\n{"event": "decide", "version": "2"}\n')
     ledger.append({"event": "decide", "version": "3"})
