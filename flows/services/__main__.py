@@ -54,7 +54,7 @@ def mend(worker: bool) -> None:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        for line in heal(client, left_behind(client, worker)):
+        for line in heal(client, worker):
             typer.echo(line)
 
 

@@ -68,15 +68,13 @@ def left_behind(client: SyncPrefectClient, worker: bool) -> Left:
     wanted = FlowRunFilter.model_validate(
         {"state": {"type": {"any_": active}}, "deployment_id": {"is_null_": False}}
     )
-    runs = client.read_flow_runs(flow_run_filter=wanted)
+    limits = {one.id: one.global_concurrency_limit for one in client.read_deployments()}
+    held = {owner: limit for owner, limit in limits.items() if limit is not None and limit.active_slots}
+    runs = client.read_flow_runs(flow_run_filter=wanted)  # after the slots, so that each has its run by now
     alive, late = living(), datetime.now(UTC) - BEFORE
     ghosts = [run for run in runs if str(run.id) not in alive and not (worker and _starting(run, late))]
     busy = {run.deployment_id for run in runs if run not in ghosts}
-    slots = []
-    for deployment in client.read_deployments():
-        limit = deployment.global_concurrency_limit
-        if limit is not None and limit.active_slots and deployment.id not in busy:
-            slots.append(limit.name)
+    slots = [limit.name for owner, limit in held.items() if owner not in busy]
     return Left(ghosts, slots)
 
 
@@ -86,19 +84,23 @@ def _starting(run: FlowRun, late: datetime) -> bool:
     return state is not None and state.is_pending() and state.timestamp > late
 
 
-def heal(client: SyncPrefectClient, left: Left) -> list[str]:
-    """Crash ghosts, free their slots, start a retraining that was cut short again; what was done, in words."""
+def heal(client: SyncPrefectClient, worker: bool) -> list[str]:
+    """Crash ghosts, free their slots, start a retraining that was cut short again; what was done, in words.
+
+    Args:
+        worker: as in `left_behind`.
+    """
     from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
     from prefect.states import Crashed, Scheduled
 
-    done = []
-    for run in left.runs:
+    ghosts, done = left_behind(client, worker).runs, []
+    for run in ghosts:
         client.set_flow_run_state(run.id, Crashed(message="its process is gone; found by `make up`"))
         done.append(f"run {run.name}: {run.state_name} without a process, crashed")
-    for name in left_behind(client, worker=False).slots:
+    for name in left_behind(client, worker).slots:  # as it is now: a ghost's went with it
         client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=0))
         done.append(f"slots of {name}: freed")
-    flows = {client.read_flow(run.flow_id).name for run in left.runs}
+    flows = {client.read_flow(run.flow_id).name for run in ghosts}
     if AGAIN[0] in flows:
         deployment = client.read_deployment_by_name("/".join(AGAIN))
         run = client.create_flow_run_from_deployment(deployment.id, state=Scheduled())

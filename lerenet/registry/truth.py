@@ -50,12 +50,12 @@ def unfinished(
 
 def shown(change: dict[str, Any]) -> tuple[str, str]:
     """An interrupted change, and what to do about it."""
-    back = change["event"] == "rollback"
-    finish = "`lerenet rollback`" if back else f"`lerenet promote {change['version']}`"
+    event, before, after = change["event"], change["previous"], change["version"]
+    forced = " --force --reason WHY" if change.get("outcome") == "forced" else ""
+    finish = {"rollback": "rollback", "renew": f"renew {before}"}.get(event, f"promote {after}{forced}")
     return (
-        f"a change of the champion was interrupted: {change['event']}, {change['previous'] or 'none'} -> "
-        f"{change['version']}, {change['time']}",
-        f"{finish} finishes it" + ("" if back else "; `lerenet rollback` undoes it"),
+        f"a change of the champion was interrupted: {event}, {before or 'none'} -> {after}, {change['time']}",
+        f"`lerenet {finish}` finishes it" + ("" if event == "rollback" else "; `lerenet rollback` undoes it"),
     )
 
 

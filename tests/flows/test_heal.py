@@ -70,7 +70,7 @@ def test_a_run_without_a_process_is_crashed_and_its_retraining_goes_on(
     left = left_behind(client, worker=False)
     assert [run.id for run in left.runs] == [ghost]
     assert "has no process" in left.shown()[0]
-    heal(client, left)
+    heal(client, worker=False)
     assert client.read_flow_run(ghost).state_name == "Crashed"
     (again,) = (run for run in client.read_flow_runs() if run.id != ghost)
     client.set_flow_run_state(again.id, Pending())
@@ -92,8 +92,13 @@ def test_a_run_with_a_process_is_left_alone(client: SyncPrefectClient, deploymen
 def test_a_run_that_a_worker_is_starting_has_time(
     client: SyncPrefectClient, deployment: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun(client, deployment, running=False)
+    run = begun(client, deployment, running=False)
     assert not left_behind(client, worker=True)
+    assert heal(client, worker=True) == []  # its slot stays its own
+    limit = client.read_deployment(deployment).global_concurrency_limit
+    assert limit is not None
+    assert limit.active_slots == 1
+    assert client.read_flow_run(run).state_name == "Pending"
     monkeypatch.setattr(healing, "BEFORE", timedelta(0))
     assert left_behind(client, worker=True)
 
@@ -105,7 +110,7 @@ def test_a_slot_that_no_run_holds_is_freed(client: SyncPrefectClient, deployment
     left = left_behind(client, worker=True)
     assert left.slots == [limit.name]
     assert "held by no run" in left.shown()[0]
-    assert heal(client, left) == [f"slots of {limit.name}: freed"]
+    assert heal(client, worker=True) == [f"slots of {limit.name}: freed"]
     assert not left_behind(client, worker=True)
 
 

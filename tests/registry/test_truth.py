@@ -62,6 +62,7 @@ def test_a_rollback_takes_back_what_was_interrupted_and_not_the_champion(three: 
     assert state == "problem"
     assert f"promote, {second} -> {third}" in found
     assert "lerenet rollback" in remedy
+    assert f"lerenet promote {third} --force --reason" in remedy
     assert rollback(reason="3 is bad") == Rollback(third, second)
     assert champion() == second
     assert examined()[0] == "ok"
@@ -84,6 +85,20 @@ def test_the_same_promotion_finishes_it(three: Any) -> None:
     promote(third, params, force=True, operator="ada", reason="try it")
     assert champion() == third
     assert examined()[0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome", "words"),
+    [
+        ("promote", "promoted", "`lerenet promote 2` finishes it"),
+        ("promote", "forced", "`lerenet promote 2 --force --reason WHY` finishes it"),
+        ("renew", "renewed", "`lerenet renew 1` finishes it"),
+        ("rollback", "rollback", "`lerenet rollback` finishes it"),
+    ],
+)
+def test_the_remedy_is_the_command_that_was_interrupted(event: str, outcome: str, words: str) -> None:
+    change = {"event": event, "outcome": outcome, "previous": "1", "version": "2", "time": "now"}
+    assert words in truth.shown(change)[1]
 
 
 def lines() -> list[bytes]:
