@@ -126,7 +126,7 @@ def save_enrolled(folder: Path, enrolled: Enrolled, left: Left) -> None:
             "reader": enrolled.reader,
             "point": None if enrolled.point is None else asdict(enrolled.point),
             "surface": enrolled.surface,
-            "folds": enrolled.folds,
+            "part_folds": enrolled.folds,
             "network": enrolled.network,
             "image_size": enrolled.image_size,
             "places": memory.count,
@@ -179,7 +179,7 @@ def load_enrolled(folder: Path) -> Enrolled:
             str(facts["class"]), Memory(**parts, count=int(facts["places"])), load_heads(folder / HEADS, FittedHead),
             str(facts["reader"]), None if facts["point"] is None else OperatingPoint(**facts["point"]),
             None if facts["surface"] is None else float(facts["surface"]),
-            int(facts["folds"]), str(facts["network"]), int(facts["image_size"]),
+            int(facts["part_folds"]), str(facts["network"]), int(facts["image_size"]),
             [_image(image) for image in facts["examples"]], [_image(image) for image in facts["good"]],
             load_heads(folder.parent.parent / SHARED, SharedHead) if wanted else {},
         )  # fmt: skip

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 
 def fold_of(group: str, folds: int) -> int:
-    """The fold of a group: its SHA-256 modulo ``folds``."""
-    return int(hashlib.sha256(group.encode()).hexdigest(), 16) % folds
+    """The fold of a group, ``<class>/<part>`` or ``<part>``: the SHA-256 of the part modulo ``folds``.
+
+    The class says nothing: a part that shows defects of two classes is left out of both at once.
+    """
+    part = group.split("/", 1)[-1]
+    return int(hashlib.sha256(part.encode()).hexdigest(), 16) % folds
 
 
 def folds_of(groups: Sequence[str], folds: int) -> NDArray[np.int64]:

@@ -18,7 +18,8 @@ from lerenet.enrolment.verdicts import judged
 def without_fold(enrolled: Enrolled, fold: int) -> tuple[Known, set[str]]:
     """What a class is read with on images of ``fold``, and the groups of its own that are known all the same.
 
-    As in `lerenet.enrolment.leave_out.held_out`: where the fold holds every example, they are kept.
+    As in `lerenet.enrolment.leave_out.held_out`: where the fold holds every example, they are kept. The shared head is
+    the one without the fold even where the class has no image there: other classes may.
     """
     examples, good = (
         folds_of([image.group for image in part], enrolled.folds) != fold
@@ -31,7 +32,7 @@ def without_fold(enrolled: Enrolled, fold: int) -> tuple[Known, set[str]]:
     memory = enrolled.memory.only(torch.from_numpy(examples), torch.from_numpy(good))
     whole = examples.all() and good.all()
     which = WHOLE if whole else str(fold)
-    return Known(memory, enrolled.heads.get(which), enrolled.shared.get(which)), kept
+    return Known(memory, enrolled.heads.get(which), enrolled.shared.get(str(fold))), kept
 
 
 def left_view(

@@ -136,17 +136,17 @@ def _routes(gain: PairedGain, p: float, live: LiveComparison | None) -> list[Rou
     novel = _change(gain)
     if live is None:
         return [Route("mIoU", novel, p)]
-    new = (
-        [Route("mIoU on classes that the champion does not know", _change(live.new.gain), live.new.p)]
-        if live.new
-        else []
-    )
-    return [
-        Route("the live model's mIoU", _change(live.gain), live.p),
-        Route("defects that it calls", live.called.change, live.called.p),
-        *new,
-        Route("mIoU on novel classes", novel, p),
-    ]
+    routes = []
+    if live.known:
+        routes += [
+            Route("the live model's mIoU", _change(live.known.gain), live.known.p),
+            Route("defects that it calls", live.known.called.change, live.known.called.p),
+        ]
+    if live.new:
+        routes.append(
+            Route("mIoU on classes that the champion does not know", _change(live.new.gain), live.new.p)
+        )
+    return [*routes, Route("mIoU on novel classes", novel, p)]
 
 
 def _change(gain: PairedGain) -> Change:

@@ -66,7 +66,7 @@ def champion_rows(package: Path, challenger: Path, params: Params) -> pd.DataFra
 
 def _alike(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
     """Whether two classes were learnt from the same images: what was said of them, left out, stands in the version."""
-    same = ("network", "image_size", "folds", "examples", "good")
+    same = ("network", "image_size", "part_folds", "examples", "good")
     return all(one[name] == two[name] for name in same)
 
 

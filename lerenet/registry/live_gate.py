@@ -21,6 +21,21 @@ DOUBT = 0.01  # p of the rank test
 
 
 @dataclass(frozen=True)
+class KnownClasses:
+    """Classes that both know.
+
+    Attributes:
+        gain: in mIoU, over the defects' pixels.
+        p: of that gain, as `chance_of_gain` has it.
+        called: share of the defects that are called NG.
+    """
+
+    gain: PairedGain
+    p: float
+    called: ShareGain
+
+
+@dataclass(frozen=True)
 class NewClasses:
     """Classes that the champion does not know.
 
@@ -37,21 +52,20 @@ class NewClasses:
 class LiveComparison:
     """Champion against challenger on the same images, each left out.
 
+    A class that the champion does not know is asked about by itself: against a model that says nothing of it, any
+    mark would be a gain, a mark at random too.
+
     Attributes:
-        gain: in mIoU, over the defects' pixels.
-        p: of that gain, as `chance_of_gain` has it.
-        called: share of the defects that are called NG.
+        known: the gain in classes that both know; None without one.
+        new: the gain in classes that the champion does not know; None without one.
         false_calls: share of the good parts that are called NG, of those that the champion decides; None without.
         harmed: sentences on what gets worse.
-        new: the gain in classes that the champion does not know; None without one.
     """
 
-    gain: PairedGain
-    p: float
-    called: ShareGain
+    known: KnownClasses | None
+    new: NewClasses | None
     false_calls: ShareGain | None
     harmed: tuple[str, ...]
-    new: NewClasses | None = None
 
 
 def compare(
@@ -67,34 +81,42 @@ def compare(
     bad = after["defect"].to_numpy(bool)
     if not bad.any():
         return None
-    draws, confidence = settings.draws, settings.confidence
-    one, two = (episodes(as_served(rows[bad])) for rows in (before, after))
-    gain = paired_bootstrap(one, two, draws, seed, confidence)
-    called = share_gain(before[bad], after[bad], draws, seed, confidence)
-    missed = share_gain(before[bad], after[bad], draws, seed, confidence, SILENT)
-    assert called is not None
-    assert missed is not None
-    decided = ~bad & before["verdict"].ne(NOT_CALIBRATED).to_numpy() & before["reader"].ne("").to_numpy()
-    false_calls = share_gain(before[decided], after[decided], draws, seed, confidence)
-    strange = before.loc[bad, "reader"].eq("").to_numpy()
-    new = None
-    if strange.any():
-        own = paired_bootstrap(one[strange], two[strange], draws, seed, confidence)
-        new = NewClasses(own, chance_of_hits(two[strange]))
+    strange = before["reader"].eq("").to_numpy()
+    known, harmed = _known(before[bad & ~strange], after[bad & ~strange], settings, seed)
+    new = _new(before[bad & strange], after[bad & strange], settings, seed)
+    decided = ~bad & ~strange & before["verdict"].ne(NOT_CALIBRATED).to_numpy()
+    false_calls = share_gain(before[decided], after[decided], settings.draws, seed, settings.confidence)
     fresh = after[~bad & ~decided & after["verdict"].ne(NOT_CALIBRATED).to_numpy()]
-    return LiveComparison(
-        gain, chance_of_gain(one, two, draws, seed), called, false_calls,
-        (*_harmed(gain, called, missed, false_calls, settings), *_too_many(fresh, allowed, confidence)), new,
-    )  # fmt: skip
+    harmed += [*_called_more(false_calls, settings), *_too_many(fresh, allowed, settings.confidence)]
+    return LiveComparison(known, new, false_calls, tuple(harmed))
 
 
-def _harmed(
-    gain: PairedGain,
-    called: ShareGain,
-    missed: ShareGain,
-    false_calls: ShareGain | None,
-    settings: GateSettings,
-) -> list[str]:
+def _known(
+    before: pd.DataFrame, after: pd.DataFrame, settings: GateSettings, seed: int
+) -> tuple[KnownClasses | None, list[str]]:
+    """Defects of classes that both know, and sentences on what gets worse there."""
+    draws, confidence = settings.draws, settings.confidence
+    called = share_gain(before, after, draws, seed, confidence)
+    missed = share_gain(before, after, draws, seed, confidence, SILENT)
+    if called is None or missed is None:
+        return None, []
+    one, two = (episodes(as_served(rows)) for rows in (before, after))
+    gain = paired_bootstrap(one, two, draws, seed, confidence)
+    known = KnownClasses(gain, chance_of_gain(one, two, draws, seed), called)
+    return known, _harmed(known, missed, settings)
+
+
+def _new(before: pd.DataFrame, after: pd.DataFrame, settings: GateSettings, seed: int) -> NewClasses | None:
+    """Defects of classes that the champion does not know."""
+    if before.empty:
+        return None
+    one, two = (episodes(as_served(rows)) for rows in (before, after))
+    gain = paired_bootstrap(one, two, settings.draws, seed, settings.confidence)
+    return NewClasses(gain, chance_of_hits(two))
+
+
+def _harmed(known: KnownClasses, missed: ShareGain, settings: GateSettings) -> list[str]:
+    gain, called = known.gain, known.called
     reasons = [
         f"live class {cls} loses {-change:.1f} points, more than {settings.max_class_drop:.1f}"
         for cls, change in sorted(gain.class_gain.items())
@@ -106,12 +128,16 @@ def _harmed(
         reasons.append(f"the live model surely calls fewer defects: {called.change.value:+.1f} points")
     if missed.change.low > 0:
         reasons.append(f"the live model surely lets more defects pass: {missed.change.value:+.1f} points")
-    if false_calls and false_calls.change.value > settings.max_false_calls and false_calls.change.low > 0:
-        reasons.append(
-            f"good parts called NG: {false_calls.after:.1f} %, {false_calls.change.value:+.1f} points, "
-            f"more than {settings.max_false_calls:.1f}"
-        )
     return reasons
+
+
+def _called_more(false_calls: ShareGain | None, settings: GateSettings) -> list[str]:
+    if not false_calls or false_calls.change.value <= settings.max_false_calls or false_calls.change.low <= 0:
+        return []
+    return [
+        f"good parts called NG: {false_calls.after:.1f} %, {false_calls.change.value:+.1f} points, "
+        f"more than {settings.max_false_calls:.1f}"
+    ]
 
 
 def _too_many(fresh: pd.DataFrame, allowed: float, confidence: float) -> list[str]:

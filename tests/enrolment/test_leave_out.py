@@ -152,3 +152,8 @@ def test_a_part_counts_once_for_a_threshold() -> None:
     assert point is not None
     assert point.parts == 5
     assert operating_point(rows[rows["group"] != "e"], "matching", 0.02, 0.1) is None
+
+
+def test_a_part_shown_in_two_classes_is_left_out_of_both_at_once() -> None:
+    assert fold_of("MT_Break/tile 21", 1000) == fold_of("MT_Fray/tile 21", 1000) == fold_of("tile 21", 1000)
+    assert fold_of("MT_Fray/tile 22", 1000) != fold_of("MT_Fray/tile 21", 1000)

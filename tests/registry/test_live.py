@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lerenet.enrolment.verdicts import episodes
 from lerenet.errors import PromotionError
 from lerenet.files import read_json, write_json
 from lerenet.params import GateSettings
-from lerenet.registry import live
+from lerenet.registry import gate, live
 from lerenet.registry.live_gate import compare, doubted
 from lerenet.registry.registered import INSPECTED, INSPECTION
 from tests.helpers.registry import make_project
@@ -40,22 +41,26 @@ def rows(quality: float, seed: int = 0, called: float = 0.5, false_calls: float 
 def test_a_gain_in_marks_and_one_in_calls_are_seen() -> None:
     marks = compare(rows(0.5), rows(0.7), SETTINGS, 0.02)
     assert marks is not None
-    assert marks.gain.low > 10
-    assert marks.p < 0.01
+    assert marks.known is not None
+    assert marks.known.gain.low > 10
+    assert marks.known.p < 0.01
     assert not marks.harmed
     calls = compare(rows(0.5, called=0.5), rows(0.5, called=0.9), SETTINGS, 0.02)
     assert calls is not None
-    assert (calls.called.before, calls.called.after) == (50, 90)
-    assert calls.called.change.low > 0
-    assert calls.called.p < 0.01
+    assert calls.known is not None
+    assert (calls.known.called.before, calls.known.called.after) == (50, 90)
+    assert calls.known.called.change.low > 0
+    assert calls.known.called.p < 0.01
 
 
 def test_the_same_model_gains_nothing_and_harms_nothing() -> None:
     same = compare(rows(0.5), rows(0.5), SETTINGS, 0.02)
     assert same is not None
-    assert (same.gain.gain, same.gain.low, same.gain.high, same.called.change.value) == (0, 0, 0, 0)
-    assert same.p > 0.5
-    assert same.called.p > 0.5
+    assert same.known is not None
+    gain = same.known.gain
+    assert (gain.gain, gain.low, gain.high, same.known.called.change.value) == (0, 0, 0, 0)
+    assert same.known.p > 0.5
+    assert same.known.called.p > 0.5
     assert not same.harmed
 
 
@@ -111,13 +116,39 @@ def test_a_class_that_the_champion_does_not_know_is_a_gain_where_its_defects_are
     assert known_all.new is None
 
 
+def test_marks_at_random_on_many_parts_of_a_new_class_are_no_gain_by_any_route() -> None:
+    """A champion without the class has 0 there: any mark is more."""
+    rng = np.random.default_rng(0)
+    known = rows(0.5)
+    strange = known["cls"] == "B"
+    champion = pd.concat([known[~strange], live.unknown(known[strange])])
+    size, marked, pixels = 200, 300, 1300
+    hits = rng.hypergeometric(size, pixels - size, marked, len(known))
+    bad = strange & known["defect"]
+    astray = known.assign(
+        tp=known["tp"].where(~bad, hits), fp=known["fp"].where(~bad, marked - hits),
+        fn=known["fn"].where(~bad, size - hits), tn=known["tn"].where(~bad, pixels - size - marked + hits),
+        verdict=known["verdict"].where(~bad, "NG"),
+    )  # fmt: skip
+    comparison = compare(champion, astray, SETTINGS, 0.02)
+    assert comparison is not None
+    assert comparison.new is not None
+    assert comparison.new.gain.low > 0
+    assert comparison.known is not None
+    assert comparison.known.gain.gain == comparison.known.called.change.value == 0
+    counts = episodes(known[known["defect"]])
+    guards = gate.Guards(validated=True, latency_ms=0.0, export_agrees=True)
+    assert gate.decide(counts, counts, SETTINGS, guards, live=comparison).outcome == "inconclusive"
+
+
 def test_only_images_that_both_were_asked_about_count() -> None:
     comparison = compare(
         rows(0.5).iloc[5:], rows(0.5).iloc[:-3].sample(frac=1, random_state=0), SETTINGS, 0.02
     )
     assert comparison is not None
-    assert comparison.gain.gain == 0
-    assert comparison.called.images == 35
+    assert comparison.known is not None
+    assert comparison.known.gain.gain == 0
+    assert comparison.known.called.images == 35
     assert compare(rows(0.5), rows(0.5).iloc[:0], SETTINGS, 0.02) is None
 
 
