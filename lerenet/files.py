@@ -171,6 +171,21 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def write_digest(path: Path) -> None:
+    """Keep the SHA-256 of a file beside it, for `is_whole`."""
+    write_text(_digest_of(path), sha256_file(path))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is there as it was when `write_digest` saw it: neither cut nor changed since."""
+    digest = _digest_of(path)
+    return path.is_file() and digest.is_file() and sha256_file(path) == digest.read_text(encoding="utf-8")
+
+
+def _digest_of(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
 def signature(folder: Path, ending: str = "") -> str:
     """Digest of the names, sizes and modification times of a folder's files; empty without the folder.
 

@@ -17,7 +17,7 @@ from lerenet.enrolment.fitted import FittedHead
 from lerenet.enrolment.memory import TENSORS, Memory
 from lerenet.enrolment.readers import Known
 from lerenet.enrolment.shared import SharedHead
-from lerenet.errors import DataError
+from lerenet.errors import DataError, LerenetError
 from lerenet.files import atomic_dir, read_json, sha256_file, shown, write_json
 from lerenet.models import serialization
 from lerenet.models.serialization import LoadedNetwork
@@ -153,13 +153,16 @@ def _digest(classes: Path) -> str:
     return sha256_file(path) if path.is_file() else ""
 
 
-def load_enrolled(folder: Path) -> Enrolled:
-    """The class in ``folder``.
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What is said of the class in ``folder``, once each of its files is known to be the one that was written.
 
     Raises:
         DataError: a file is missing, damaged, or not the one that was written.
     """
-    facts = read_json(folder / FACTS) if (folder / FACTS).is_file() else None
+    try:
+        facts = read_json(folder / FACTS) if (folder / FACTS).is_file() else None
+    except LerenetError as error:
+        raise DataError(error.what, AGAIN) from error
     if not isinstance(facts, dict) or not all((folder / name).is_file() for name in FILES):
         raise DataError(
             f"{shown(folder)}: no enrolled class ({', '.join((*FILES, FACTS))} are needed)", AGAIN
@@ -167,6 +170,16 @@ def load_enrolled(folder: Path) -> Enrolled:
     for name in FILES:
         if sha256_file(folder / name) != (facts.get("sha256") or {}).get(name):
             raise DataError(f"{shown(folder / name)}: not the file that was written (sha256 differs)", AGAIN)
+    return facts
+
+
+def load_enrolled(folder: Path) -> Enrolled:
+    """The class in ``folder``.
+
+    Raises:
+        DataError: a file is missing, damaged, or not the one that was written.
+    """
+    facts = read_facts(folder)
     wanted = facts.get("shared", "")
     if wanted and _digest(folder.parent) != wanted:
         raise DataError(

@@ -4,13 +4,15 @@ A *unit* is one class under one backbone: its images (view 0), or their augmente
 folder is named by a digest of everything that would make it stale: backbone weights, image size,
 turns, view settings, seed, precision, and the bytes of every image and mask. Each level is one array
 (images, views, c, h, w) of float16 beside the masks (images, views, H, W) and pictures, so a new level, class or
-head computes only what is missing.
+head computes only what is missing. Beside each array stands its SHA-256: one that was cut, or changed, is made anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,12 @@ from lerenet.cells import View
 from lerenet.data.augment import Mask, Pixels, load_views
 from lerenet.device import autocast, in_bf16
 from lerenet.errors import TrainingError
-from lerenet.files import atomic_path, require_space
+from lerenet.files import atomic_path, is_whole, require_space, write_digest
 from lerenet.layout import CACHE
 from lerenet.models.backbones.factory import Backbone
 from lerenet.params import Params
+
+log = logging.getLogger(__name__)
 
 BATCH = 16
 
@@ -98,6 +102,7 @@ class FeatureStore:
             name: (str(cls), i) for cls, part in self._rows.items() for i, name in enumerate(part["image"])
         }
         self._open: dict[Path, NDArray[Any]] = {}
+        self._checked: set[Path] = set()
         self._folders: dict[tuple[str, bool, bool], Path] = {}
 
     def ensure(
@@ -159,10 +164,11 @@ class FeatureStore:
         folder = self.unit(cls, augmented, masked)
         wanted = ["masks", *(f"level{level}" for level in self.backbone.levels)]
         wanted += ["pictures"] if pictures else []
-        missing = [name for name in wanted if not (folder / f"{name}.npy").exists()]
+        missing = [name for name in wanted if not self._whole(folder / f"{name}.npy")]
         rows = self._rows[cls]
         views = range(1, self.params.views.count + 1) if augmented else range(1)
         if not missing:
+            os.utime(folder)  # when it was used last
             self.tick(len(rows) * len(views))
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -179,8 +185,20 @@ class FeatureStore:
                 arrays[name][start : start + len(batch)] = value
             self.tick(len(batch))
         for name, array in arrays.items():
-            with atomic_path(folder / f"{name}.npy") as temporary:
+            path = folder / f"{name}.npy"
+            with atomic_path(path) as temporary:
                 np.save(temporary, array.reshape(len(rows), len(views), *array.shape[1:]))
+            write_digest(path)
+            self._checked.add(path)
+
+    def _whole(self, path: Path) -> bool:
+        """Whether an array is there as it was written; read once."""
+        if path not in self._checked and path.is_file():
+            if not is_whole(path):
+                log.warning("%s: not the file that was written; it is made anew", path)
+                return False
+            self._checked.add(path)
+        return path in self._checked
 
     def _batches(self, rows: pd.DataFrame, views: range) -> Iterator[tuple[int, list[tuple[Pixels, Mask]]]]:
         start, pending = 0, []

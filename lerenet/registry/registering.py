@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from lerenet.enrolment.enrolled import CLASSES, NETWORK, SHARED
 from lerenet.evaluation.metrics import MIOU, NAMES
 from lerenet.files import read_json, recover_dir, scratch_dir, sha256_file, write_json
 from lerenet.layout import CACHE, CATALOG, ENROL, FOLDS, INSPECT, PROFILE, WEIGHTS
 from lerenet.params import Params
-from lerenet.registry import card, served
+from lerenet.registry import card, links, served
 from lerenet.registry.candidate import Candidate
 from lerenet.registry.copies import files_of
 from lerenet.registry.registered import EPISODES, INSPECTED, INSPECTION, NAME, PARAMS, Version
@@ -140,6 +141,7 @@ def _create(model: Path, logged: Any, tags: Mapping[str, str], scores: Mapping[s
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    links.share(Path(unquote(urlsplit(logged.artifact_location).path)))
     os.sync()  # files first: a version must not outlive them
     made = service.create_model_version(
         NAME, logged.artifact_location, run_id=logged.source_run_id, tags=dict(tags), model_id=logged.model_id,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -32,17 +34,21 @@ from lerenet.enrolment.enrolled import (
     Left,
     load_enrolled,
     load_heads,
+    read_facts,
     save_enrolled,
     save_heads,
 )
 from lerenet.enrolment.material import Material, described_by
 from lerenet.enrolment.shared import SharedHead, lesson, train_shared
 from lerenet.enrolment.stored import code_digest, material_of
+from lerenet.errors import DataError
 from lerenet.features.store import FeatureStore
-from lerenet.files import atomic_dir, atomic_path, read_json, write_json
+from lerenet.files import atomic_dir, atomic_path, is_whole, read_json, write_digest, write_json
 from lerenet.models.serialization import LoadedNetwork, matching_network, save_network
 from lerenet.params import Params, load_params
 from lerenet.progress import progress
+
+log = logging.getLogger(__name__)
 
 KEPT = layout.CACHE / "enrol"  # a class a folder, named by what it was learnt from
 
@@ -93,7 +99,7 @@ class Enrolment:
 
     def learn(self) -> dict[str, float]:
         """Learn, by themselves, the classes that are not kept; seconds of each."""
-        fresh = [cls for cls in self.classes if not (self.folders[cls] / cls / FACTS).exists()]
+        fresh = [cls for cls in self.classes if not _kept(self.folders[cls] / cls)]
         with progress("features", self.store.size(self.classes)) as self.store.tick:
             self.store.ensure(self.classes)
         seconds = {}
@@ -122,11 +128,13 @@ class Enrolment:
             return {}
         said = json.dumps([[folder.name for folder in self.folders.values()], self.settings.shared])
         kept = KEPT / f"shared-{hashlib.sha256(said.encode()).hexdigest()[:24]}.safetensors"
-        if not kept.exists():
+        if not is_whole(kept):
             with progress("shared heads", (self.settings.folds + 1) * self.settings.shared) as tick:
                 heads = self._taught(tick)
             with atomic_path(kept) as temporary:
                 save_heads(temporary, heads)
+            write_digest(kept)
+        os.utime(kept)  # when it was used last
         return load_heads(kept, SharedHead)
 
     def _taught(self, tick: Callable[[], None]) -> dict[str, SharedHead]:
@@ -162,6 +170,19 @@ class Enrolment:
                 else:
                     shutil.copytree(folder, out / CLASSES / cls)
                 tick(1, cls)
+
+
+def _kept(folder: Path) -> bool:
+    """Whether a class is there as it was written; one whose files were damaged is learnt again."""
+    if not folder.exists():
+        return False
+    try:
+        read_facts(folder)
+    except DataError as error:
+        log.warning("%s; it is learnt again", error.what)
+        return False
+    os.utime(folder.parent)  # when it was used last
+    return True
 
 
 def _digest(rows: pd.DataFrame, network: str, loaded: LoadedNetwork, params: Params) -> str:

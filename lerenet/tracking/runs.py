@@ -7,12 +7,14 @@ import json
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from lerenet.files import write_json
 from lerenet.layout import CHECKPOINTS
@@ -254,6 +256,14 @@ class StageRun:
         self._guard(lambda: self._client.set_terminated(self.run_id, status=status))
 
     def _send_artifact(self, path: Path) -> None:
+        """Upload a file or a folder in the place of what an attempt before uploaded.
+
+        That is removed and not written into: a registered version may share its files (`lerenet.registry.links`).
+        """
+        address = urlsplit(self._client.get_run(self.run_id).info.artifact_uri)
+        if address.scheme == "file":
+            before = Path(unquote(address.path)) / path.name
+            shutil.rmtree(before) if before.is_dir() else before.unlink(missing_ok=True)
         if path.is_dir():
             self._client.log_artifacts(self.run_id, str(path), artifact_path=path.name)
         else:

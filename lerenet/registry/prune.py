@@ -1,0 +1,219 @@
+"""What of MLflow is kept, and what goes: old versions with their files, and runs that nobody asks for any more.
+
+Kept are the champion, its predecessor, the one that was left last, every version with an alias or without a verdict,
+and the newest few; of the runs those that a kept version came from, that an output of the pipeline names, and that are
+younger than some days.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from lerenet import layout
+from lerenet.errors import TrackingError
+from lerenet.files import read_json
+from lerenet.registry import ledger
+from lerenet.registry import versions as registry
+from lerenet.registry.promote import promotion_lock
+from lerenet.registry.registered import CHAMPION, NAME, Version
+from lerenet.tracking import store
+
+DAY = 24 * 60 * 60
+BACKEND = "MLFLOW_BACKEND_STORE_URI"  # environment variable of MLflow's own: the database of a server
+SOURCES = ("training_run", "pretraining_run")  # tags of a version: runs that it came from
+
+
+@dataclass(frozen=True)
+class Old:
+    """What goes.
+
+    Attributes:
+        versions: registered versions.
+        models: ids of their files in MLflow, and of files whose version is gone already.
+        runs: ids of runs, those that registered the versions among them.
+        folders: where all of it lies on this machine.
+    """
+
+    versions: tuple[Version, ...]
+    models: tuple[str, ...]
+    runs: tuple[str, ...]
+    folders: tuple[Path, ...]
+
+
+def kept_versions(all_: Sequence[Version], newest: int) -> set[str]:
+    """Numbers of the versions that stay.
+
+    Args:
+        all_: every version, newest first.
+        newest: how many of these stay whatever they are.
+    """
+    kept = {version.number for version in all_[:newest]}
+    for version in all_:
+        if version.aliases or version.tags.get("verdict", "candidate") == "candidate":
+            kept.add(version.number)
+        if CHAMPION in version.aliases:
+            kept.add(version.tags.get("previous_champion", ""))
+    return kept & {version.number for version in all_}
+
+
+@store.scrubbing()
+def plan(newest: int, days: float) -> Old:
+    """What would go.
+
+    Args:
+        newest: versions that stay whatever they are, the newest.
+        days: age up to which a run stays, or the files of a registration that came to nothing.
+
+    Raises:
+        TrackingError: the registry can't be used.
+    """
+    all_, oldest = registry.versions(), 1000 * (time.time() - days * DAY)
+    change = ledger.last_change()
+    kept = kept_versions(all_, newest) | {change.get("version", ""), change.get("previous", "")}
+    stay = [version for version in all_ if version.number in kept]
+    gone = [version for version in all_ if version.number not in kept]
+    needed = {version.tags.get(name, "") for version in stay for name in SOURCES}
+    needed |= {version.run_id for version in stay} | _named()
+    own = {version.run_id for version in gone}
+    runs = [
+        run
+        for run in _runs()
+        if run.info.run_id not in needed and (run.info.run_id in own or _old(run, oldest))
+    ]
+    sources = {version.source for version in stay}
+    models = [
+        model
+        for model in _models()
+        if model.artifact_location not in sources
+        and (model.artifact_location in {one.source for one in gone} or model.creation_timestamp < oldest)
+    ]  # fmt: skip
+    addresses = [model.artifact_location for model in models] + [run.info.artifact_uri for run in runs]
+    return Old(
+        tuple(gone), tuple(model.model_id for model in models), tuple(run.info.run_id for run in runs),
+        tuple(_folder(address) for address in addresses),
+    )  # fmt: skip
+
+
+def _old(run: Any, oldest: float) -> bool:
+    """Whether it lies in the bin, or ended before ``oldest`` (milliseconds since 1970)."""
+    ended = run.info.end_time or run.info.start_time
+    return bool(run.info.lifecycle_stage == "deleted" or (run.info.status != "RUNNING" and ended < oldest))
+
+
+def _named() -> set[str]:
+    """Runs that the pipeline's outputs name: what is registered next comes from them."""
+    return {str(read_json(path).get("mlflow_run_id") or "") for path in layout.ARTIFACTS.rglob("run.json")}
+
+
+def _runs() -> Iterator[Any]:
+    """Every run, those in the bin as well."""
+    from mlflow.entities import ViewType
+
+    yield from _pages("search_runs", filter_string="", run_view_type=ViewType.ALL)
+
+
+def _models() -> Iterator[Any]:
+    """The files of every version, and of registrations that came to nothing."""
+    return (model for model in _pages("search_logged_models") if model.name == NAME)
+
+
+def _pages(call: str, **how: Any) -> Iterator[Any]:
+    client = registry.client()
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    page = None
+    while page != "":
+        some = getattr(client, call)(experiments, page_token=page, **how)
+        yield from some
+        page = some.token or ""
+
+
+def _folder(address: str) -> Path:
+    return Path(unquote(urlsplit(address).path))
+
+
+def freed(folders: Collection[Path]) -> int:
+    """Bytes that are free when these are gone; a file that another folder shares (a hard link) frees none."""
+    seen: dict[tuple[int, int], list[os.stat_result]] = {}
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                status = path.stat()
+                seen.setdefault((status.st_dev, status.st_ino), []).append(status)
+    return sum(found[0].st_size for found in seen.values() if len(found) == found[0].st_nlink)
+
+
+@store.scrubbing()
+def remove(old: Old, tick: Callable[[int], None] = lambda done: None) -> None:
+    """Remove for good what `plan` found; killed and repeated, it goes on.
+
+    A version goes before its files, so that none is ever there without them.
+
+    Args:
+        tick: called with 1 a version, its files, or run.
+
+    Raises:
+        TrackingError: the registry can't be used, it is a server's on another machine, or the champion is among them.
+    """
+    backend = _backend(old)
+    with promotion_lock():
+        current = registry.champion()
+        if current is not None and current.number in {version.number for version in old.versions}:
+            raise TrackingError(f"version {current.number} is the champion by now", "repeat the command")
+        client = registry.client()
+        for version in old.versions:
+            with store.store_lock(store.tracking_uri()):
+                client.delete_model_version(NAME, version.number)
+            tick(1)
+        for model in old.models:
+            with store.store_lock(store.tracking_uri()):
+                client.delete_logged_model(model)
+                _for_good(backend, backend.get_logged_model(model, allow_deleted=True).artifact_location)
+                backend._hard_delete_logged_model(model)
+            tick(1)
+        for run in old.runs:
+            with store.store_lock(store.tracking_uri()):
+                client.delete_run(run)
+                _for_good(backend, backend.get_run(run).info.artifact_uri)
+                backend._hard_delete_run(run)
+            tick(1)
+
+
+def _for_good(backend: Any, address: str) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    get_artifact_repository(address).delete_artifacts()  # type: ignore[no-untyped-call]
+
+
+def _backend(old: Old) -> Any:
+    """MLflow's store itself, which alone removes for good (as ``mlflow gc`` does); a server's when it is here.
+
+    Raises:
+        TrackingError: it is not here, or is another one than the server's.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    uri = store.tracking_uri()
+    if store.sqlite_path(uri) is None:
+        here = Path("mlflow.db").resolve()
+        uri = os.environ.get(BACKEND) or (f"sqlite:///{here}" if here.is_file() else uri)
+    try:
+        backend = _get_store(uri)  # type: ignore[no-untyped-call]
+        for run in old.runs:
+            backend.get_run(run)
+    except MlflowException as error:
+        raise TrackingError(
+            f"{store.redacted(uri)}: not the store of these runs: {error.message}", WHERE
+        ) from error
+    if not hasattr(backend, "_hard_delete_run"):
+        raise TrackingError(f"{store.redacted(uri)}: a server's store", WHERE)
+    return backend
+
+
+WHERE = f"prune where the server's database is, with {BACKEND} naming it"
