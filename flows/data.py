@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from flows.dvc import CHILDREN, StageError, run_dvc
@@ -79,3 +81,39 @@ def _as_read_last() -> bool:
 def push() -> str:
     """Send what DVC holds to the remote, when there is one."""
     return run_dvc("push") if has_remote() else "no remote: nothing pushed"
+
+
+def garbage(kept: Sequence[str]) -> list[Path]:
+    """Files of DVC's cache that neither the project, its branches, tags and experiments nor ``kept`` data need.
+
+    Args:
+        kept: hashes of data, as ``data.dvc`` holds them.
+    """
+    said = _gc(kept, "--dry").splitlines()
+    return [
+        path for line in said if line.startswith(GONE) if (path := Path(line.removeprefix(GONE))).is_file()
+    ]
+
+
+def collect_garbage(kept: Sequence[str]) -> None:
+    """Remove what `garbage` finds."""
+    _gc(kept)
+
+
+GONE = "Removing "  # as DVC says it
+
+
+def _gc(kept: Sequence[str], *words: str) -> str:
+    cache = run_dvc("cache", "dir").strip()
+    history = ["--all-branches", "--all-tags", "--all-experiments"] if Path(".git").exists() else []
+    with TemporaryDirectory(prefix="lerenet-") as folder:  # DVC keeps what another project on its cache uses
+        (Path(folder) / ".dvc").mkdir()
+        (Path(folder) / ".dvc" / "config").write_text(
+            f"[core]\n    no_scm = true\n[cache]\n    dir = {cache}\n"
+        )
+        for place, md5 in enumerate(kept):
+            if (Path(cache) / "files" / "md5" / md5[:2] / md5[2:]).is_file():
+                (Path(folder) / f"{place}.dvc").write_text(
+                    f"outs:\n- md5: {md5}\n  hash: md5\n  path: '{place}'\n"
+                )
+        return run_dvc("gc", "--force", "--workspace", *history, "--projects", folder, *words)

@@ -19,6 +19,7 @@ from lerenet.cli.data import app as data_app
 from lerenet.cli.enrolment import enrol_command, inspect_command
 from lerenet.cli.list_options import ListCommand
 from lerenet.cli.predict import predict_command
+from lerenet.cli.prune import prune_command
 from lerenet.cli.retrain import retrain_command
 from lerenet.cli.terminal import Json, any_letters
 from lerenet.errors import LerenetError
@@ -38,6 +39,7 @@ app.command("inspect", cls=ListCommand)(inspect_command)
 app.command("retrain", rich_help_panel=REGISTRY)(retrain_command)
 app.command("backup", rich_help_panel=REGISTRY)(backup_command)
 app.command("restore", rich_help_panel=REGISTRY)(restore_command)
+app.command("prune", rich_help_panel=REGISTRY)(prune_command)
 for command in registry.COMMANDS:
     app.command(command.__name__.replace("_", "-"), rich_help_panel=REGISTRY)(command)
 

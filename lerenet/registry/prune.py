@@ -37,13 +37,17 @@ class Old:
         versions: registered versions.
         models: ids of their files in MLflow, and of files whose version is gone already.
         runs: ids of runs, those that registered the versions among them.
-        folders: where all of it lies on this machine.
+        files: folders of the models on this machine.
+        artifacts: folders of the runs.
+        kept_data: hashes of the data that the versions were learnt from which stay.
     """
 
     versions: tuple[Version, ...]
     models: tuple[str, ...]
     runs: tuple[str, ...]
-    folders: tuple[Path, ...]
+    files: tuple[Path, ...]
+    artifacts: tuple[Path, ...]
+    kept_data: tuple[str, ...]
 
 
 def kept_versions(all_: Sequence[Version], newest: int) -> set[str]:
@@ -93,10 +97,11 @@ def plan(newest: int, days: float) -> Old:
         if model.artifact_location not in sources
         and (model.artifact_location in {one.source for one in gone} or model.creation_timestamp < oldest)
     ]  # fmt: skip
-    addresses = [model.artifact_location for model in models] + [run.info.artifact_uri for run in runs]
     return Old(
         tuple(gone), tuple(model.model_id for model in models), tuple(run.info.run_id for run in runs),
-        tuple(_folder(address) for address in addresses),
+        tuple(_folder(model.artifact_location) for model in models),
+        tuple(_folder(run.info.artifact_uri) for run in runs),
+        tuple(sorted({version.tags.get("data_md5", "") for version in stay} - {""})),
     )  # fmt: skip
 
 
@@ -137,11 +142,11 @@ def _folder(address: str) -> Path:
     return Path(unquote(urlsplit(address).path))
 
 
-def freed(folders: Collection[Path]) -> int:
-    """Bytes that are free when these are gone; a file that another folder shares (a hard link) frees none."""
+def freed(places: Collection[Path]) -> int:
+    """Bytes that are free when these are gone; a file that something else shares (a hard link) frees none."""
     seen: dict[tuple[int, int], list[os.stat_result]] = {}
-    for folder in folders:
-        for path in folder.rglob("*"):
+    for place in places:
+        for path in [place, *place.rglob("*")]:
             if path.is_file() and not path.is_symlink():
                 status = path.stat()
                 seen.setdefault((status.st_dev, status.st_ino), []).append(status)

@@ -282,6 +282,39 @@ def test_filling_the_cache_leaves_the_file_of_a_living_writer(
     assert not dead.exists()
 
 
+@pytest.mark.parametrize("harm", ["cut", "zeroed", "its digest is gone"])
+def test_a_damaged_array_of_the_cache_is_made_anew(
+    ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    from lerenet.features.store import FeatureStore
+    from lerenet.stages.common import Inputs
+    from lerenet.stages.recipes import cell_backbone
+
+    monkeypatch.chdir(ran)
+    inputs = Inputs.load()
+    backbone = cell_backbone(inputs.params, Cell.parse(CELL))
+    cls = inputs.split("fold0")["base"][0]
+
+    def filled() -> FeatureStore:
+        store = FeatureStore(backbone, inputs.catalog, inputs.params, layout.DATA, tmp_path)
+        store.ensure([cls])
+        return store
+
+    store = filled()
+    path = store.unit(cls, augmented=False) / "level2.npy"
+    whole, other = path.read_bytes(), path.with_name("masks.npy").stat().st_mtime_ns
+    if harm == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif harm == "zeroed":
+        path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    else:
+        path.with_suffix(".sha256").unlink()
+    views = [(str(name), 0) for name in inputs.catalog.loc[inputs.catalog["cls"] == cls, "image"]]
+    assert torch.isfinite(filled().features(views, (2,))[0]).all()
+    assert path.read_bytes() == whole
+    assert path.with_name("masks.npy").stat().st_mtime_ns == other  # only what was damaged
+
+
 def test_a_saved_model_names_the_levels_and_turns_that_it_was_trained_with(ran: Path) -> None:
     config = read_json(ran / layout.TRAIN / CELL / "model" / "config.json")
     assert config["model"]["levels"] == [2, 3]  # of the project's 1 to 3
