@@ -30,8 +30,9 @@ from lerenet.enrolment.enrolled import CURVE, READINGS, Enrolled, Image, Left, l
 from lerenet.enrolment.leave_out import readings
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.stored import code_digest, material_of
-from lerenet.enrolment.variants import asked
+from lerenet.enrolment.variants import asked, marks
 from lerenet.enrolment.verdicts import NOT_CALIBRATED, episodes, judged, left_out
+from lerenet.evaluation.located import chance_of_fit
 from lerenet.evaluation.metrics import miou
 from lerenet.features.store import FeatureStore
 from lerenet.files import write_json
@@ -204,7 +205,13 @@ def doubts(
     """New masks that the champion does not find again."""
     rows = factory.beside(champion, _asked(factory, known), seen)
     given = {image.name for one, _ in champion.values() for image in (*one.examples, *one.good)}
-    return tuple(doubted(rows, ~rows["image"].isin(given)))
+
+    def fit(cls: str, images: list[str]) -> float:
+        material = seen[cls].only(np.flatnonzero(factory.rows[cls]["image"].isin(images)).tolist())
+        enrolled, left = champion[cls]
+        return chance_of_fit(marks(enrolled, left.readings, material), material.masks.cpu().numpy())
+
+    return tuple(doubted(rows, ~rows["image"].isin(given), fit))
 
 
 def judge(

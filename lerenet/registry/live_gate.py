@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,6 +19,7 @@ from lerenet.params import GateSettings
 FEWEST = 4  # new parts of a class below which nothing is said of their masks
 UNFIT = 0.5  # of the old parts' IoU: below, new masks are doubted
 DOUBT = 0.01  # p of the rank test
+BELONG = 0.001  # p of masks dealt out to other images: up to it, they belong where they are
 
 
 @dataclass(frozen=True)
@@ -148,14 +150,16 @@ def _too_many(fresh: pd.DataFrame, allowed: float, confidence: float) -> list[st
     return [f"good parts of new classes called NG: {calls} of {len(fresh)}, surely more than {allowed:.1%}"]
 
 
-def doubted(champion: pd.DataFrame, new: pd.Series) -> list[str]:
+def doubted(champion: pd.DataFrame, new: pd.Series, fit: Callable[[str, list[str]], float]) -> list[str]:
     """Classes whose new masks the champion does not find again, though it finds the old ones.
 
-    Masks swapped between images, shifted, or of another defect look so; and so does a defect that looks unlike before.
+    Masks swapped between images, shifted, or of another defect look so; and so does a defect that looks unlike before,
+    but then what little is found lies on its own image's mask rather than on another's.
 
     Args:
         champion: its rows, each image left out.
         new: whether the champion was not given the image, one value a row.
+        fit: of a class and names of its images: `lerenet.evaluation.located.chance_of_fit` of the champion's marks.
     """
     reasons = []
     rows = champion.assign(new=new.to_numpy(bool), iou=iou(champion[COUNTS].to_numpy(float)))
@@ -164,7 +168,9 @@ def doubted(champion: pd.DataFrame, new: pd.Series) -> list[str]:
         fresh, old = (parts[parts.index.get_level_values("new") == kind] for kind in (True, False))
         if min(len(fresh), len(old)) < FEWEST or fresh.mean() >= UNFIT * old.mean():
             continue
-        if mannwhitneyu(fresh, old, alternative="less").pvalue < DOUBT:
+        if mannwhitneyu(fresh, old, alternative="less").pvalue >= DOUBT:
+            continue
+        if fit(str(cls), [str(name) for name in part.loc[part["new"], "image"]]) > BELONG:
             reasons.append(
                 f"{cls}: the champion finds the masks of the {len(fresh)} new parts at IoU {fresh.mean():.0f}, the old "
                 f"at {old.mean():.0f}: do they belong to their images? If so, `lerenet promote VERSION --force`"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lerenet.evaluation.located import chance_of_hits
+from lerenet.evaluation.located import chance_of_fit, chance_of_hits
 from lerenet.evaluation.metrics import COUNTS
 
 
@@ -42,3 +42,17 @@ def test_it_is_what_the_bets_come_to() -> None:
 
 def test_nothing_marked_says_nothing() -> None:
     assert chance_of_hits(rows([0, 0]).assign(fp=0)) == 1.0
+
+
+def test_masks_that_belong_fit_better_than_dealt_out_and_swapped_or_shifted_ones_do_not() -> None:
+    rng = np.random.default_rng(0)
+    masks = np.zeros((8, 40, 40), bool)
+    for mask in masks:
+        top, left = rng.integers(0, 30, 2)
+        mask[top : top + 8, left : left + 8] = True
+    marks = masks & (rng.random(masks.shape) < 0.3)  # little of each is found
+    assert chance_of_fit(marks, masks, draws=2000) <= 0.001
+    assert chance_of_fit(marks, np.roll(masks, 1, 0), draws=2000) > 0.05
+    assert chance_of_fit(marks, np.roll(masks, (10, 10), (1, 2)), draws=2000) > 0.05
+    assert chance_of_fit(marks & False, masks, draws=100) == 1.0
+    assert chance_of_fit(marks[:4], masks[:4], draws=2000) > 0.01  # four can't be dealt out often enough
