@@ -89,7 +89,7 @@ def restore(archive: Path, tick: Tick = lambda done: None) -> int:
             (RESTORED / name).rename(name)
             tick(1)
     shutil.rmtree(RESTORED, ignore_errors=True)
-    follow(Path(STORE), restored=True)
+    follow(Path(STORE), home=Path())
     return len(digests)
 
 

@@ -54,6 +54,11 @@ def tracking_uri() -> str:
     if given := os.environ.get(VARIABLE, "").strip():
         return given
     require_project()
+    return own_uri()
+
+
+def own_uri() -> str:
+    """The address of ``mlflow.db`` in the current folder."""
     path = Path.cwd() / "mlflow.db"
     quoted = set("%?#") & set(str(path))  # an address of sqlite has no way to quote them
     return f"sqlite:///{path.name if quoted else path}"
@@ -248,9 +253,20 @@ def client_of(uri: str | None = None) -> Any:
 
 
 @cache
-def _follow_once(uri: str, path: Path) -> None:
-    with scrubbing(), store_lock(uri):
-        follow(path)
+def _follow_once(uri: str, _there: Path) -> None:
+    follow_moved(uri)
+
+
+def follow_moved(uri: str) -> None:
+    """Find the artifacts of an sqlite store again where its project was moved (`moved.follow`), under its lock.
+
+    Raises:
+        TrackingError: another program holds the store.
+    """
+    path = sqlite_path(uri)
+    if path is not None and path.is_file():
+        with scrubbing(), store_lock(uri):
+            follow(path)
 
 
 def _artifacts(uri: str) -> str | None:
