@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from lerenet.errors import LerenetError, TrackingError
 from lerenet.files import shown
-from lerenet.layout import CHECKPOINTS, PARAMS
+from lerenet.layout import CHECKPOINTS, PARAMS, RESTORING
 from lerenet.tracking.moved import ARTIFACTS, follow
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def tracking_uri() -> str:
     """``MLFLOW_TRACKING_URI``, or the sqlite file ``mlflow.db`` in the project's (current) folder.
 
     Raises:
-        TrackingError: neither: the variable is not set, and the current folder is no project's.
+        TrackingError: neither: the variable is not set, and the current folder is no project's, or only half restored.
     """
     if given := os.environ.get(VARIABLE, "").strip():
         return given
@@ -68,13 +68,25 @@ def require_project() -> None:
     """Refuse what reads a project's store or ledger outside of one, where it would begin an empty one.
 
     Raises:
-        TrackingError: the current folder holds no params.yaml, and no store is named.
+        TrackingError: the current folder holds no params.yaml, and no store is named; or a restore was cut short here.
     """
+    require_restored()
     if not PARAMS.is_file() and not os.environ.get(VARIABLE, "").strip():
         raise TrackingError(
             f"{shown(Path.cwd())}: not a project's folder (no {PARAMS})",
             f"cd to the project, or set {VARIABLE}",
         )
+
+
+def require_restored() -> None:
+    """Refuse a project that is only half there.
+
+    Raises:
+        TrackingError: `lerenet restore` was cut short in the current folder.
+    """
+    if RESTORING.is_file():
+        what = f"{shown(Path.cwd())}: `lerenet restore` was cut short here"
+        raise TrackingError(what, "repeat it with the same file")
 
 
 def redacted(uri: str) -> str:

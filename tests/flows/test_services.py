@@ -17,6 +17,8 @@ import yaml
 from flows.services import processes, standing
 from flows.services.processes import Service, ServiceError, leader, members, start, stop
 from flows.services.register import zombie_automation
+from lerenet import layout
+from lerenet.errors import TrackingError
 from lerenet.files import read_json, write_json
 from tests.helpers import PROJECT
 
@@ -181,6 +183,15 @@ def test_a_project_that_was_moved_is_found_again_before_its_server_has_the_store
     monkeypatch.setattr(command, "start", started)
     command.up(["mlflow"])
     assert seen == {"mlflow": (here / "mlartifacts/1").as_uri()}
+
+
+def test_a_project_that_is_half_restored_is_not_started(here: Path) -> None:
+    from flows.services import __main__ as command
+
+    write_json(layout.RESTORING, {})
+    with pytest.raises(TrackingError, match="cut short here"):
+        command.up(["mlflow"])
+    assert not (here / ".services").exists()
 
 
 def test_a_run_that_misses_three_heartbeats_is_crashed() -> None:
