@@ -27,6 +27,7 @@ CHECKPOINTS = Path(
 CACHE = Path(os.environ.get("LERENET_CACHE", ".cache"))  # likewise
 TABLES = Path("tables")  # <name>/: params.yaml, artifacts/ of a table of the paper
 LEDGER = Path("ledger.jsonl")
+RESTORING = Path(".restored/manifest.json")  # there from a restore's first move into place to its last
 WEIGHTS = "weights.safetensors"  # in a model's folder
 
 

@@ -19,8 +19,10 @@ from flows.services.register import register
 from flows.services.standing import answers, environment, services
 from lerenet.cli.terminal import Json, print_json, run_app
 from lerenet.errors import LerenetError
+from lerenet.tracking.store import follow_moved, own_uri, require_restored
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+STORE = "mlflow"  # a project that was moved is found again before its server has the store
 LATER = "worker"  # needs pool and deployments; they are made before it starts
 
 
@@ -36,6 +38,7 @@ def up(
     ] = None,
 ) -> None:
     """Start what does not run, in order, each when the one before answers; mend what a crash left at Prefect."""
+    require_restored()
     with _lock():
         for service in services():
             runs = leader(service) is not None
@@ -45,6 +48,8 @@ def up(
                 mend(runs)
             if only and service.name not in only:
                 continue
+            if service.name == STORE and not runs:
+                follow_moved(os.environ.get("MLFLOW_BACKEND_STORE_URI") or own_uri())
             start(service)
             typer.echo(f"{service.name}: {'ran already' if runs else 'started'} {service.address}".rstrip())
 

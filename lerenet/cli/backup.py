@@ -23,8 +23,19 @@ def backup_command(
 def restore_command(
     archive: Annotated[Path, typer.Argument(help="A file that `lerenet backup` wrote.", exists=True)],
 ) -> None:
-    """Unpack a backup into this folder, which has no registry of its own; every file is checked first."""
-    from lerenet.registry.backup import restore
+    """Unpack a backup into this folder, which has no registry of its own; every file is checked first.
+
+    Raises:
+        TrackingError: as `restore`; or all is in place, and the champion is not as it should be.
+    """
+    from lerenet.cli.champion import examined
+    from lerenet.errors import TrackingError
+    from lerenet.registry.restore import restore
 
     files = restore(archive)
-    typer.echo(f"restored: {files} files; `lerenet doctor` looks at them")
+    state, found, remedy = examined(Path("mlflow.db"))
+    if state == "problem":
+        raise TrackingError(
+            f"{files} files restored, as they were backed up; but the champion: {found}", remedy
+        )
+    typer.echo(f"restored: {files} files; champion: {found}; `lerenet doctor` looks at the rest")

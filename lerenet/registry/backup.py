@@ -1,126 +1,129 @@
-"""Registry, ledger and artifacts as one file, and back: checked by digests on both ways, whole or not at all."""
+"""Registry, ledger and artifacts as one file: of one moment, with a digest of every file as it is in there."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-import shutil
+import os
 import sqlite3
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from shutil import copyfile
+from typing import IO
 
 from lerenet import layout
 from lerenet.errors import TrackingError
-from lerenet.files import atomic_dir, atomic_path, read_json, sha256_file, shown
+from lerenet.files import atomic_path, shown
+from lerenet.registry.needed import Needed, needed
 from lerenet.registry.promote import promotion_lock
 from lerenet.tracking import store
-from lerenet.tracking.moved import ARTIFACTS, follow
+from lerenet.tracking.moved import ARTIFACTS, WAIT
 
-STORE, MANIFEST = "mlflow.db", "manifest.json"
+STORE, MANIFEST = "mlflow.db", layout.RESTORING.name
 BESIDE = (layout.LEDGER.name, "params.yaml", "dvc.yaml", "dvc.lock", "data.dvc")  # as far as there
-RESTORED = Path(".restored")  # what is unpacked and not yet in its place
+IN_MEMORY = 1 << 26  # bytes of a file; a larger one goes by a temporary file
 Tick = Callable[[int], None]
 
 
 def backup(out: Path, tick: Tick = lambda done: None) -> int:
     """Write store, ledger, settings and artifacts of the project to a tar file; how many files there are.
 
-    No promotion happens meanwhile, so that ledger, alias and files are of one moment.
+    Store, ledger and settings are copied at one moment, while nobody writes the store or promotes. The artifacts are
+    read after it, and runs may go on meanwhile: a file that grows is in the backup as it was when it was read.
 
     Args:
         out: the file, which is replaced whole.
         tick: called with 1 a file.
 
     Raises:
-        TrackingError: the store is a server's.
+        TrackingError: the store is a server's or held by another program; it names files that lie elsewhere, or are
+            gone. The file that stood at ``out`` is unchanged then.
     """
     path = _local()
-    with (
-        promotion_lock(),
-        store.store_lock(store.tracking_uri()),
-        atomic_path(out) as temporary,
-        tarfile.open(temporary, "w") as archive,
-        tempfile.TemporaryDirectory(prefix="lerenet-") as folder,
-    ):
-        copy = Path(folder) / STORE
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
-            source.backup(target)
-        digests = {}
-        for name, file in [(STORE, copy), *_files(path.parent)]:
-            archive.add(file, name, recursive=False)
-            digests[name] = sha256_file(file)
-            tick(1)
-        _add(archive, MANIFEST, json.dumps(digests, indent=1, sort_keys=True).encode())
+    with tempfile.TemporaryDirectory(prefix="lerenet-") as name:
+        folder = Path(name)
+        _copy(path, folder)
+        wanted = needed(folder / STORE, path.parent / ARTIFACTS)
+        files = list(_files(folder, path.parent))
+        digests: dict[str, str] = {}
+        with atomic_path(out) as temporary, tarfile.open(temporary, "w") as archive:
+            for name, file in files:
+                digest = _archived(archive, name, file, wanted)
+                digests |= {name: digest} if digest else {}
+                tick(1)
+            _add(archive, MANIFEST, io.BytesIO(json.dumps(digests, indent=1, sort_keys=True).encode()))
     return len(digests)
 
 
 def count() -> int:
-    """How many files a backup will hold."""
-    return 1 + sum(1 for _ in _files(_local().parent))
-
-
-def restore(archive: Path, tick: Tick = lambda done: None) -> int:
-    """Unpack a backup into the current folder; how many files there were.
-
-    The artifacts' addresses in the store become those of this folder.
-
-    Raises:
-        TrackingError: the file is no backup or was changed, or the folder has a registry of its own; nothing is
-            written then.
-    """
-    for name in (STORE, layout.LEDGER.name, ARTIFACTS):
-        if Path(name).exists():
-            raise TrackingError(f"{name} is here already", "restore into an empty folder, or move it away")
-    with atomic_dir(RESTORED) as folder:
-        names = _unpacked(archive, folder)
-        digests = read_json(folder / MANIFEST) if MANIFEST in names else {}
-        wrong = sorted(name for name in names - {MANIFEST} if sha256_file(folder / name) != digests.get(name))
-        lost = sorted(set(digests) - names)
-        if not digests or wrong or lost:
-            what = (
-                f"{(wrong or lost)[0]} differs or is missing" if digests else "it holds no list of its files"
-            )
-            raise TrackingError(f"{shown(archive)}: no whole backup: {what}", "take another one")
-    for name in (*BESIDE, ARTIFACTS, STORE):  # the store last: without it there is no registry
-        if (RESTORED / name).exists() and not Path(name).exists():
-            (RESTORED / name).rename(name)
-            tick(1)
-    shutil.rmtree(RESTORED, ignore_errors=True)
-    follow(Path(STORE), restored=True)
-    return len(digests)
+    """How many files a backup will hold, as far as none comes or goes."""
+    project = _local().parent
+    return sum(1 for _ in _files(project, project))
 
 
 def _local() -> Path:
-    path = store.sqlite_path(store.tracking_uri())
+    uri = store.tracking_uri()
+    path = store.sqlite_path(uri)
     if path is None:
-        address = store.redacted(store.tracking_uri())
-        raise TrackingError(
-            f"{address}: a server's store", "use its database's own backup, and the artifacts'"
-        )
+        what = f"{store.redacted(uri)}: a server's store"
+        raise TrackingError(what, "use its database's own backup, and the artifacts'")
+    if not path.is_file():
+        raise TrackingError(f"{shown(path)}: no such store", "nothing was registered yet: `dvc repro` first")
     return path.resolve()
 
 
-def _files(project: Path) -> Iterator[tuple[str, Path]]:
-    yield from ((name, project / name) for name in BESIDE if (project / name).is_file())
-    for file in sorted((project / ARTIFACTS).rglob("*")):
-        if file.is_file() and not file.is_symlink():
-            yield file.relative_to(project).as_posix(), file
+def _copy(path: Path, folder: Path) -> None:
+    """Store, ledger and settings as they are at one moment."""
+    uri = store.tracking_uri()
+    with promotion_lock(), store.store_lock(uri), store.scrubbing():
+        store.follow_moved(uri)
+        with (
+            closing(sqlite3.connect(path, timeout=WAIT)) as source,
+            closing(sqlite3.connect(folder / STORE)) as target,
+        ):
+            source.backup(target)
+        for name in BESIDE:
+            if (path.parent / name).is_file():
+                copyfile(path.parent / name, folder / name)
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def _files(beside: Path, project: Path) -> Iterator[tuple[str, Path]]:
+    yield from ((name, beside / name) for name in (STORE, *BESIDE) if (beside / name).is_file())
+    for root, folders, files in os.walk(project / ARTIFACTS):
+        folders.sort()
+        for file in (Path(root, name) for name in [*folders, *sorted(files)]):
+            if file.is_symlink():
+                raise TrackingError(
+                    f"{shown(file)}: a link", "put what it leads to in its place, then repeat"
+                )
+            if not file.is_dir():
+                yield file.relative_to(project).as_posix(), file
+
+
+def _archived(archive: tarfile.TarFile, name: str, file: Path, wanted: Needed) -> str:
+    """SHA-256 of a file as it is in the archive now; empty for one that went away and that nobody needs."""
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as held:
+        digest = hashlib.sha256()
+        try:
+            with file.open("rb") as handle:
+                while block := handle.read(1 << 20):
+                    digest.update(block)
+                    held.write(block)
+        except FileNotFoundError:
+            if owner := wanted.by(file):
+                what = f"{shown(file)} went away while it was copied, and {owner} needs it"
+                raise TrackingError(what, "put it back, or repeat where it was deleted on purpose") from None
+            return ""
+        _add(archive, name, held)
+    return digest.hexdigest()
+
+
+def _add(archive: tarfile.TarFile, name: str, data: IO[bytes]) -> None:
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(data), 0o600
-    archive.addfile(entry, io.BytesIO(data))
-
-
-def _unpacked(path: Path, folder: Path) -> set[str]:
-    try:
-        with tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
-            return {entry.name for entry in archive.getmembers() if entry.isfile()}
-    except (tarfile.TarError, OSError) as error:
-        said = f"{shown(path)}: can't be read: {error}"
-        raise TrackingError(said, "give a file that `lerenet backup` wrote") from error
+    entry.size, entry.mode = data.seek(0, io.SEEK_END), 0o600
+    data.seek(0)
+    archive.addfile(entry, data)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 log = logging.getLogger(__name__)
 
 ARTIFACTS = "mlartifacts"
+FOLDER = re.compile(rf"/{ARTIFACTS}(?=/|$)")  # in an address
 PLACES = (
     ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
     ("model_versions", "source"), ("model_versions", "storage_location"),
@@ -18,44 +20,67 @@ PLACES = (
 WAIT = 30.0  # seconds for another program's lock
 
 
-def follow(store: Path, restored: bool = False) -> int:
-    """Write the addresses anew in a store whose artifacts lie beside it and not where it says; how many there were.
+def follow(store: Path, home: Path | None = None) -> int:
+    """Write anew each address in a store whose file or folder lies beside it; how many there were.
 
-    Artifacts that still lie where the store says are left alone, for then the project was copied; but not where it was
-    ``restored`` from a backup.
+    What still lies where the store says is left alone, for then the project was copied, and so is what lies in
+    neither place: a run that logged nothing has no folder.
+
+    Args:
+        store: an sqlite file; without artifacts beside it nothing is done.
+        home: the folder into which store and artifacts, restored from a backup, are about to be moved; the addresses
+            become those there, and what still lies where the store says is the project that was backed up.
+
+    Raises:
+        sqlite3.OperationalError: another program holds the store.
     """
-    here = store.resolve().parent / ARTIFACTS
-    if not here.is_dir() or not store.is_file() or not store.stat().st_size:
+    beside = store.resolve().parent / ARTIFACTS
+    if not beside.is_dir() or not store.is_file() or not store.stat().st_size:
         return 0
+    root = beside if home is None else home.resolve() / ARTIFACTS
+    changed = 0
     with closing(sqlite3.connect(store, timeout=WAIT)) as base, base:
-        changed = sum(_rewritten(base, old, here.as_uri()) for old in _elsewhere(base, here, restored))
+        for table, column in PLACES:
+            query = f"SELECT rowid, {column} FROM {table} WHERE {column} LIKE 'file:%'"
+            for row, address in rows(base, query):
+                tail = _tail(str(address), beside, root, copied=home is None)
+                if tail is not None:
+                    new = root.as_uri() + tail
+                    base.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (new, row))
+                    changed += 1
     if changed:
         log.info("%s: the project was moved here, %d addresses of artifacts follow", store, changed)
     return changed
 
 
-def _elsewhere(base: sqlite3.Connection, here: Path, restored: bool) -> set[str]:
-    """Roots of artifacts that the store names and that are gone, or any other than ``here``."""
-    roots = set()
-    for table, column in PLACES:
-        for (address,) in _ask(base, f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE 'file:%'"):
-            root, mark, _ = str(address).partition(f"/{ARTIFACTS}")
-            if mark:
-                roots.add(root + mark)
-    others = roots - {here.as_uri()}
-    return {root for root in others if restored or not Path(unquote(urlsplit(root).path)).exists()}
+def _tail(address: str, beside: Path, root: Path, copied: bool) -> str | None:
+    """What follows the folder of artifacts in an address that is to be written anew; None: it stays."""
+    if address.startswith(f"{root.as_uri()}/") or address == root.as_uri() or (copied and there(address)):
+        return None
+    tails = (address[mark.end() :] for mark in FOLDER.finditer(address))
+    return next((tail for tail in tails if there(beside.as_uri() + tail)), None)
 
 
-def _rewritten(base: sqlite3.Connection, old: str, new: str) -> int:
-    count = 0
-    for table, column in PLACES:
-        query = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
-        if _ask(base, f"SELECT 1 FROM {table} LIMIT 1"):
-            count += base.execute(query, (new, len(old) + 1, len(old), old)).rowcount
-    return count
+def local(address: str) -> Path | None:
+    """The file or folder that an address names; None for one that is not of this machine's file system."""
+    parts = urlsplit(address)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None if parts.scheme else Path(address)
 
 
-def _ask(base: sqlite3.Connection, query: str) -> list[tuple[object, ...]]:
+def there(address: str) -> bool:
+    """Whether the file or folder of an address is there, and may be looked for."""
+    path = local(address)
+    with suppress(OSError):  # a folder of another user's
+        return path is not None and path.exists()
+    return False
+
+
+def rows(base: sqlite3.Connection, query: str) -> list[tuple[object, ...]]:
+    """Answer of a query to an MLflow store; nothing where it is too old or too new to have such a table.
+
+    Raises:
+        sqlite3.OperationalError: anything else, as another program's lock.
+    """
     try:
         return base.execute(query).fetchall()
     except sqlite3.OperationalError as error:

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from lerenet.errors import LerenetError, TrackingError
 from lerenet.files import shown
-from lerenet.layout import CHECKPOINTS, PARAMS
+from lerenet.layout import CHECKPOINTS, PARAMS, RESTORING
 from lerenet.tracking.moved import ARTIFACTS, follow
 
 log = logging.getLogger(__name__)
@@ -49,11 +49,16 @@ def tracking_uri() -> str:
     """``MLFLOW_TRACKING_URI``, or the sqlite file ``mlflow.db`` in the project's (current) folder.
 
     Raises:
-        TrackingError: neither: the variable is not set, and the current folder is no project's.
+        TrackingError: neither: the variable is not set, and the current folder is no project's, or only half restored.
     """
     if given := os.environ.get(VARIABLE, "").strip():
         return given
     require_project()
+    return own_uri()
+
+
+def own_uri() -> str:
+    """The address of ``mlflow.db`` in the current folder."""
     path = Path.cwd() / "mlflow.db"
     quoted = set("%?#") & set(str(path))  # an address of sqlite has no way to quote them
     return f"sqlite:///{path.name if quoted else path}"
@@ -63,13 +68,25 @@ def require_project() -> None:
     """Refuse what reads a project's store or ledger outside of one, where it would begin an empty one.
 
     Raises:
-        TrackingError: the current folder holds no params.yaml, and no store is named.
+        TrackingError: the current folder holds no params.yaml, and no store is named; or a restore was cut short here.
     """
+    require_restored()
     if not PARAMS.is_file() and not os.environ.get(VARIABLE, "").strip():
         raise TrackingError(
             f"{shown(Path.cwd())}: not a project's folder (no {PARAMS})",
             f"cd to the project, or set {VARIABLE}",
         )
+
+
+def require_restored() -> None:
+    """Refuse a project that is only half there.
+
+    Raises:
+        TrackingError: `lerenet restore` was cut short in the current folder.
+    """
+    if RESTORING.is_file():
+        what = f"{shown(Path.cwd())}: `lerenet restore` was cut short here"
+        raise TrackingError(what, "repeat it with the same file")
 
 
 def redacted(uri: str) -> str:
@@ -248,9 +265,20 @@ def client_of(uri: str | None = None) -> Any:
 
 
 @cache
-def _follow_once(uri: str, path: Path) -> None:
-    with scrubbing(), store_lock(uri):
-        follow(path)
+def _follow_once(uri: str, _there: Path) -> None:
+    follow_moved(uri)
+
+
+def follow_moved(uri: str) -> None:
+    """Find the artifacts of an sqlite store again where its project was moved (`moved.follow`), under its lock.
+
+    Raises:
+        TrackingError: another program holds the store.
+    """
+    path = sqlite_path(uri)
+    if path is not None and path.is_file():
+        with scrubbing(), store_lock(uri):
+            follow(path)
 
 
 def _artifacts(uri: str) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,8 @@ import yaml
 from flows.services import processes, standing
 from flows.services.processes import Service, ServiceError, leader, members, start, stop
 from flows.services.register import zombie_automation
+from lerenet import layout
+from lerenet.errors import TrackingError
 from lerenet.files import read_json, write_json
 from tests.helpers import PROJECT
 
@@ -159,6 +163,35 @@ def test_databases_and_artifacts_are_local_unless_named(here: Path, monkeypatch:
     assert url not in standing.environment()
     assert "sqlite" not in words("mlflow")
     assert "file:" not in words("mlflow")
+
+
+def test_a_project_that_was_moved_is_found_again_before_its_server_has_the_store(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.services import __main__ as command
+
+    (here / "mlartifacts/1").mkdir(parents=True)
+    with closing(sqlite3.connect("mlflow.db")) as base, base:
+        base.execute("CREATE TABLE runs (artifact_uri TEXT)")
+        base.execute("INSERT INTO runs VALUES ('file:///gone/mlartifacts/1')")
+    seen = {}
+
+    def started(service: Service) -> None:
+        with closing(sqlite3.connect("mlflow.db")) as base:
+            seen[service.name] = base.execute("SELECT artifact_uri FROM runs").fetchone()[0]
+
+    monkeypatch.setattr(command, "start", started)
+    command.up(["mlflow"])
+    assert seen == {"mlflow": (here / "mlartifacts/1").as_uri()}
+
+
+def test_a_project_that_is_half_restored_is_not_started(here: Path) -> None:
+    from flows.services import __main__ as command
+
+    write_json(layout.RESTORING, {})
+    with pytest.raises(TrackingError, match="cut short here"):
+        command.up(["mlflow"])
+    assert not (here / ".services").exists()
 
 
 def test_a_run_that_misses_three_heartbeats_is_crashed() -> None:
