@@ -56,7 +56,8 @@ def crashed(name: str, *words: Any, after: bool = False, **named: Any) -> None:
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(registry, "set_champion", crash)
-        {"promote": promote, "rollback": rollback}[name](*words, **named)
+        work: Any = {"promote": promote, "rollback": rollback}[name]
+        work(*words, **named)
 
 
 def champion() -> str:
