@@ -23,6 +23,7 @@ from lerenet.tracking.store import follow_moved, own_uri, require_restored
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 STORE = "mlflow"  # a project that was moved is found again before its server has the store
+LONGEST = 300.0  # seconds that `keep` waits before it tries again
 LATER = "worker"  # needs pool and deployments; they are made before it starts
 
 
@@ -73,17 +74,23 @@ def heal_command() -> None:
 def keep(
     every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 15.0,
 ) -> None:
-    """Start all services, start again what dies, and stop them when this process is ended: for systemd."""
-    ended = Event()
+    """Start all services, start again what dies, and stop them when this process is ended: for systemd.
+
+    What fails is said and tried again, after twice as long each time, at most `LONGEST` seconds.
+    """
+    ended, pause = Event(), every
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     while not ended.is_set():
         try:
             if any(leader(service) is None for service in services()):
                 up()
-        except LerenetError as error:
-            typer.echo(f"{error}; tried again", err=True)
-        ended.wait(every)
+            pause = every
+        except Exception as error:  # of Prefect's client, of the network: whatever ends, the services stand
+            said = str(error) if isinstance(error, LerenetError) else f"{type(error).__name__}: {error}"
+            pause = max(every, min(2 * pause, LONGEST))
+            typer.echo(f"{said}; tried again in {pause:.0f} s", err=True)
+        ended.wait(pause)
     down()
 
 

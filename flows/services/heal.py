@@ -1,8 +1,8 @@
 """What a power loss leaves at Prefect: runs that look alive, slots that nobody holds; found, and mended by `make up`.
 
 A run of a deployment is a process here, which carries the run's id in its environment. A run that is running, being
-cancelled or about to start, and has no process, is a ghost. Whoever crashed took no slot along: a deployment whose runs
-have all ended holds none.
+cancelled or about to start, and has no process, is a ghost: it crashed, or it is cancelled by now. Whoever crashed took
+no slot along: a deployment whose runs have all ended holds none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RUN_ID = "PREFECT__FLOW_RUN_ID"
 BEFORE = timedelta(minutes=5)  # that a worker has for starting a run's process
-AGAIN = ("retrain", "on-data")  # flow and deployment that a retraining cut short is repeated by
+AGAIN = "retrain"  # flow that is begun again where it was cut short
 
 
 @dataclass(frozen=True)
@@ -87,22 +87,30 @@ def _starting(run: FlowRun, late: datetime) -> bool:
 def heal(client: SyncPrefectClient, worker: bool) -> list[str]:
     """Crash ghosts, free their slots, start a retraining that was cut short again; what was done, in words.
 
+    A ghost that somebody was cancelling is cancelled, and stays so. A retraining goes on with the parameters that it
+    had, and waits for its turn.
+
     Args:
         worker: as in `left_behind`.
     """
     from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
-    from prefect.states import Crashed, Scheduled
+    from prefect.states import Cancelled, Crashed, Scheduled
 
     ghosts, done = left_behind(client, worker).runs, []
+    cut: list[FlowRun] = []
     for run in ghosts:
-        client.set_flow_run_state(run.id, Crashed(message="its process is gone; found by `make up`"))
-        done.append(f"run {run.name}: {run.state_name} without a process, crashed")
+        ended = Cancelled if run.state is not None and run.state.is_cancelling() else Crashed
+        client.set_flow_run_state(run.id, ended(message="its process is gone; found by `make up`"))
+        done.append(f"run {run.name}: {run.state_name} without a process, {ended.__name__.lower()}")
+        cut += [run] if ended is Crashed and client.read_flow(run.flow_id).name == AGAIN else []
     for name in left_behind(client, worker).slots:  # as it is now: a ghost's went with it
         client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=0))
         done.append(f"slots of {name}: freed")
-    flows = {client.read_flow(run.flow_id).name for run in ghosts}
-    if AGAIN[0] in flows:
-        deployment = client.read_deployment_by_name("/".join(AGAIN))
-        run = client.create_flow_run_from_deployment(deployment.id, state=Scheduled())
-        done.append(f"run {run.name}: goes on with the retraining that was cut short")
+    for run in cut:
+        assert run.deployment_id is not None  # left_behind asks for no others
+        wanted = {**run.parameters, "wait": True}
+        again = client.create_flow_run_from_deployment(
+            run.deployment_id, parameters=wanted, state=Scheduled()
+        )
+        done.append(f"run {again.name}: goes on with the retraining that was cut short, {run.name}")
     return done

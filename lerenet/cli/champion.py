@@ -10,7 +10,6 @@ from lerenet.errors import LerenetError
 from lerenet.registry import copies, ledger, truth
 from lerenet.registry.offline import Registry
 from lerenet.registry.registered import Version
-from lerenet.registry.versions import LIVE
 from lerenet.tracking.store import LOCKED, sqlite_path, tracking_uri
 
 Mark = Literal["ok", "warning", "problem"]
@@ -34,9 +33,9 @@ def examined(path: Path | None = None) -> tuple[Mark, str, str]:
         alias = registry.champion()
         champion = registry.version(alias) if alias else None
         tags = registry.tags()
-        truth.require_head(tags.get(truth.HEAD, ""))
         last = ledger.last_change()
-        if change := truth.unfinished(last, alias, tags.get(LIVE, ""), registry.lock_of):
+        truth.require_head(tags.get(truth.head_tag(), ""))
+        if change := truth.unfinished(last, alias, tags.get(truth.live_tag(), ""), registry.lock_of):
             return "problem", *truth.shown(change)
         if champion is None:
             return _without(last, alias, registry)
@@ -48,7 +47,8 @@ def examined(path: Path | None = None) -> tuple[Mark, str, str]:
         return "problem", f"{path}: {error}", LOCKED
     if gone:
         return "warning", f"version {champion.number}; {gone}", RESTORE
-    return "ok", f"version {champion.number}, its files as registered", ""
+    elsewhere = "" if ledger.read() else "; decided elsewhere: this checkout's ledger is empty"
+    return "ok", f"version {champion.number}, its files as registered{elsewhere}", ""
 
 
 def _without(last: dict[str, Any], alias: str, registry: Registry) -> tuple[Mark, str, str]:

@@ -109,7 +109,8 @@ def ledger(
 
     require_project()
     if seal:
-        truth.seal(operator or user(), reason)
+        done = truth.seal(operator or user(), reason)
+        typer.echo("sealed" if done else "the ledger is whole: there is nothing to accept", err=True)
     truth.require_whole()
     if as_json:
         return print_json(read())

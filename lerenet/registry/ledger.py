@@ -2,7 +2,7 @@
 
 Each line carries the SHA-256 of all that stood before it (``chain``), so a line that is changed, removed or added is
 found out by the next one. The end has nothing after it: the registry keeps the digest of the whole
-(`lerenet.registry.truth`).
+(`lerenet.registry.truth`), under the id that each line carries (``ledger``): every checkout has a ledger of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,23 +28,26 @@ COLUMNS = ("time", "event", "version", "previous", "outcome", "operator", "reaso
 
 
 def append(entry: dict[str, Any], path: Path = LEDGER) -> dict[str, Any]:
-    """Add ``entry`` with the time and the chain as one line, synced to disk; return it as written.
+    """Add ``entry`` with the time, the ledger's id and the chain as one line, synced to disk; return it as written.
 
-    An entry with the ``id`` of an earlier one is not written again (a repeated step).
+    An entry with the ``id`` of an earlier one is not written again (a repeated step). A seal begins a new ledger's id:
+    a copy of another checkout's ledger becomes one of its own.
 
     Raises:
         PromotionError: a line was changed or removed; nothing is written then, but for a seal.
     """
     CHECKPOINTS.mkdir(exist_ok=True)
     with FileLock(CHECKPOINTS / "ledger.lock", timeout=60):
-        for old in [] if entry.get("event") == SEALED else read(path):
+        sealing = entry.get("event") == SEALED
+        for old in [] if sealing else read(path):
             if "id" in entry and old.get("id") == entry["id"]:
                 return old
         before = path.read_bytes() if path.exists() else b""
         # What a killed writer left unfinished stays a line of its own.
         gap = b"" if not before or before.endswith(b"\n") else b"\n"
         chain = hashlib.sha256(before + gap).hexdigest()
-        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **entry, "chain": chain}
+        own = {"ledger": ("" if sealing else identity(path)) or uuid.uuid4().hex, "chain": chain}
+        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **entry, **own}
         text = json.dumps(line, sort_keys=True, allow_nan=False)
         with path.open("ab") as handle:
             handle.write(gap + text.encode() + b"\n")
@@ -119,6 +123,12 @@ def _entry(text: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) and "event" in found and "version" in found else None
+
+
+def identity(path: Path = LEDGER) -> str:
+    """Id of the ledger, as its newest line has it; empty before there is one."""
+    ids = [str(line.entry["ledger"]) for line in _lines(path) if line.entry and "ledger" in line.entry]
+    return ids[-1] if ids else ""
 
 
 def head(path: Path = LEDGER) -> str:

@@ -20,12 +20,13 @@ from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, READINGS, load_e
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.stored import code_digest, material_of
 from lerenet.enrolment.variants import asked
+from lerenet.enrolment.verdicts import left_out
 from lerenet.errors import PromotionError
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, read_json, sha256_file
 from lerenet.models.serialization import load_network
 from lerenet.params import Params
-from lerenet.registry.registered import INSPECTED, INSPECTION
+from lerenet.registry.registered import INSPECTED, INSPECTION, PARAMS
 
 
 def challenger_rows(package: Path) -> pd.DataFrame:
@@ -45,8 +46,9 @@ def challenger_rows(package: Path) -> pd.DataFrame:
 def champion_rows(package: Path, challenger: Path, params: Params) -> pd.DataFrame:
     """What the champion in ``package`` says of the images of the ``challenger``'s package.
 
-    A class that both hold alike is not computed again, and what was computed is kept. Images of parts that the
-    champion knows in every fold are left out.
+    A class that both hold alike is not read again, and what was read is kept. Images of parts that the champion knows
+    in every fold are left out. Verdicts are by the shares of false calls and reviews that the challenger was given,
+    whatever the champion's were.
     """
     rows = challenger_rows(challenger)
     parts = []
@@ -57,17 +59,24 @@ def champion_rows(package: Path, challenger: Path, params: Params) -> pd.DataFra
         elif read_json(facts[0]) == read_json(facts[1]):
             parts.append(own)
         elif _alike(*map(read_json, facts)):
-            known = challenger_rows(package)
-            parts.append(known[known["cls"] == cls])
+            readings = pd.read_parquet(facts[0].with_name(READINGS))
+            parts.append(left_out(readings, *_given_shares(challenger)).assign(cls=cls))
         else:
-            parts.append(_asked(package, facts, str(cls), own["image"].tolist(), params))
+            shares = _given_shares(challenger)
+            parts.append(_asked(package, facts, str(cls), own["image"].tolist(), params, shares))
     return pd.concat(parts, ignore_index=True)
 
 
 def _alike(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """Whether two classes were learnt from the same images: what was said of them, left out, stands in the version."""
+    """Whether two classes were learnt from the same images: how they are read, left out, stands in the version."""
     same = ("network", "image_size", "part_folds", "examples", "good")
     return all(one[name] == two[name] for name in same)
+
+
+def _given_shares(package: Path) -> tuple[float, float]:
+    """Shares of false calls and of reviews that a version's verdicts are by."""
+    settings = read_json(package / PARAMS)["enrolment"]
+    return settings["false_calls"], settings["reviews"]
 
 
 def material(package: Path, cls: str, images: Sequence[str], params: Params) -> Material:
@@ -82,15 +91,21 @@ def material(package: Path, cls: str, images: Sequence[str], params: Params) -> 
     return material_of(store, catalog.loc[list(images)], loaded.network.head.levels)
 
 
-def _asked(package: Path, facts: Sequence[Path], cls: str, images: list[str], params: Params) -> pd.DataFrame:
-    """What a class of the champion says of the challenger's images; ``facts`` of both.
+def _asked(
+    package: Path,
+    facts: Sequence[Path],
+    cls: str,
+    images: list[str],
+    params: Params,
+    shares: tuple[float, float],
+) -> pd.DataFrame:
+    """What a class of the champion says of the challenger's images; ``facts`` of both, ``shares`` for the verdicts.
 
     Raises:
         PromotionError: an image, or its mask, is not in the data as the challenger was given it.
     """
-    settings = params.enrolment
     said = [sha256_file(path) for path in (*facts, layout.CATALOG)]
-    said += [code_digest(), str(settings.false_calls), str(settings.reviews)]
+    said += [code_digest(), *map(str, shares)]
     kept = (
         layout.CACHE / "champion" / f"{cls}-{hashlib.sha256(''.join(said).encode()).hexdigest()[:24]}.parquet"
     )
@@ -98,7 +113,7 @@ def _asked(package: Path, facts: Sequence[Path], cls: str, images: list[str], pa
         _require_same(facts[1])
         described = material(package, cls, images, params)
         enrolled, own = load_enrolled(facts[0].parent), pd.read_parquet(facts[0].with_name(READINGS))
-        rows = asked(enrolled, own, described, settings.false_calls, settings.reviews)
+        rows = asked(enrolled, own, described, *shares)
         named = rows.assign(image=[images[place] for place in rows.pop("place")], cls=cls)
         with atomic_path(kept) as temporary:
             named.to_parquet(temporary, index=False)

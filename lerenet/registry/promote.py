@@ -19,10 +19,10 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from lerenet import layout
-from lerenet.errors import PromotionError, TrackingError
+from lerenet.errors import PromotionError
 from lerenet.evaluation.resampling import same_episodes
 from lerenet.params import Params
-from lerenet.registry import copies, gate, ledger, live, live_gate, registered, truth
+from lerenet.registry import copies, gate, ledger, live, live_gate, registered, settling, truth
 from lerenet.registry import versions as registry
 from lerenet.registry.candidate import episodes_digest, gate_rows
 from lerenet.registry.live_gate import LiveComparison
@@ -75,32 +75,28 @@ def promote(
         before_alias: Called with version and verdict once both are recorded, before the alias moves.
 
     Raises:
-        PromotionError: different episodes, or force without operator and reason.
+        PromotionError: different episodes, force without operator and reason, or a rollback that was interrupted
+            can't be finished.
         TrackingError: no such version, or the store can't be used.
     """
     with promotion_lock():
-        challenger, champion = registry.by_number(version), registry.champion()
+        challenger = registry.by_number(version)
         number = challenger.number
+        champion = settling.settle(
+            lambda change: bool(change["version"] == number), operator=operator, force=force
+        )
         if champion is not None and champion.number == number:
             return gate.Verdict("promoted", (f"version {number} is the champion already",))
-        _settle(champion, number, operator)
         if champion is None and not force:
             _require_none_before(ledger.last_change())
         verdict = judge(challenger, champion, params, force=force)
         if force:
             verdict = gate.forced(verdict, operator, reason)
-        record(challenger, champion, verdict, operator=operator, reason=reason)
+        change = record(challenger, champion, verdict, operator=operator, reason=reason)
         before_alias(number, verdict)
         if verdict.promotes:
-            registry.set_champion(number)  # last
+            settling.carry_out(change)  # last
         return verdict
-
-
-def _settle(champion: Version | None, number: str, operator: str) -> None:
-    """Take back a change that was interrupted, unless it is this one, which goes on."""
-    change = truth.interrupted(champion)
-    if change and change["version"] != number and change["previous"]:
-        truth.undo(change, operator, "")
 
 
 def _require_none_before(last: dict[str, Any]) -> None:
@@ -214,10 +210,14 @@ def _agrees(folder: Path, version: Version) -> bool:
 
 def record(
     challenger: Version, champion: Version | None, verdict: gate.Verdict, *, operator: str, reason: str
-) -> None:
-    """Write the verdict to the version's tags, ledger and card; repeating it changes nothing."""
+) -> dict[str, Any]:
+    """Write the verdict to the version's tags, ledger and card; return the ledger's entry.
+
+    Repeating it changes nothing. The predecessor's tag follows the ledger, whose entry says what it was before: an
+    interrupted promotion that is undone leaves the version with the predecessor that it had.
+    """
     previous = "" if champion is None else champion.number
-    registry.set_tags(challenger.number, _tags(verdict, previous))
+    registry.set_tags(challenger.number, _tags(verdict))
     entry = {
         "event": "promote" if verdict.promotes else "decide",
         "version": challenger.number,
@@ -228,18 +228,23 @@ def record(
         "verdict": verdict.as_dict(),
         "lock": challenger.tags.get("lock", ""),
     }
-    truth.write(entry, identity_of(entry))
+    if verdict.promotes:
+        entry["predecessor"] = challenger.tags.get("previous_champion", "")
+    written = truth.write(entry, identity_of(entry))
+    if verdict.promotes:
+        registry.set_tags(challenger.number, {"previous_champion": previous})
     registry.describe(challenger.number, f"{verdict.outcome}: {'; '.join(verdict.reasons)}")
+    return written
 
 
-def _tags(verdict: gate.Verdict, previous: str) -> dict[str, str]:
+def _tags(verdict: gate.Verdict) -> dict[str, str]:
     tags = {"verdict": verdict.outcome, "verdict_reasons": "; ".join(verdict.reasons)[:4000]}
     if verdict.gain is not None:
         gain = verdict.gain
         tags |= {"gain": f"{gain.gain:.4f}", "gain_low": f"{gain.low:.4f}", "gain_high": f"{gain.high:.4f}"}
     if verdict.episodes_needed is not None:
         tags["episodes_needed"] = str(verdict.episodes_needed)
-    return {**tags, "previous_champion": previous} if verdict.promotes else tags
+    return tags
 
 
 def identity_of(entry: dict[str, Any]) -> str:
@@ -251,11 +256,13 @@ def identity_of(entry: dict[str, Any]) -> str:
 
 
 def _made_champion(current: Version) -> dict[str, Any]:
-    """The ledger's newest change that names the champion; one of another store (another lock) is none."""
+    """The ledger's newest change that made this version champion; one of another store (another lock) is none."""
     own = [
         entry
         for entry in ledger.read()
-        if entry["event"] in ledger.CHANGES and entry["version"] == current.number
+        if entry["event"] in ledger.CHANGES
+        and entry["version"] == current.number
+        and entry.get("outcome") != settling.UNDONE  # it was champion before, and stayed it
     ]
     if own and own[-1].get("lock") == current.tags.get("lock", ""):
         return own[-1]
@@ -279,7 +286,8 @@ def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollba
     """Make the champion's predecessor champion again.
 
     Right after a rollback nothing changes, so that a repeated call, or a colleague's, does not go back twice. Where a
-    promotion was interrupted before the alias moved, that is what is taken back: the champion stays.
+    promotion was interrupted before the alias moved, that is what is taken back: the champion stays. A rollback that
+    was interrupted is finished.
 
     Args:
         operator: Who asks.
@@ -296,8 +304,11 @@ def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollba
             raise PromotionError("there is no champion to roll back from", "promote a version first")
         change = truth.interrupted(current)
         if change and change["event"] != "rollback" and leave in ("", change["version"]):
-            truth.undo(change, operator, reason)
+            settling.undo(change, operator, reason, "rollback")
             return Rollback(change["version"], current.number)
+        before, current = current, settling.settle(operator=operator) or current
+        if before.number != current.number and leave in ("", before.number):
+            return Rollback(before.number, current.number, carries_code=copies.carries_code(current))
         made = _made_champion(current)
         if made["event"] == "rollback" and leave in ("", made["previous"]):
             return Rollback(made["previous"], current.number, again=True)
@@ -313,18 +324,10 @@ def rollback(*, operator: str = "", reason: str = "", leave: str = "") -> Rollba
                 f"the predecessor of version {current.number} is version {target}, which was just left",
                 "promote another version: `lerenet promote VERSION --force`",
             )
-        try:
-            predecessor = registry.by_number(target)
-            copies.verified(predecessor)
-        except TrackingError as error:
-            raise PromotionError(
-                f"version {target}, the predecessor of {current.number}, can't be used: {error.what}",
-                "promote another version: `lerenet promote VERSION --force`",
-            ) from error
+        predecessor = settling.predecessor(target, current.number)
         entry = {
             "event": "rollback", "version": target, "previous": current.number, "outcome": "rollback",
             "operator": operator, "reason": reason, "lock": predecessor.tags.get("lock", ""),
         }  # fmt: skip
-        truth.write(entry, identity_of(entry))
-        registry.set_champion(target)  # last
+        settling.carry_out(truth.write(entry, identity_of(entry)))  # the alias last
         return Rollback(current.number, target, carries_code=copies.carries_code(predecessor))

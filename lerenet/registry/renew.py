@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lerenet.errors import PromotionError
 from lerenet.params import Params
-from lerenet.registry import copies, served, truth, versions
+from lerenet.registry import copies, served, settling, truth, versions
 from lerenet.registry.promote import identity_of, promotion_lock
+from lerenet.registry.registered import CHAMPION
 from lerenet.registry.registering import register_again
 
 DECIDED = (
@@ -33,7 +36,11 @@ def renew(model: str, params: Params, *, operator: str = "", reason: str = "") -
     """
     from lerenet.models.serialization import load_network
 
+    def same(change: dict[str, Any]) -> bool:
+        return change["event"] == "renew" and model in (CHAMPION, change["previous"])
+
     with promotion_lock():
+        settling.settle(same, operator=operator)
         old = versions.find(model)
         package = copies.verified(old)
         if copies.carries_code(old):
@@ -61,7 +68,7 @@ def renew(model: str, params: Params, *, operator: str = "", reason: str = "") -
             "event": "renew" if live else "decide", "version": number, "previous": old.number, "outcome": "renewed",
             "operator": operator, "reason": reason or "a version that carries its own code", "lock": lock,
         }  # fmt: skip
-        truth.write(entry, identity_of(entry))
+        change = truth.write(entry, identity_of(entry))
         if live:
-            versions.set_champion(number)  # last
+            settling.carry_out(change)  # last
         return number

@@ -1,7 +1,11 @@
 """One truth about the champion: the ledger says who is meant to be it, the alias who is served, and the two compared.
 
 A change writes the ledger and then moves the alias. A crash between the two leaves the old champion in service and a
-ledger that names the new one: an interrupted change, which is finished or undone before anything else is decided.
+ledger that names the new one: an interrupted change, which is finished or undone before anything else is decided
+(`lerenet.registry.settling`).
+
+Several checkouts may use one registry, each with a ledger of its own: what the registry notes of a ledger stands under
+that ledger's id.
 """
 
 from __future__ import annotations
@@ -15,8 +19,15 @@ from lerenet.registry import ledger
 from lerenet.registry import versions as registry
 from lerenet.registry.registered import Version
 
-HEAD = "ledger"  # tag of the registered model: digest of the ledger as it was after the last decision
-UNDONE = "interrupted before it went live"
+
+def head_tag() -> str:
+    """Tag of the registered model: digest of this ledger as it was after the last decision."""
+    return f"ledger.{ledger.identity()}"
+
+
+def live_tag() -> str:
+    """Tag of the registered model: id of this ledger's change whose version went live last."""
+    return f"live.{ledger.identity()}"
 
 
 def interrupted(champion: Version | None) -> dict[str, Any]:
@@ -27,7 +38,7 @@ def interrupted(champion: Version | None) -> dict[str, Any]:
         return found[0].tags.get("lock", "") if found else None
 
     alias = "" if champion is None else champion.number
-    return unfinished(ledger.last_change(), alias, registry.model_tag(registry.LIVE), lock_of)
+    return unfinished(ledger.last_change(), alias, registry.model_tag(live_tag()), lock_of)
 
 
 def unfinished(
@@ -39,11 +50,11 @@ def unfinished(
         last: the ledger's last change; one of another store (its version is not here, or is of another ``dvc.lock``)
             counts as none.
         alias: number of the version that is served; empty without one.
-        live: number of the version that was made champion last (`lerenet.registry.versions.LIVE`): where the last
-            change got so far, it was somebody else who moved the alias since.
+        live: id of the change that was carried out last (`live_tag`): where the last change got so far, it was
+            somebody else who moved the alias since.
         lock_of: hash of the ``dvc.lock`` of a version; None where there is no such version.
     """
-    if not last or alias != last["previous"] or last["version"] in (alias, live):
+    if not last or alias != last["previous"] or alias == last["version"] or last.get("id") == live:
         return {}
     return last if lock_of(last["version"]) == last.get("lock", "") else {}
 
@@ -55,56 +66,59 @@ def shown(change: dict[str, Any]) -> tuple[str, str]:
     finish = {"rollback": "rollback", "renew": f"renew {before}"}.get(event, f"promote {after}{forced}")
     return (
         f"a change of the champion was interrupted: {event}, {before or 'none'} -> {after}, {change['time']}",
-        f"`lerenet {finish}` finishes it" + ("" if event == "rollback" else "; `lerenet rollback` undoes it"),
+        f"`lerenet {finish}` finishes it"
+        + (", as the next promotion does" if event == "rollback" else "; `lerenet rollback` undoes it"),
     )
 
 
-def undo(change: dict[str, Any], operator: str, reason: str) -> None:
-    """Write that an interrupted change was taken back: the alias never moved."""
-    before = registry.by_number(change["previous"])
-    entry = {
-        "event": "rollback", "version": before.number, "previous": change["version"], "outcome": "undone",
-        "operator": operator, "reason": reason or UNDONE, "lock": before.tags.get("lock", ""),
-    }  # fmt: skip
-    write(entry, f"undo {change.get('id')}")
-
-
-def write(entry: dict[str, Any], identity: str) -> None:
-    """Add an entry to the ledger, and note at the registry how long the ledger is now.
+def write(entry: dict[str, Any], identity: str) -> dict[str, Any]:
+    """Add an entry to the ledger, note at the registry how long the ledger is now; return the entry as written.
 
     Raises:
         PromotionError: the ledger was changed, or lacks what stood there at the last decision.
     """
     require_whole()
-    ledger.append({"id": identity, **entry})
-    registry.set_model_tag(HEAD, ledger.head())
+    written = ledger.append({"id": identity, **entry})
+    registry.set_model_tag(head_tag(), ledger.head())
+    return written
 
 
-def seal(operator: str, reason: str) -> None:
-    """Go on with a ledger that was changed, as it is; said in a line of its own.
+def seal(operator: str, reason: str) -> bool:
+    """Go on with a ledger that was changed, as it is, said in a line of its own; False where it is whole.
 
     Raises:
         PromotionError: without a reason.
     """
-    ledger.seal(operator, reason)
-    registry.set_model_tag(HEAD, ledger.head())
+    try:
+        require_whole()
+    except PromotionError:
+        live = registry.model_tag(live_tag())
+        ledger.seal(operator, reason)
+        registry.set_model_tag(head_tag(), ledger.head())
+        registry.set_model_tag(live_tag(), live)
+        return True
+    return False
 
 
 def require_whole() -> None:
-    """Refuse a ledger that was changed or whose end was cut off.
+    """Refuse a ledger that was changed or whose end was cut off; one that has no line yet is whole.
 
     Raises:
         PromotionError: it was changed, or lacks what stood there at the last decision.
     """
-    ledger.read()
-    require_head(registry.model_tag(HEAD))
+    if ledger.read():
+        require_head(registry.model_tag(head_tag()))
 
 
 def require_head(known: str) -> None:
     """Refuse a ledger that was never as long as the registry says (``known``; empty: it says nothing).
 
     Raises:
-        PromotionError: lines that stood at its end are gone.
+        PromotionError: lines that stood at its end are gone, or it is a copy and the original went on.
     """
     if known and known not in ledger.heads():
-        raise PromotionError(f"{layout.LEDGER}: lines that stood at its end are gone", ledger.GO_ON)
+        raise PromotionError(
+            f"{layout.LEDGER}: lines that stood at its end are gone, or it is a copy of another checkout's, "
+            "which went on",
+            ledger.GO_ON,
+        )

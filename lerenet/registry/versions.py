@@ -13,7 +13,6 @@ from lerenet.registry.registered import CHAMPION, NAME, PACKAGE, Version
 from lerenet.tracking import store
 
 log = logging.getLogger(__name__)
-LIVE = "live"  # tag of the registered model: the version that was made champion last
 
 
 def _version(entry: Any) -> Version:
@@ -135,13 +134,20 @@ def set_tags(number: str, tags: Mapping[str, str]) -> None:
             service.set_model_version_tag(NAME, number, name, value)
 
 
+@store.scrubbing()
 def model_tag(name: str) -> str:
-    """A tag of the registered model itself; empty where there is none."""
+    """A tag of the registered model itself; empty where there is none, or no model yet.
+
+    Raises:
+        TrackingError: the registry can't be used.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         return str(client().get_registered_model(NAME).tags.get(name, ""))
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         return ""
 
 
@@ -172,4 +178,3 @@ def set_champion(number: str) -> None:
     """Move the alias ``champion`` in one call: a reader sees the old version or the new one."""
     with store.store_lock(store.tracking_uri()):
         client().set_registered_model_alias(NAME, CHAMPION, number)
-    set_model_tag(LIVE, number)

@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate, GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
-from prefect.states import Pending, Running, Scheduled
+from prefect.states import Cancelled, Cancelling, Pending, Running, Scheduled
 
 from flows.services import heal as healing
 from flows.services import register
@@ -24,7 +24,7 @@ from tests.helpers.prefect_server import prefect_server
 
 
 @flow(name="retrain")
-def retrain() -> None:
+def retrain(operator: str = "schedule", force: bool = False, wait: bool = False) -> None:
     """A flow of that name."""
 
 
@@ -48,14 +48,15 @@ def deployment(client: SyncPrefectClient) -> UUID:
     """``retrain/on-data``, one run at a time."""
     made = client.create_deployment(
         client.create_flow(retrain), "on-data", work_pool_name=POOL, concurrency_limit=1,
+        parameters={"operator": "data"},
         concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
     )  # fmt: skip
     client.update_deployment(made, DeploymentUpdate(concurrency_limit=1))
     return made
 
 
-def begun(client: SyncPrefectClient, deployment: UUID, running: bool = True) -> UUID:
-    run = client.create_flow_run_from_deployment(deployment, state=Scheduled())
+def begun(client: SyncPrefectClient, deployment: UUID, running: bool = True, **parameters: object) -> UUID:
+    run = client.create_flow_run_from_deployment(deployment, parameters=parameters, state=Scheduled())
     client.set_flow_run_state(run.id, Pending())
     if running:
         client.set_flow_run_state(run.id, Running())
@@ -66,16 +67,32 @@ def begun(client: SyncPrefectClient, deployment: UUID, running: bool = True) -> 
 def test_a_run_without_a_process_is_crashed_and_its_retraining_goes_on(
     client: SyncPrefectClient, deployment: UUID, running: bool
 ) -> None:
-    ghost = begun(client, deployment, running)
+    ghost = begun(client, deployment, running, operator="ada", force=True)
     left = left_behind(client, worker=False)
     assert [run.id for run in left.runs] == [ghost]
     assert "has no process" in left.shown()[0]
     heal(client, worker=False)
     assert client.read_flow_run(ghost).state_name == "Crashed"
     (again,) = (run for run in client.read_flow_runs() if run.id != ghost)
+    assert again.deployment_id == deployment
+    assert again.parameters == {"operator": "ada", "force": True, "wait": True}
     client.set_flow_run_state(again.id, Pending())
     assert client.read_flow_run(again.id).state_name == "Pending"  # the slot is free
     client.set_flow_run_state(again.id, Running())
+
+
+def test_a_retraining_that_somebody_cancelled_is_cancelled_and_not_begun_again(
+    client: SyncPrefectClient, deployment: UUID
+) -> None:
+    cancelled = begun(client, deployment)
+    client.set_flow_run_state(cancelled, Cancelled())
+    ghost = begun(client, deployment)
+    client.set_flow_run_state(ghost, Cancelling())
+    assert [run.id for run in left_behind(client, worker=True).runs] == [ghost]
+    heal(client, worker=True)
+    assert {client.read_flow_run(run).state_name for run in (cancelled, ghost)} == {"Cancelled"}
+    assert {run.id for run in client.read_flow_runs()} == {cancelled, ghost}
+    client.set_flow_run_state(begun(client, deployment), Pending())  # the slot is free
 
 
 def test_a_run_with_a_process_is_left_alone(client: SyncPrefectClient, deployment: UUID) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import signal
 import subprocess
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 import yaml
 
+from flows.services import __main__ as main
 from flows.services import processes, standing
 from flows.services.processes import Service, ServiceError, leader, members, start, stop
 from flows.services.register import zombie_automation
@@ -128,6 +131,36 @@ def test_a_taken_port_is_said_before_anything_starts() -> None:
         other.listen()
         with pytest.raises(ServiceError, match=r"port \d+ is taken(.|\n)*LERENET_TOY_PORT"):
             start(service(port=other.getsockname()[1]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_whatever_fails_ends_the_keeper_not_but_a_signal_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    failures = [ServiceError("no port", "give one"), httpx.ConnectError("refused"), RuntimeError("odd")]
+    told: list[str] = []
+
+    def up() -> None:
+        told.append("up")
+        if len(told) > len(failures):
+            os.kill(os.getpid(), number)
+            return
+        raise failures[len(told) - 1]
+
+    monkeypatch.setattr(main, "services", lambda: (service(),))
+    monkeypatch.setattr(main, "up", up)
+    monkeypatch.setattr(main, "down", lambda: told.append("down"))
+    monkeypatch.setattr(main, "LONGEST", 0.04)
+    before = {which: signal.getsignal(which) for which in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        main.keep(every=0.01)
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    assert told == ["up"] * 4 + ["down"]
+    said = capsys.readouterr().err
+    for words in ("no port", "ConnectError: refused", "RuntimeError: odd"):
+        assert words in said
 
 
 # -- which services -------------------------------------------------------------------------------

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lerenet.enrolment.verdicts import episodes
+from lerenet.enrolment.enrolled import READINGS
+from lerenet.enrolment.verdicts import episodes, left_out
 from lerenet.errors import PromotionError
 from lerenet.files import read_json, write_json
 from lerenet.params import GateSettings
 from lerenet.registry import gate, live
 from lerenet.registry.live_gate import compare, doubted
-from lerenet.registry.registered import INSPECTED, INSPECTION
+from lerenet.registry.registered import INSPECTED, INSPECTION, PARAMS
 from tests.helpers.registry import make_project
 
 SETTINGS = GateSettings(draws=500)
@@ -181,12 +182,13 @@ def test_new_masks_that_are_not_found_are_doubted_and_those_that_are_found_are_n
 @pytest.fixture
 def packages(project: Path, tmp_path: Path) -> tuple[Path, Path]:
     """The live models of a champion and of a challenger, the same."""
-    make_project(project)
+    params = make_project(project)
     for name in ("champion", "challenger"):
         shutil.copytree(project / "artifacts" / "enrol", tmp_path / name / INSPECTION)
         shutil.copyfile(
             project / "artifacts" / "inspect" / INSPECTED, tmp_path / name / INSPECTION / INSPECTED
         )
+        write_json(tmp_path / name / PARAMS, params.model_dump(mode="json"))
     return tmp_path / "champion", tmp_path / "challenger"
 
 
@@ -203,8 +205,26 @@ def test_a_class_that_both_hold_alike_is_not_computed_again(
     pd.testing.assert_frame_equal(live.champion_rows(champion, challenger, None), wanted)  # type: ignore[arg-type]
     said = read_json(facts)
     write_json(facts, {**said, "examples": said["examples"][1:]})
-    monkeypatch.setattr(live, "_asked", lambda package, facts, cls, images, params: wanted.assign(score=7.0))
+    monkeypatch.setattr(live, "_asked", lambda *_: wanted.assign(score=7.0))
     assert (live.champion_rows(champion, challenger, None)["score"] == 7.0).all()  # type: ignore[arg-type]
+
+
+def test_verdicts_of_a_class_held_alike_are_by_the_shares_that_the_challenger_was_given(
+    packages: tuple[Path, Path],
+) -> None:
+    """Else another setting looks like a model that calls more, or less."""
+    champion, challenger = packages
+    facts = challenger / INSPECTION / "classes" / "Blob" / "enrolment.json"
+    write_json(facts, {**read_json(facts), "reader": "blend"})
+    given = read_json(challenger / PARAMS)
+    write_json(
+        challenger / PARAMS,
+        {**given, "enrolment": {**given["enrolment"], "false_calls": 0.5, "reviews": 0.9}},
+    )
+    readings = pd.read_parquet(champion / INSPECTION / "classes" / "Blob" / READINGS)
+    found = live.champion_rows(champion, challenger, None)  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(found, left_out(readings, 0.5, 0.9).assign(cls="Blob"))
+    assert set(found["verdict"]) != set(live.challenger_rows(champion)["verdict"])
 
 
 def test_a_class_that_the_champion_does_not_know_it_leaves_unmarked(packages: tuple[Path, Path]) -> None:

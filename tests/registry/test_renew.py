@@ -76,3 +76,41 @@ def test_what_answers_otherwise_leaves_the_champion(project: Path, monkeypatch: 
     current = versions.champion()
     assert current is not None
     assert current.number == old
+
+
+def test_a_rollback_that_was_interrupted_is_finished_before_the_champion_is_renewed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, params = champion_without_code(project)
+    better = register(collect(make_project(project, quality=0.9)), params)
+    promote(better, params, force=True, operator="me", reason="better")
+
+    def crash(_number: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(versions, "set_champion", crash)
+        rollback()
+    new = renew("champion", params)
+    current = versions.champion()
+    assert current is not None
+    assert (current.number, current.tags["renewed_from"]) == (new, old)
+    assert [entry["event"] for entry in ledger.read()] == ["promote", "promote", "rollback", "renew"]
+
+
+def test_a_renewal_that_was_interrupted_is_finished_by_the_same_command(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, params = champion_without_code(project)
+
+    def crash(_number: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(versions, "set_champion", crash)
+        renew("champion", params)
+    new = renew(old, params)
+    current = versions.champion()
+    assert current is not None
+    assert current.number == new
+    assert [entry["event"] for entry in ledger.read()] == ["promote", "renew"]

@@ -33,7 +33,7 @@ def offered(root: Path, quality: float) -> tuple[str, Params]:
 
 
 @pytest.fixture
-def three(project: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str, Params]:
+def three(project: Path) -> tuple[str, str, str, Params]:
     """Versions 1 and 2, champions one after the other, and 3, whose forced promotion broke off before the alias."""
     numbers = []
     for quality in (0.4, 0.6):
@@ -41,14 +41,23 @@ def three(project: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str
         promote(number, params)
         numbers.append(number)
     third, params = offered(project, 0.5)
+    crashed("promote", third, params, force=True, operator="ada", reason="try it")
+    return numbers[0], numbers[1], third, params
 
-    def crash(_number: str) -> None:
+
+def crashed(name: str, *words: Any, after: bool = False, **named: Any) -> None:
+    """``promote`` or ``rollback`` that breaks off before the alias moves, or right after."""
+    move = registry.set_champion
+
+    def crash(number: str) -> None:
+        if after:
+            move(number)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(registry, "set_champion", crash)
-        promote(third, params, force=True, operator="ada", reason="try it")
-    return numbers[0], numbers[1], third, params
+        work: Any = {"promote": promote, "rollback": rollback}[name]
+        work(*words, **named)
 
 
 def champion() -> str:
@@ -66,7 +75,8 @@ def test_a_rollback_takes_back_what_was_interrupted_and_not_the_champion(three: 
     assert rollback(reason="3 is bad") == Rollback(third, second)
     assert champion() == second
     assert examined()[0] == "ok"
-    assert ledger.last_change()["outcome"] == "undone"
+    assert ledger.last_change()["reason"] == "3 is bad"
+    assert rollback(reason="3 is bad") == Rollback(third, second, again=True)
 
 
 def test_the_same_promotion_finishes_it_and_another_undoes_it_first(three: Any, project: Path) -> None:
@@ -78,6 +88,175 @@ def test_the_same_promotion_finishes_it_and_another_undoes_it_first(three: Any, 
         (better, second),
     ]
     assert champion() == better
+    assert rollback() == Rollback(better, second)
+
+
+def test_what_was_undone_leaves_every_version_its_predecessor(three: Any, project: Path) -> None:
+    first, second, third, params = three
+    worse, _ = offered(project, 0.2)
+    assert promote(worse, params).outcome == "rejected"
+    assert ledger.last_change()["outcome"] == "undone"
+    assert registry.by_number(third).tags["previous_champion"] == ""
+    crashed("promote", first, params, force=True, operator="ada", reason="audit")
+    assert promote(worse, params).outcome == "rejected"
+    assert rollback() == Rollback(second, first)  # nobody rolled back yet: `undone` is none
+    with pytest.raises(PromotionError, match="no predecessor"):
+        rollback(leave=first)
+    promote(third, params, force=True, operator="ada", reason="again")
+    assert rollback() == Rollback(third, first)
+
+
+@pytest.mark.parametrize("quality", [0.9, 0.2], ids=["promoted", "rejected"])
+def test_a_rollback_that_was_interrupted_is_finished_by_the_next_promotion(
+    project: Path, quality: float
+) -> None:
+    first, params = offered(project, 0.4)
+    promote(first, params)
+    second, _ = offered(project, 0.6)
+    promote(second, params)
+    crashed("rollback", reason="false alarms")
+    assert champion() == second
+    assert "as the next promotion does" in examined()[2]
+    other, _ = offered(project, quality)
+    outcome = promote(other, params).outcome
+    assert outcome == ("promoted" if quality > 0.5 else "rejected")
+    assert [(entry["event"], entry["version"]) for entry in ledger.read()[2:]] == [
+        ("rollback", first),
+        ("promote" if quality > 0.5 else "decide", other),
+    ]
+    if quality > 0.5:
+        assert rollback() == Rollback(other, first)
+    else:
+        assert rollback() == Rollback(second, first, again=True)
+    assert champion() == first
+    assert examined()[0] == "ok"
+
+
+def test_a_rollback_that_can_not_be_finished_is_undone_by_force_only(project: Path) -> None:
+    first, params = offered(project, 0.4)
+    promote(first, params)
+    second, _ = offered(project, 0.6)
+    promote(second, params)
+    crashed("rollback", reason="false alarms")
+    (registry.resolve(first) / layout.WEIGHTS).write_bytes(b"rotten")
+    other, _ = offered(project, 0.5)
+    with pytest.raises(PromotionError, match=f"version {first}, the predecessor of {second}, can't be used"):
+        promote(other, params)
+    promote(other, params, force=True, operator="ada", reason="over")
+    assert [entry["outcome"] for entry in ledger.read()[2:]] == ["rollback", "undone", "forced"]
+    assert rollback() == Rollback(other, second)
+
+
+def test_a_crash_after_the_alias_is_noted_by_the_next_command(project: Path) -> None:
+    """Else an alias that somebody moves by hand later would look like a change that was interrupted."""
+    first, params = offered(project, 0.4)
+    promote(first, params)
+    second, _ = offered(project, 0.6)
+    crashed("promote", second, params, after=True)
+    assert champion() == second
+    promote(second, params)
+    registry.set_champion(first)
+    assert truth.interrupted(registry.champion()) == {}
+
+
+def test_a_rollback_is_seen_as_interrupted_though_the_promotion_before_broke_off_after_the_alias(
+    project: Path,
+) -> None:
+    first, params = offered(project, 0.4)
+    promote(first, params)
+    second, _ = offered(project, 0.6)
+    crashed("promote", second, params, after=True)
+    crashed("rollback")
+    assert "interrupted" in examined()[1]
+    assert rollback() == Rollback(second, first)
+
+
+# -- several checkouts ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkouts(project: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, Params, Path, Path]:
+    """Versions 1 and 2, champions one after the other by the first checkout, and the two checkouts' folders."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")
+    first, params = offered(project, 0.4)
+    promote(first, params)
+    second, _ = offered(project, 0.6)
+    promote(second, params)
+    other = project / "other"
+    other.mkdir()
+    shutil.copyfile("params.yaml", other / "params.yaml")
+    return first, second, params, project, other
+
+
+def test_two_checkouts_of_one_registry_do_not_block_each_other(
+    checkouts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, params, one, other = checkouts
+    monkeypatch.chdir(other)
+    truth.require_whole()
+    assert "decided elsewhere" in examined()[1]
+    third, _ = offered(other, 0.9)
+    assert promote(third, params).outcome == "promoted"
+    assert rollback() == Rollback(third, second)
+    monkeypatch.chdir(one)
+    assert examined()[0] == "ok"
+    assert rollback() == Rollback(second, first)
+    monkeypatch.chdir(other)
+    assert examined()[0] == "ok"
+    assert promote(third, params).outcome == "promoted"
+    for folder in (one, other):  # each is still seen to be cut off
+        monkeypatch.chdir(folder)
+        truth.require_whole()
+        layout.LEDGER.write_bytes(b"".join(lines()[:-1]))
+        with pytest.raises(PromotionError, match="at its end are gone"):
+            truth.require_whole()
+
+
+def test_what_one_checkout_carried_out_and_another_took_back_was_not_interrupted(
+    checkouts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, params, one, other = checkouts
+    assert rollback() == Rollback(second, first)
+    monkeypatch.chdir(other)
+    promote(second, params)
+    monkeypatch.chdir(one)
+    assert champion() == second
+    assert examined()[0] == "ok"
+    worse, _ = offered(one, 0.2)
+    promote(worse, params)
+    assert champion() == second
+
+
+def test_a_copy_of_a_ledger_is_told_and_becomes_one_of_its_own(
+    checkouts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, one, other = checkouts
+    shutil.copyfile(one / layout.LEDGER, other / layout.LEDGER)
+    rollback()
+    monkeypatch.chdir(other)
+    with pytest.raises(PromotionError, match=r"a copy of another checkout's(.|\n)*ledger --seal"):
+        truth.require_whole()
+    assert truth.seal("ada", "a second checkout")
+    assert not truth.seal("ada", "again")
+    for folder in (one, other):
+        monkeypatch.chdir(folder)
+        truth.require_whole()
+
+
+def test_a_store_that_can_not_be_read_is_no_missing_tag(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    assert registry.model_tag("any") == ""
+    with monkeypatch.context() as patched:
+
+        def down(_self: object, _name: str) -> None:
+            raise MlflowException("the database is locked")
+
+        patched.setattr(MlflowClient, "get_registered_model", down)
+        with pytest.raises(TrackingError, match="is locked"):
+            registry.model_tag("any")
 
 
 def test_the_same_promotion_finishes_it(three: Any) -> None:
