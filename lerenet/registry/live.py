@@ -19,11 +19,12 @@ from lerenet.device import pick_device
 from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, READINGS, load_enrolled
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.stored import code_digest, material_of
-from lerenet.enrolment.variants import asked
+from lerenet.enrolment.variants import asked, marks
 from lerenet.enrolment.verdicts import left_out
 from lerenet.errors import PromotionError
+from lerenet.evaluation.located import chance_of_fit
 from lerenet.features.store import FeatureStore
-from lerenet.files import atomic_path, read_json, sha256_file
+from lerenet.files import atomic_path, is_whole, read_json, sha256_file, write_digest
 from lerenet.models.serialization import load_network
 from lerenet.params import Params
 from lerenet.registry.registered import INSPECTED, INSPECTION, PARAMS
@@ -109,7 +110,7 @@ def _asked(
     kept = (
         layout.CACHE / "champion" / f"{cls}-{hashlib.sha256(''.join(said).encode()).hexdigest()[:24]}.parquet"
     )
-    if not kept.exists():
+    if not is_whole(kept):
         _require_same(facts[1])
         described = material(package, cls, images, params)
         enrolled, own = load_enrolled(facts[0].parent), pd.read_parquet(facts[0].with_name(READINGS))
@@ -117,7 +118,16 @@ def _asked(
         named = rows.assign(image=[images[place] for place in rows.pop("place")], cls=cls)
         with atomic_path(kept) as temporary:
             named.to_parquet(temporary, index=False)
+        write_digest(kept)
     return pd.read_parquet(kept)
+
+
+def fit(package: Path, cls: str, images: Sequence[str], params: Params) -> float:
+    """How well masks of a class's images fit what the champion in ``package`` marks there (`chance_of_fit`)."""
+    folder = package / INSPECTION / CLASSES / cls
+    described = material(package, cls, images, params)
+    marked = marks(load_enrolled(folder), pd.read_parquet(folder / READINGS), described)
+    return chance_of_fit(marked, described.masks.cpu().numpy())
 
 
 def unknown(rows: pd.DataFrame) -> pd.DataFrame:

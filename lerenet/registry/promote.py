@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 from lerenet import layout
 from lerenet.errors import PromotionError
 from lerenet.evaluation.resampling import same_episodes
+from lerenet.files import atomic_path, is_whole, sha256_file, write_digest
 from lerenet.params import Params
 from lerenet.registry import copies, gate, ledger, live, live_gate, registered, settling, truth
 from lerenet.registry import versions as registry
@@ -159,7 +161,9 @@ def _live(
     rows = live.champion_rows(package, folder, params)
     allowed = params.enrolment.false_calls
     comparison = live_gate.compare(rows, live.challenger_rows(folder), params.gate, allowed, params.seed)
-    return comparison, tuple(live_gate.doubted(rows, rows["image"].isin(live.new_to(package, folder))))
+    new = rows["image"].isin(live.new_to(package, folder))
+    fit = partial(live.fit, package, params=params)
+    return comparison, tuple(live_gate.doubted(rows, new, fit))
 
 
 def champion_counts(
@@ -177,7 +181,7 @@ def champion_counts(
             return own
     weights = champion.tags["weights_sha256"][:12]  # numbers begin anew in another store
     kept = layout.CACHE / "champion" / f"{champion.number}-{weights}-{digest}-{code[:12]}.parquet"
-    if not kept.exists():
+    if not is_whole(kept):
         now = episodes_digest()
         if now != digest:
             raise PromotionError(
@@ -185,11 +189,11 @@ def champion_counts(
                 "run the retraining again, so that both can be scored on the same episodes",
             )
         from lerenet.evaluation.protocol import score_version
-        from lerenet.files import atomic_path
 
         again = score_version(folder, layout.FOLDS / "episodes.parquet", layout.CATALOG, layout.DATA, params)
         with atomic_path(kept) as temporary:
             again.to_parquet(temporary, index=False)
+        write_digest(kept)
     return gate_rows(pd.read_parquet(kept), params.ship.shots)
 
 
@@ -198,7 +202,6 @@ def _agrees(folder: Path, version: Version) -> bool:
 
     Where other weights stand in the project by now, the registered ones are compared.
     """
-    from lerenet.files import sha256_file
     from lerenet.models.serialization import load_network
     from lerenet.registry import served
 
