@@ -10,6 +10,7 @@ from typing import Any
 
 from flows.dvc import CHILDREN, StageError, run_dvc
 from lerenet import layout
+from lerenet.tracking.git import git
 
 PULLING = layout.CHECKPOINTS / "pulling"  # while the data are fetched, and after a fetch that was killed
 
@@ -101,19 +102,21 @@ def collect_garbage(kept: Sequence[str]) -> None:
 
 
 GONE = "Removing "  # as DVC says it
+AUTHOR = ("-c", "user.name=lerenet", "-c", "user.email=lerenet@localhost")
 
 
 def _gc(kept: Sequence[str], *words: str) -> str:
     cache = run_dvc("cache", "dir").strip()
-    history = ["--all-branches", "--all-tags", "--all-experiments"] if Path(".git").exists() else []
-    with TemporaryDirectory(prefix="lerenet-") as folder:  # DVC keeps what another project on its cache uses
-        (Path(folder) / ".dvc").mkdir()
-        (Path(folder) / ".dvc" / "config").write_text(
-            f"[core]\n    no_scm = true\n[cache]\n    dir = {cache}\n"
-        )
+    with TemporaryDirectory(prefix="lerenet-") as name:  # DVC keeps what another project on its cache uses
+        folder = Path(name)
+        if Path(".git").exists():
+            words = ("--all-branches", "--all-tags", "--all-experiments", *words)
+            git("init", "--quiet", folder=folder)  # all that are named must be in git, then, with a commit
+            git(*AUTHOR, "commit", "--quiet", "--allow-empty", "--message", "empty", folder=folder)
+        (folder / ".dvc").mkdir()
+        scm = str(not Path(".git").exists()).lower()
+        (folder / ".dvc" / "config").write_text(f"[core]\n    no_scm = {scm}\n[cache]\n    dir = {cache}\n")
         for place, md5 in enumerate(kept):
             if (Path(cache) / "files" / "md5" / md5[:2] / md5[2:]).is_file():
-                (Path(folder) / f"{place}.dvc").write_text(
-                    f"outs:\n- md5: {md5}\n  hash: md5\n  path: '{place}'\n"
-                )
-        return run_dvc("gc", "--force", "--workspace", *history, "--projects", folder, *words)
+                (folder / f"{place}.dvc").write_text(f"outs:\n- md5: {md5}\n  hash: md5\n  path: '{place}'\n")
+        return run_dvc("gc", "--force", "--workspace", *words, "--projects", name)

@@ -21,13 +21,18 @@ from lerenet.enrolment.material import Material
 from lerenet.enrolment.stored import code_digest, material_of
 from lerenet.enrolment.variants import asked, marks
 from lerenet.enrolment.verdicts import left_out
-from lerenet.errors import PromotionError
+from lerenet.errors import DataError, PromotionError
 from lerenet.evaluation.located import chance_of_fit
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, is_whole, read_json, sha256_file, write_digest
 from lerenet.models.serialization import load_network
 from lerenet.params import Params
 from lerenet.registry.registered import INSPECTED, INSPECTION, PARAMS
+
+OTHER_CODE = (
+    "if it was registered by code that kept classes in another way, go on with the new version: "
+    "`lerenet promote VERSION --force --reason WHY`"
+)
 
 
 def challenger_rows(package: Path) -> pd.DataFrame:
@@ -71,7 +76,7 @@ def champion_rows(package: Path, challenger: Path, params: Params) -> pd.DataFra
 def _alike(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
     """Whether two classes were learnt from the same images: how they are read, left out, stands in the version."""
     same = ("network", "image_size", "part_folds", "examples", "good")
-    return all(one[name] == two[name] for name in same)
+    return all(one.get(name) == two.get(name) for name in same)
 
 
 def _given_shares(package: Path) -> tuple[float, float]:
@@ -112,8 +117,12 @@ def _asked(
     )
     if not is_whole(kept):
         _require_same(facts[1])
+        try:
+            enrolled = load_enrolled(facts[0].parent)
+        except DataError as error:
+            raise PromotionError(f"the champion can't be compared: {error.what}", OTHER_CODE) from error
         described = material(package, cls, images, params)
-        enrolled, own = load_enrolled(facts[0].parent), pd.read_parquet(facts[0].with_name(READINGS))
+        own = pd.read_parquet(facts[0].with_name(READINGS))
         rows = asked(enrolled, own, described, *shares)
         named = rows.assign(image=[images[place] for place in rows.pop("place")], cls=cls)
         with atomic_path(kept) as temporary:

@@ -13,7 +13,7 @@ from lerenet.enrolment.enrolled import READINGS
 from lerenet.enrolment.verdicts import episodes, left_out
 from lerenet.errors import PromotionError
 from lerenet.files import read_json, write_json
-from lerenet.params import GateSettings
+from lerenet.params import GateSettings, load_params
 from lerenet.registry import gate, live
 from lerenet.registry.live_gate import compare, doubted
 from lerenet.registry.registered import INSPECTED, INSPECTION, PARAMS
@@ -251,3 +251,14 @@ def test_an_image_whose_mask_was_replaced_is_new(packages: tuple[Path, Path]) ->
 def test_a_version_without_classes_is_no_challenger(tmp_path: Path) -> None:
     with pytest.raises(PromotionError, match="knows no class"):
         live.challenger_rows(tmp_path)
+
+
+def test_a_champion_that_this_code_can_not_read_is_said_with_the_way_on(packages: tuple[Path, Path]) -> None:
+    champion, challenger = packages
+    facts = champion / INSPECTION / "classes" / "Blob" / "enrolment.json"
+    said = read_json(facts)
+    said["examples"] = said["examples"][1:]
+    write_json(facts, {name: value for name, value in said.items() if name != "part_folds"} | {"folds": 4})
+    with pytest.raises(PromotionError, match="can't be compared.*part_folds") as refused:
+        live.champion_rows(champion, challenger, load_params(Path("params.yaml")))
+    assert "--force" in refused.value.remedy
