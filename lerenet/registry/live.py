@@ -116,11 +116,11 @@ def _asked(
         layout.CACHE / "champion" / f"{cls}-{hashlib.sha256(''.join(said).encode()).hexdigest()[:24]}.parquet"
     )
     if not is_whole(kept):
-        _require_same(facts[1])
         try:
             enrolled = load_enrolled(facts[0].parent)
         except DataError as error:
             raise PromotionError(f"the champion can't be compared: {error.what}", OTHER_CODE) from error
+        _require_same(facts[1])
         described = material(package, cls, images, params)
         own = pd.read_parquet(facts[0].with_name(READINGS))
         rows = asked(enrolled, own, described, *shares)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lerenet import layout
 from lerenet.enrolment.enrolled import READINGS
 from lerenet.enrolment.verdicts import episodes, left_out
 from lerenet.errors import PromotionError
@@ -259,6 +260,9 @@ def test_a_champion_that_this_code_can_not_read_is_said_with_the_way_on(packages
     said = read_json(facts)
     said["examples"] = said["examples"][1:]
     write_json(facts, {name: value for name, value in said.items() if name != "part_folds"} | {"folds": 4})
-    with pytest.raises(PromotionError, match="can't be compared.*part_folds") as refused:
-        live.champion_rows(champion, challenger, load_params(Path("params.yaml")))
+    params = load_params(Path("params.yaml"))
+    layout.CATALOG.touch()
+    write_json(challenger / PARAMS, params.model_dump(mode="json"))
+    with pytest.raises(PromotionError, match=r"can't be compared.*part_folds") as refused:
+        live.champion_rows(champion, challenger, params)
     assert "--force" in refused.value.remedy
