@@ -26,6 +26,7 @@ from flows.dvc import (
     stop_children,
 )
 from flows.graph import GPU_STAGES, GROUPS, Graph, has_gpu_stage, read_graph, select
+from flows.naming import stages
 from flows.runners import LOCAL, everywhere, gpu_resource, make_runner, outcome
 
 GPU_LIMIT = "gpu"
@@ -96,7 +97,7 @@ def ensure_gpu_limit(slots: int = 1) -> None:
                 client.create_global_concurrency_limit(wanted)
 
 
-@flow(name="dvc", validate_parameters=False, persist_result=False)
+@flow(name="dvc", flow_run_name=stages, validate_parameters=False, persist_result=False)
 def run_graph(graph: Graph, jobs: int = 2, force: Sequence[str] = ()) -> None:
     """Run every stage of ``graph`` once all it reads from are done, at most ``jobs`` at once.
 

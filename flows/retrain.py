@@ -17,6 +17,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled, Completed
 
+from flows import naming
 from flows.data import changed_stages, is_clean, pull_data, push
 from flows.dvc import StageError, logger, refuse_inside_dvc
 from flows.graph import below, read_graph, select
@@ -25,6 +26,7 @@ from flows.runners import LOCAL
 from flows.tabulate import publish
 from lerenet import layout
 from lerenet.cli.retrain import AcceptDrift, Dry, Folds, Force, Jobs, Pull, Runner, Wait
+from lerenet.cli.terminal import user
 from lerenet.errors import DataError
 from lerenet.params import Fold, Params, load_params
 from lerenet.registry import registering
@@ -43,12 +45,12 @@ def step(work: Any, name: str) -> Any:
     )  # fmt: skip
 
 
-@flow(name="retrain", persist_result=False)
+@flow(name="retrain", flow_run_name=naming.retraining, persist_result=False)
 def retrain(
     jobs: int = 1,
     force: bool = False,
     pull: bool = True,
-    operator: str = "schedule",
+    operator: str = "",
     wait: bool = False,
     dry: bool = False,
     folds: Sequence[Fold] = (),
@@ -63,7 +65,7 @@ def retrain(
         jobs: How many stages run at once.
         force: Go on when nothing changed; the stages themselves still run only when stale.
         pull: Fetch the data from the DVC remote first.
-        operator: Who or what asked, for the ledger.
+        operator: Who or what asked, for the ledger; the user whose process this is when empty.
         wait: When another retraining runs, wait for its end; otherwise this one is cancelled.
         dry: Say what would run and be decided, and change nothing.
         folds: Run only the stages of these folds; nothing is registered or promoted.
@@ -76,7 +78,7 @@ def retrain(
     with one_at_a_time(wait) as free:
         if not free:
             return Cancelled(message="Another retraining runs")
-        return _retrain(jobs, force, pull, operator, folds, runner, accept_drift)
+        return _retrain(jobs, force, pull, operator or user(), folds, runner, accept_drift)
 
 
 def _retrain(
@@ -258,7 +260,7 @@ def command(
     jobs: Jobs = 1,
     force: Force = False,
     pull: Pull = True,
-    operator: Annotated[str, typer.Option(help="Who asks, for the ledger.")] = "schedule",
+    operator: Annotated[str, typer.Option(help="Who asks, for the ledger; your user name when empty.")] = "",
     wait: Wait = False,
     dry: Dry = False,
     folds: Folds = None,

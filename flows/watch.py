@@ -2,7 +2,7 @@
 
 A look is cheap: names, sizes and times of the files. When they changed and stand still, DVC records the
 data and gives their hash. A hash that was not announced yet is sent as the event ``lerenet.data.changed``,
-on which the deployment ``retrain/on-data`` runs (``prefect.yaml``). It counts as announced only once the
+on which the deployment ``retrain/automatic`` runs (``prefect.yaml``). It counts as announced only once the
 server has taken it, so a change made while the server is down is announced later.
 """
 

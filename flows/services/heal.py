@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RUN_ID = "PREFECT__FLOW_RUN_ID"
 BEFORE = timedelta(minutes=5)  # that a worker has for starting a run's process
-AGAIN = ("retrain", "on-data")  # flow and deployment that a retraining cut short is repeated by
+RETRAIN = "retrain"  # the flow that is started again where it was cut short
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,10 @@ def heal(client: SyncPrefectClient, worker: bool) -> list[str]:
     for name in left_behind(client, worker).slots:  # as it is now: a ghost's went with it
         client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=0))
         done.append(f"slots of {name}: freed")
-    flows = {client.read_flow(run.flow_id).name for run in ghosts}
-    if AGAIN[0] in flows:
-        deployment = client.read_deployment_by_name("/".join(AGAIN))
-        run = client.create_flow_run_from_deployment(deployment.id, state=Scheduled())
-        done.append(f"run {run.name}: goes on with the retraining that was cut short")
+    cut = [run for run in ghosts if client.read_flow(run.flow_id).name == RETRAIN]
+    if cut and (deployment := cut[0].deployment_id):
+        run = client.create_flow_run_from_deployment(
+            deployment, parameters=cut[0].parameters, state=Scheduled()
+        )
+        done.append(f"run {run.name}: goes on with {cut[0].name}, which was cut short")
     return done

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +21,9 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from flows import data, dvc, graph, mirror
+from flows import data, dvc, graph, groups, mirror
 from flows import retrain as retraining
+from lerenet.cli.terminal import user
 from lerenet.data.catalog import COLUMNS
 from lerenet.errors import DataError
 from lerenet.params import Params
@@ -561,23 +563,63 @@ def deployments() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_the_deployments_run_one_at_a_time_and_the_retraining_at_night() -> None:
+def test_every_flow_has_one_deployment_that_runs_one_at_a_time() -> None:
     found = deployments()
-    assert [each["cron"] for each in found["retrain/nightly"]["schedules"]] == ["0 2 * * *"]
+    flows = [name.partition("/")[0] for name in found]
+    assert len(set(flows)) == len(flows)
     for name, entry in found.items():
-        strategy = "ENQUEUE" if name == "retrain/on-data" else "CANCEL_NEW"  # no change of the data is lost
+        strategy = "ENQUEUE" if name == "retrain/automatic" else "CANCEL_NEW"  # no change of the data is lost
         assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": strategy}, name
     assert {"fold-splitting/manual", "evaluation/manual", "promote/manual", "rollback/manual"} <= set(found)
 
 
-def test_the_retraining_on_data_listens_to_the_watcher_and_waits_its_turn() -> None:
+def test_the_retraining_runs_at_night_and_on_new_data_and_says_for_whom() -> None:
     import inspect
 
     from flows import watch
 
-    entry = deployments()["retrain/on-data"]
-    (trigger,) = entry["triggers"]
+    entry = deployments()["retrain/automatic"]
+    (trigger,), (schedule,) = entry["triggers"], entry["schedules"]
+    assert (schedule["cron"], schedule["parameters"]) == ("0 2 * * *", {"operator": "schedule"})
     assert trigger["expect"] == [watch.EVENT]
     assert trigger["match"] == {"prefect.resource.id": watch.RESOURCE}
-    assert entry["parameters"]["wait"] is True
-    assert set(entry["parameters"]) <= set(inspect.signature(retraining.retrain.fn).parameters)
+    assert trigger["parameters"] == {"operator": "data"}
+    assert entry["parameters"] == {"wait": True}
+    assert {"operator", "wait"} <= set(inspect.signature(retraining.retrain.fn).parameters)
+
+
+# -- names and operators ------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("server")
+def test_runs_are_named_by_what_they_do(recorded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("data.dvc").write_text("outs:\n- md5: 3f5a52b4c0ffee.dir\n")
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert called(retraining.retrain) == f"retrain {day} data 3f5a52b4"
+    assert called(retraining.retrain, folds=["fold1"]) == f"retrain fold1 {day} data 3f5a52b4"
+    monkeypatch.setattr(groups, "mirror", lambda *_: [])
+    assert called(groups.evaluation) == f"evaluation {day} data 3f5a52b4"
+
+
+def called(work: Any, **given: Any) -> str:
+    from prefect.client.orchestration import get_client
+
+    state = work(**given, return_state=True)
+    with get_client(sync_client=True) as client:
+        return str(client.read_flow_run(state.state_details.flow_run_id).name)
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(("given", "operator"), [({}, user()), ({"operator": "data"}, "data")])
+def test_the_ledger_names_who_asked(
+    recorded: list[str], monkeypatch: pytest.MonkeyPatch, given: dict[str, str], operator: str
+) -> None:
+    asked: list[str] = []
+
+    def decide(_version: str, _params: Params, who: str) -> Verdict:
+        asked.append(who)
+        return Verdict("rejected", ("worse",))
+
+    monkeypatch.setattr(retraining, "decide", decide)
+    retraining.retrain(**given)
+    assert asked == [operator]
