@@ -22,6 +22,7 @@ from flows.data import changed_stages, is_clean, pull_data, push
 from flows.dvc import StageError, logger, refuse_inside_dvc
 from flows.graph import below, read_graph, select
 from flows.mirror import RETRY_SECONDS, locked, mirror
+from flows.parent import close_left, note, retraining_run
 from flows.runners import LOCAL
 from flows.tabulate import publish
 from lerenet import layout
@@ -35,6 +36,7 @@ from lerenet.registry.candidate import collect, lock_hash, require_ship
 from lerenet.registry.gate import Verdict
 from lerenet.stages.common import check_settings
 from lerenet.tracking import store
+from lerenet.tracking.runs import StageRun
 
 
 def step(work: Any, name: str) -> Any:
@@ -96,10 +98,31 @@ def _retrain(
     check_settings(params)
     if not folds:
         require_ship(params)
-    mirror(["folds", "profile"], jobs, runner=runner)  # the validation gate: bad data end the flow here
-    if not folds and not force and step(nothing_changed, name="what changed")(params):
-        step(push, name="push data")()  # if the last one did not get so far
-        return Completed(message="Nothing changed since the last decision")
+    unchanged = step(nothing_changed, name="what changed")
+    done = not folds and not force and unchanged(params)
+    if done:
+        close_left(params)
+    else:
+        with retraining_run(params, operator, folds) as run:
+            mirror(
+                ["folds", "profile"], jobs, runner=runner
+            )  # the validation gate: bad data end the flow here
+            done = not folds and not force and unchanged(params)  # the code was, and what it makes was not
+            if not done:
+                return _stages_and_verdict(jobs, params, operator, folds, runner, accept_drift, run)
+    step(push, name="push data")()  # if the last one did not get so far
+    return Completed(message="Nothing changed since the last decision")
+
+
+def _stages_and_verdict(
+    jobs: int,
+    params: Params,
+    operator: str,
+    folds: Sequence[Fold],
+    runner: str,
+    accept_drift: bool,
+    run: StageRun,
+) -> Any:
     step(report_drift, name="drift report")(params, accept_drift)
     if folds:
         done = mirror([], jobs, folds=folds, runner=runner)
@@ -108,6 +131,7 @@ def _retrain(
     step(require_unchanged, name="unchanged meanwhile")()
     version = step(register, name="register")(params)
     verdict = step(decide, name="gate and promotion")(version, params, operator)
+    note(run, version, verdict)
     step(push, name="push data")()
     return Completed(message=f"Version {version}: {verdict.outcome}")
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -338,7 +339,7 @@ def test_only_locks_are_tried_again(
 ) -> None:
     seen: list[tuple[str, ...]] = []
 
-    def run_dvc(*words: str, folder: Path | None = None) -> str:
+    def run_dvc(*words: str, **_named: Any) -> str:
         seen.append(words)
         if len(seen) < 3:
             raise error("no")
@@ -349,6 +350,14 @@ def test_only_locks_are_tried_again(
     state = hurried("catalog", return_state=True)
     assert state.is_completed() is (error is dvc.StageLocked)
     assert seen == [("repro", "--single-item", "catalog")] * calls
+
+
+def test_a_stage_on_another_machine_is_told_of_its_parent_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(mirror, "run_dvc", lambda *_, **named: told.append(named["variables"]))
+    for parent in ("", "abc"):
+        mirror.run_stage.fn("catalog", parent=parent)
+    assert told == [{}, {"LERENET_PARENT_RUN": "abc"}]
 
 
 def test_gpu_stages_hold_a_strict_slot_only_with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,7 +377,8 @@ def test_gpu_stages_hold_a_strict_slot_only_with_cuda(monkeypatch: pytest.Monkey
 # -- the retraining -----------------------------------------------------------------------------
 
 DECIDING = ["mirror", "require_unchanged", "register", "decide", "push"]
-STEPS = ["pull_data", "mirror", "nothing_changed", "report_drift", *DECIDING]
+LOOKING = ["pull_data", "nothing_changed", "mirror", "nothing_changed"]
+STEPS = [*LOOKING, "report_drift", *DECIDING]
 
 
 @pytest.fixture
@@ -391,6 +401,9 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             return answers.get(name)
 
         monkeypatch.setattr(retraining, name, work)
+    monkeypatch.setattr(retraining, "retraining_run", lambda *_: nullcontext(None))
+    for name in ("note", "close_left"):
+        monkeypatch.setattr(retraining, name, lambda *_: None)
     return seen
 
 
@@ -410,10 +423,12 @@ def test_nothing_changed_ends_completed_unless_forced(
     state = retraining.retrain(pull=False, return_state=True)
     assert state.is_completed()
     assert "Nothing changed" in state.message
-    assert recorded == [
-        "mirror",
-        "push",
-    ]  # what an earlier one may not have sent; images that were judged are not again
+    assert recorded == ["push"]  # what an earlier one may not have sent
+    recorded.clear()
+    answers = iter([False, True])  # the code changed, and what it makes did not
+    monkeypatch.setattr(retraining, "nothing_changed", lambda params: next(answers))
+    assert "Nothing changed" in retraining.retrain(pull=False, return_state=True).message
+    assert recorded == ["mirror", "push"]  # images that were judged are not again
     recorded.clear()
     retraining.retrain(pull=False, force=True)
     assert recorded == ["mirror", "report_drift", *DECIDING]
