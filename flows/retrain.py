@@ -17,7 +17,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled, Completed
 
-from flows import naming
+from flows import naming, notices
 from flows.data import changed_stages, is_clean, pull_data, push
 from flows.dvc import StageError, logger, refuse_inside_dvc
 from flows.graph import below, read_graph, select
@@ -28,7 +28,6 @@ from flows.tabulate import publish
 from lerenet import layout
 from lerenet.cli.retrain import AcceptDrift, Dry, Folds, Force, Jobs, Pull, Runner, Wait
 from lerenet.cli.terminal import user
-from lerenet.errors import DataError
 from lerenet.params import Fold, Params, load_params
 from lerenet.registry import registering
 from lerenet.registry import versions as registry
@@ -47,7 +46,10 @@ def step(work: Any, name: str) -> Any:
     )  # fmt: skip
 
 
-@flow(name="retrain", flow_run_name=naming.retraining, persist_result=False)
+@flow(
+    name="retrain", flow_run_name=naming.retraining, persist_result=False,
+    on_failure=[notices.failed], on_crashed=[notices.crashed],
+)  # fmt: skip
 def retrain(
     jobs: int = 1,
     force: bool = False,
@@ -132,6 +134,7 @@ def _stages_and_verdict(
     version = step(register, name="register")(params)
     verdict = step(decide, name="gate and promotion")(version, params, operator)
     note(run, version, verdict)
+    notices.decided(version, verdict)
     step(push, name="push data")()
     return Completed(message=f"Version {version}: {verdict.outcome}")
 
@@ -206,7 +209,7 @@ def report_drift(params: Params, accept: bool = False) -> None:
     """Compare the images with those of the champion; publish what changed, and say what shifted.
 
     Raises:
-        DataError: a class shifted, ``drift.action`` is ``block`` and nobody accepted it.
+        Shifted: a class shifted, ``drift.action`` is ``block`` and nobody accepted it.
     """
     from lerenet.drift.compare import drift_summary, load_profiled
     from lerenet.drift.markdown import drift_markdown, shifted
@@ -223,7 +226,7 @@ def report_drift(params: Params, accept: bool = False) -> None:
         return
     what = f"the new images are unlike those of the champion: {shifted(summary)}"
     if params.drift.action == "block" and not accept:
-        raise DataError(
+        raise notices.Shifted(
             f"{what}; drift.action is block, so nothing was trained",
             "see the Prefect artifact `drift`; mend the images, or, if they are what the line looks like now, "
             "run the flow with accept_drift=True",

@@ -105,7 +105,7 @@ def test_the_package_imports_neither_prefect_nor_dvc_nor_the_flows() -> None:
 
 
 # Each may import those before it.
-SHARED = ("dvc", "graph", "data", "runners", "naming", "mirror", "parent", "tabulate")
+SHARED = ("dvc", "graph", "data", "runners", "naming", "mirror", "parent", "notices", "tabulate")
 
 
 def test_flows_import_one_another_only_through_what_they_share() -> None:

@@ -24,6 +24,7 @@ from filelock import FileLock
 
 from flows import data, dvc, graph, groups, mirror
 from flows import retrain as retraining
+from flows.notices import Shifted
 from lerenet.cli.terminal import user
 from lerenet.data.catalog import COLUMNS
 from lerenet.errors import DataError
@@ -40,6 +41,7 @@ from tests.helpers.prefect_server import (
     pipeline,
     prefect_server,
 )
+from tests.helpers.receiver import Receiver, receiver
 
 __all__ = ["fresh", "pipeline"]  # fixtures
 
@@ -385,7 +387,8 @@ STEPS = [*LOOKING, "report_drift", *DECIDING]
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The retraining with every step replaced by one that writes its name down."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_STAGE", raising=False)
+    for variable in ("DVC_STAGE", "LERENET_NOTIFY"):
+        monkeypatch.delenv(variable, raising=False)
     Path("params.yaml").write_text("{}")
     seen: list[str] = []
     answers = {
@@ -638,3 +641,57 @@ def test_the_ledger_names_who_asked(
     monkeypatch.setattr(retraining, "decide", decide)
     retraining.retrain(**given)
     assert asked == [operator]
+
+
+# -- notices ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    with receiver() as made:
+        monkeypatch.setenv("LERENET_NOTIFY", made.address)
+        yield made
+
+
+@pytest.mark.usefixtures("server")
+def test_a_decision_is_told_once(recorded: list[str], chat: Receiver) -> None:
+    retraining.retrain()
+    (got,) = chat.got
+    assert got["title"].endswith(": version 7 rejected")
+    assert got["text"] == "worse\nsee: lerenet verdict 7"
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    ("error", "title"),
+    [(dvc.StageError("train: boom"), "retraining failed"), (Shifted("A: brightness"), "retraining blocked")],
+)
+def test_a_failure_is_told_once(
+    recorded: list[str], chat: Receiver, monkeypatch: pytest.MonkeyPatch, error: Exception, title: str
+) -> None:
+    def fail(*_words: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(retraining, "report_drift", fail)
+    assert retraining.retrain(return_state=True).is_failed()
+    (got,) = chat.got
+    assert title in got["title"]
+    name, why, look = got["text"].splitlines()
+    assert name.startswith("retrain 20")
+    assert why in str(error)
+    assert look.startswith("see: prefect flow-run logs ")
+
+
+@pytest.mark.usefixtures("server")
+def test_one_that_is_cut_short_is_told_and_a_receiver_that_is_down_stops_nothing(
+    recorded: list[str], chat: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_words: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(retraining, "report_drift", interrupted)
+        retraining.retrain()
+    assert "retraining cut short" in chat.got[0]["title"]
+    chat.status = 500
+    assert retraining.retrain(return_state=True).is_completed()
