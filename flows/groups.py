@@ -9,13 +9,14 @@ from typing import Any
 from prefect import flow
 
 from flows.mirror import mirror
+from flows.naming import named
 from flows.runners import LOCAL
 from flows.tabulate import publish, read_metrics
 from lerenet import layout
 from lerenet.evaluation.metrics import NAMES
 
 
-@flow(name="fold-splitting")
+@flow(name="fold-splitting", flow_run_name=named("fold-splitting"))
 def fold_splitting(jobs: int = 2, force: bool = False, runner: str = LOCAL) -> list[str]:
     """Run the stages ``catalog``, ``validate``, ``folds`` and ``validate_folds``."""
     done = mirror(["folds"], jobs, force, runner)
@@ -40,7 +41,7 @@ def fold_rows() -> list[dict[str, Any]]:
     ]
 
 
-@flow(name="backbone-pretraining")
+@flow(name="backbone-pretraining", flow_run_name=named("backbone-pretraining"))
 def backbone_pretraining(jobs: int = 1, force: bool = False, runner: str = LOCAL) -> list[str]:
     """Run the stages ``pretrain@…`` and what they need."""
     done = mirror(["pretraining"], jobs, force, runner)
@@ -48,7 +49,7 @@ def backbone_pretraining(jobs: int = 1, force: bool = False, runner: str = LOCAL
     return done
 
 
-@flow(name="episodic-training")
+@flow(name="episodic-training", flow_run_name=named("episodic-training"))
 def episodic_training(jobs: int = 1, force: bool = False, runner: str = LOCAL) -> list[str]:
     """Run the stages ``features@…``, ``train@…``, ``ship`` and what they need."""
     done = mirror(["training"], jobs, force, runner)
@@ -56,7 +57,7 @@ def episodic_training(jobs: int = 1, force: bool = False, runner: str = LOCAL) -
     return done
 
 
-@flow(name="evaluation")
+@flow(name="evaluation", flow_run_name=named("evaluation"))
 def evaluation(jobs: int = 1, force: bool = False, runner: str = LOCAL) -> list[str]:
     """Run the stages ``floors@…``, ``evaluate@…``, ``report`` and what they need."""
     done = mirror(["evaluation"], jobs, force, runner)
@@ -65,7 +66,7 @@ def evaluation(jobs: int = 1, force: bool = False, runner: str = LOCAL) -> list[
     return done
 
 
-@flow(name="enrolment")
+@flow(name="enrolment", flow_run_name=named("enrolment"))
 def enrolment(jobs: int = 1, force: bool = False, runner: str = LOCAL) -> list[str]:
     """Run the stages ``enrol``, ``inspect`` and what they need."""
     done = mirror(["enrolment"], jobs, force, runner)

@@ -5,6 +5,7 @@ DVC decides what is stale, Prefect decides when it runs; Prefect's own caching i
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Sequence
@@ -26,7 +27,9 @@ from flows.dvc import (
     stop_children,
 )
 from flows.graph import GPU_STAGES, GROUPS, Graph, has_gpu_stage, read_graph, select
+from flows.naming import stages
 from flows.runners import LOCAL, everywhere, gpu_resource, make_runner, outcome
+from lerenet.tracking.runs import PARENT
 
 GPU_LIMIT = "gpu"
 RETRY_SECONDS: list[float] = [1, 2, 4, 8, 15, 30]
@@ -44,7 +47,9 @@ def locked(_task: Any, _run: Any, state: Any) -> bool:
     retry_delay_seconds=RETRY_SECONDS,
     retry_condition_fn=locked,
 )
-def run_stage(stage: str, force: bool = False, folder: Path | None = None, limited: bool = True) -> None:
+def run_stage(
+    stage: str, force: bool = False, folder: Path | None = None, limited: bool = True, parent: str = ""
+) -> None:
     """``dvc repro --single-item STAGE`` in the project's folder.
 
     Args:
@@ -52,6 +57,7 @@ def run_stage(stage: str, force: bool = False, folder: Path | None = None, limit
         force: Run it even when nothing changed.
         folder: The project's folder, the same on every worker.
         limited: A GPU stage waits for a slot of the limit ``gpu`` where this machine has a GPU.
+        parent: Id of the MLflow run that the stage's becomes a child of, if any.
 
     Raises:
         StageError: it failed, or the folder is not there.
@@ -61,7 +67,9 @@ def run_stage(stage: str, force: bool = False, folder: Path | None = None, limit
             f"{stage}: worker {platform.node()} has no {folder}/dvc.yaml: mount the project there"
         )
     with _gpu_slot(stage) if limited else nullcontext():
-        run_dvc("repro", "--single-item", *(["--force"] if force else []), stage, folder=folder)
+        forced = ["--force"] if force else []
+        variables = {PARENT: parent} if parent else {}
+        run_dvc("repro", "--single-item", *forced, stage, folder=folder, variables=variables)
 
 
 def _gpu_slot(stage: str) -> AbstractContextManager[None]:
@@ -96,7 +104,7 @@ def ensure_gpu_limit(slots: int = 1) -> None:
                 client.create_global_concurrency_limit(wanted)
 
 
-@flow(name="dvc", validate_parameters=False, persist_result=False)
+@flow(name="dvc", flow_run_name=stages, validate_parameters=False, persist_result=False)
 def run_graph(graph: Graph, jobs: int = 2, force: Sequence[str] = ()) -> None:
     """Run every stage of ``graph`` once all it reads from are done, at most ``jobs`` at once.
 
@@ -117,6 +125,7 @@ def run_graph(graph: Graph, jobs: int = 2, force: Sequence[str] = ()) -> None:
 
 def _run_graph(graph: Graph, jobs: int, force: Sequence[str]) -> None:
     waiting, futures, folder = dict(graph), dict[str, Any](), Path.cwd()
+    parent = os.environ.get(PARENT, "")
     done: set[str] = set()
     failed: dict[str, Any] = {}
     while (waiting and not failed) or len(done) + len(failed) < len(futures):
@@ -127,7 +136,7 @@ def _run_graph(graph: Graph, jobs: int, force: Sequence[str]) -> None:
             named: Any = run_stage.with_options(name=stage, task_run_name=stage)
             slot = gpu_resource() if stage.partition("@")[0] in GPU_STAGES else nullcontext()
             with slot or nullcontext():
-                given = {"force": stage in force, "folder": folder, "limited": slot is None}
+                given = {"force": stage in force, "folder": folder, "limited": slot is None, "parent": parent}
                 futures[stage] = named.submit(stage, **given, wait_for=above)
         time.sleep(0.05)
         for stage in futures.keys() - done - failed.keys():

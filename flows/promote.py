@@ -10,7 +10,7 @@ from lerenet import layout
 from lerenet.params import load_params
 
 
-@flow(name="promote", persist_result=False)
+@flow(name="promote", flow_run_name="promote version {version}", persist_result=False)
 def promote(version: str, operator: str, reason: str, force: bool = False) -> str:
     """Judge a registered version and promote it if the gate, or force, says so; return the verdict."""
     from lerenet.registry.promote import promote as change
@@ -22,7 +22,7 @@ def promote(version: str, operator: str, reason: str, force: bool = False) -> st
     return verdict.outcome
 
 
-@flow(name="rollback", persist_result=False)
+@flow(name="rollback", flow_run_name="rollback by {operator}", persist_result=False)
 def rollback(operator: str, reason: str, leave: str = "") -> str:
     """Make the predecessor of the champion (or of ``leave``, which must be it) champion again; return its number."""
     from lerenet.registry.promote import rollback as change

@@ -6,26 +6,27 @@ of ``models:/lerenet@champion`` reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated, Any, get_args
 
 import typer
-from filelock import FileLock, Timeout
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled, Completed
 
+from flows import naming, notices
 from flows.data import changed_stages, is_clean, pull_data, push
 from flows.dvc import StageError, logger, refuse_inside_dvc
 from flows.graph import below, read_graph, select
 from flows.mirror import RETRY_SECONDS, locked, mirror
+from flows.parent import close_left, note, retraining_run
 from flows.runners import LOCAL
 from flows.tabulate import publish
+from flows.turns import one_at_a_time
 from lerenet import layout
 from lerenet.cli.retrain import AcceptDrift, Dry, Folds, Force, Jobs, Pull, Runner, Wait
-from lerenet.errors import DataError
+from lerenet.cli.terminal import user
 from lerenet.params import Fold, Params, load_params
 from lerenet.registry import registering
 from lerenet.registry import versions as registry
@@ -33,6 +34,7 @@ from lerenet.registry.candidate import collect, lock_hash, require_ship
 from lerenet.registry.gate import Verdict
 from lerenet.stages.common import check_settings
 from lerenet.tracking import store
+from lerenet.tracking.runs import StageRun
 
 
 def step(work: Any, name: str) -> Any:
@@ -43,12 +45,15 @@ def step(work: Any, name: str) -> Any:
     )  # fmt: skip
 
 
-@flow(name="retrain", persist_result=False)
+@flow(
+    name="retrain", flow_run_name=naming.retraining, persist_result=False,
+    on_failure=[notices.failed], on_crashed=[notices.crashed],
+)  # fmt: skip
 def retrain(
     jobs: int = 1,
     force: bool = False,
     pull: bool = True,
-    operator: str = "schedule",
+    operator: str = "",
     wait: bool = False,
     dry: bool = False,
     folds: Sequence[Fold] = (),
@@ -63,7 +68,7 @@ def retrain(
         jobs: How many stages run at once.
         force: Go on when nothing changed; the stages themselves still run only when stale.
         pull: Fetch the data from the DVC remote first.
-        operator: Who or what asked, for the ledger.
+        operator: Who or what asked, for the ledger; the user whose process this is when empty.
         wait: When another retraining runs, wait for its end; otherwise this one is cancelled.
         dry: Say what would run and be decided, and change nothing.
         folds: Run only the stages of these folds; nothing is registered or promoted.
@@ -76,7 +81,7 @@ def retrain(
     with one_at_a_time(wait) as free:
         if not free:
             return Cancelled(message="Another retraining runs")
-        return _retrain(jobs, force, pull, operator, folds, runner, accept_drift)
+        return _retrain(jobs, force, pull, operator or user(), folds, runner, accept_drift)
 
 
 def _retrain(
@@ -94,10 +99,31 @@ def _retrain(
     check_settings(params)
     if not folds:
         require_ship(params)
-    mirror(["folds", "profile"], jobs, runner=runner)  # the validation gate: bad data end the flow here
-    if not folds and not force and step(nothing_changed, name="what changed")(params):
-        step(push, name="push data")()  # if the last one did not get so far
-        return Completed(message="Nothing changed since the last decision")
+    unchanged = step(nothing_changed, name="what changed")
+    done = not folds and not force and unchanged(params)
+    if done:
+        close_left(params)
+    else:
+        with retraining_run(params, operator, folds) as run:
+            mirror(
+                ["folds", "profile"], jobs, runner=runner
+            )  # the validation gate: bad data end the flow here
+            done = not folds and not force and unchanged(params)  # the code was, and what it makes was not
+            if not done:
+                return _stages_and_verdict(jobs, params, operator, folds, runner, accept_drift, run)
+    step(push, name="push data")()  # if the last one did not get so far
+    return Completed(message="Nothing changed since the last decision")
+
+
+def _stages_and_verdict(
+    jobs: int,
+    params: Params,
+    operator: str,
+    folds: Sequence[Fold],
+    runner: str,
+    accept_drift: bool,
+    run: StageRun,
+) -> Any:
     step(report_drift, name="drift report")(params, accept_drift)
     if folds:
         done = mirror([], jobs, folds=folds, runner=runner)
@@ -106,27 +132,10 @@ def _retrain(
     step(require_unchanged, name="unchanged meanwhile")()
     version = step(register, name="register")(params)
     verdict = step(decide, name="gate and promotion")(version, params, operator)
+    note(run, version, verdict)
+    notices.decided(version, verdict)
     step(push, name="push data")()
     return Completed(message=f"Version {version}: {verdict.outcome}")
-
-
-@contextmanager
-def one_at_a_time(wait: bool) -> Iterator[bool]:
-    """Hold the project's lock of the retraining; False when another one holds it and ``wait`` is not set.
-
-    The kernel frees the lock when the process ends, however it ends.
-    """
-    layout.CHECKPOINTS.mkdir(exist_ok=True)
-    lock = FileLock(layout.CHECKPOINTS / "retrain.lock", timeout=-1 if wait else 0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def require_unchanged() -> None:
@@ -180,7 +189,7 @@ def report_drift(params: Params, accept: bool = False) -> None:
     """Compare the images with those of the champion; publish what changed, and say what shifted.
 
     Raises:
-        DataError: a class shifted, ``drift.action`` is ``block`` and nobody accepted it.
+        Shifted: a class shifted, ``drift.action`` is ``block`` and nobody accepted it.
     """
     from lerenet.drift.compare import drift_summary, load_profiled
     from lerenet.drift.markdown import drift_markdown, shifted
@@ -197,7 +206,7 @@ def report_drift(params: Params, accept: bool = False) -> None:
         return
     what = f"the new images are unlike those of the champion: {shifted(summary)}"
     if params.drift.action == "block" and not accept:
-        raise DataError(
+        raise notices.Shifted(
             f"{what}; drift.action is block, so nothing was trained",
             "see the Prefect artifact `drift`; mend the images, or, if they are what the line looks like now, "
             "run the flow with accept_drift=True",
@@ -258,7 +267,7 @@ def command(
     jobs: Jobs = 1,
     force: Force = False,
     pull: Pull = True,
-    operator: Annotated[str, typer.Option(help="Who asks, for the ledger.")] = "schedule",
+    operator: Annotated[str, typer.Option(help="Who asks, for the ledger; your user name when empty.")] = "",
     wait: Wait = False,
     dry: Dry = False,
     folds: Folds = None,

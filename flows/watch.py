@@ -2,8 +2,9 @@
 
 A look is cheap: names, sizes and times of the files. When they changed and stand still, DVC records the
 data and gives their hash. A hash that was not announced yet is sent as the event ``lerenet.data.changed``,
-on which the deployment ``retrain/on-data`` runs (``prefect.yaml``). It counts as announced only once the
-server has taken it, so a change made while the server is down is announced later.
+on which the deployment ``retrain/automatic`` runs (``prefect.yaml``). It counts as announced only once the
+server has taken it, so a change made while the server is down is announced later. Beside that it looks after the
+champion's files.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ import typer
 from flows.data import PULLING, add_data
 from flows.dvc import StageError, StageLocked
 from lerenet import layout
+from lerenet.cli.champion import examined
 from lerenet.errors import LerenetError
 from lerenet.files import read_json, recover_dir, signature, write_json
+from lerenet.notify import tell_champion
 from lerenet.registry.candidate import locked_data_md5
+from lerenet.tracking.store import backend_uri
 
 EVENT = "lerenet.data.changed"
 RESOURCE = "lerenet.data"
 STATE = Path(".services/watch-state.json")
+CHAMPION_SECONDS = 300.0  # between two looks at the champion
 BEAT = Path(".services/watch.beat")  # touched with every look
 log = logging.getLogger("flows.watch")
 
@@ -96,9 +101,10 @@ def load_state() -> Seen:
 
 def watch(every: float) -> None:
     """Look until the process is ended."""
-    state = load_state()
+    state, guard = load_state(), Guard()
     while True:
         state = look_and_keep(state)
+        guard.look()
         time.sleep(every)
 
 
@@ -117,6 +123,29 @@ def look_and_keep(state: Seen) -> Seen:
     except (StageError, LerenetError, httpx.HTTPError, OSError) as error:
         log.warning("%s; tried again", error)
     return state
+
+
+class Guard:
+    """Looks at the champion as ``lerenet doctor`` does, now and then, and tells once that it is broken.
+
+    A promotion under way looks like one that was interrupted, so only what two looks find is told.
+    """
+
+    def __init__(self) -> None:
+        self._next, self._before = time.monotonic(), ("", "", "")
+
+    def look(self) -> None:
+        """One look, where it is time for it; what fails is told in the log."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + CHAMPION_SECONDS
+        try:
+            found = examined(backend_uri())
+            if found == self._before:
+                tell_champion(*found)
+            self._before = found
+        except Exception as error:
+            log.warning("the champion was not looked at: %s", error)
 
 
 def command(

@@ -53,7 +53,7 @@ def project(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPat
     import lerenet.stages.evaluate  # noqa: F401  (both keep the loader that they were imported with)
     from tests.helpers import registry as registry_fixture
 
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DVC_STAGE"):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DVC_STAGE", "LERENET_NOTIFY"):
         monkeypatch.delenv(name, raising=False)
     shutil.copyfile(mlflow_template, tmp_path / "mlflow.db")
     (tmp_path / "params.yaml").touch()

@@ -104,7 +104,8 @@ def test_the_package_imports_neither_prefect_nor_dvc_nor_the_flows() -> None:
         assert users(PACKAGE, root) == set(), root
 
 
-SHARED = ("turns", "dvc", "graph", "data", "runners", "mirror", "tabulate")  # each may import those before it
+# Each may import those before it.
+SHARED = ("turns", "dvc", "graph", "data", "runners", "naming", "mirror", "parent", "notices", "tabulate")
 
 
 def test_flows_import_one_another_only_through_what_they_share() -> None:

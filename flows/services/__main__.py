@@ -19,7 +19,7 @@ from flows.services.register import register
 from flows.services.standing import answers, environment, services
 from lerenet.cli.terminal import Json, print_json, run_app
 from lerenet.errors import LerenetError
-from lerenet.tracking.store import follow_moved, own_uri, require_restored
+from lerenet.tracking.store import backend_uri, follow_moved, require_restored
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 STORE = "mlflow"  # a project that was moved is found again before its server has the store
@@ -50,7 +50,7 @@ def up(
             if only and service.name not in only:
                 continue
             if service.name == STORE and not runs:
-                follow_moved(os.environ.get("MLFLOW_BACKEND_STORE_URI") or own_uri())
+                follow_moved(backend_uri())
             start(service)
             typer.echo(f"{service.name}: {'ran already' if runs else 'started'} {service.address}".rstrip())
 

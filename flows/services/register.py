@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from flows import HEARTBEAT_SECONDS
 from flows.services.processes import ServiceError
 from flows.services.standing import POOL
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
+DEPLOYMENTS = Path("prefect.yaml")
 ZOMBIES = "lerenet: runs without heartbeat are crashed"
 MISSED = 3  # heartbeats that may be missing
 REGISTERED = "lerenet_registered"  # Prefect variable: what the server knows
@@ -55,6 +58,7 @@ def register(environment: Mapping[str, str]) -> bool:
         if done.returncode:
             last = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
             raise ServiceError(f"prefect deploy --all: status {done.returncode}\n{last}", "mend prefect.yaml")
+        forget_others(client)
         ensure_automation(client, zombie_automation())
         if known is None:
             client.create_variable(VariableCreate(name=REGISTERED, value=wanted))
@@ -66,7 +70,7 @@ def register(environment: Mapping[str, str]) -> bool:
 def _digest(environment: Mapping[str, str]) -> str:
     """SHA-256 of all that is registered: deployments, the flows whose parameters they have, the pool, automations."""
     here = Path(__file__).parents[1]
-    files = [Path("prefect.yaml"), *sorted(here.rglob("*.py"))]
+    files = [DEPLOYMENTS, *sorted(here.rglob("*.py"))]
     said = [sha256_file(path) for path in files] + [
         environment.get("LERENET_PROJECT", ""),
         version("prefect"),
@@ -86,6 +90,16 @@ def ensure_pool(client: SyncPrefectClient) -> None:
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=TEMPLATE))
     except ObjectAlreadyExists:
         client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=TEMPLATE))
+
+
+def forget_others(client: SyncPrefectClient) -> None:
+    """Delete deployments of the pool that ``prefect.yaml`` names no more, and their triggers: they would run, too."""
+    entries = yaml.safe_load(DEPLOYMENTS.read_text(encoding="utf-8"))["deployments"]
+    named = {(entry["entrypoint"], entry["name"]) for entry in entries}
+    for one in client.read_deployments():
+        if one.work_pool_name == POOL and (one.entrypoint, one.name) not in named:
+            client.delete_resource_owned_automations(f"prefect.deployment.{one.id}")
+            client.delete_deployment(one.id)
 
 
 def zombie_automation() -> AutomationCore:

@@ -15,10 +15,12 @@ from urllib.request import Request, urlopen
 from flows import HEARTBEAT_SECONDS
 from flows.services.access import CLIENT, SERVER, auth_string, header
 from flows.services.processes import FOLDER, Service, ServiceError
+from lerenet.tracking.store import BACKEND
 
 HOST = "127.0.0.1"
 POOL = "lerenet"  # as in prefect.yaml
 WATCH_SECONDS = 5
+KEPT_SECONDS = 30 * 24 * 60 * 60  # that Prefect remembers a run which has ended
 
 
 def port(name: str, default: int) -> int:
@@ -50,6 +52,8 @@ def environment() -> dict[str, str]:
         "PREFECT_API_URL": f"http://{HOST}:{port('PREFECT', 4200)}/api",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port('PREFECT', 4200)}",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(KEPT_SECONDS),
         "PREFECT_HOME": str(here / FOLDER / "prefect"),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "MLFLOW_TRACKING_URI": f"http://{HOST}:{port('MLFLOW', 5000)}",
@@ -96,7 +100,7 @@ def services() -> tuple[Service, ...]:
 def _mlflow_stores(given: Mapping[str, str], here: Path) -> list[str]:
     """Local stores, the ones that ``dvc repro`` without a server uses, unless MLflow's variables name others."""
     words = []
-    if not given.get("MLFLOW_BACKEND_STORE_URI"):
+    if not given.get(BACKEND):
         words += ["--backend-store-uri", f"sqlite:///{here / 'mlflow.db'}"]
     if not given.get("MLFLOW_DEFAULT_ARTIFACT_ROOT"):
         words += ["--default-artifact-root", (here / "mlartifacts").as_uri()]

@@ -33,7 +33,7 @@ def restore_command(
     from lerenet.registry.restore import restore
 
     files = restore(archive)
-    state, found, remedy = examined(Path("mlflow.db"))
+    state, found, remedy = examined("sqlite:///mlflow.db")
     if state == "problem":
         raise TrackingError(
             f"{files} files restored, as they were backed up; but the champion: {found}", remedy

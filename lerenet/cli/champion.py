@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 from typing import Any, Literal
 
 from lerenet.errors import LerenetError
@@ -19,13 +18,9 @@ RESTORE = "restore the run on MLflow's page: `mlflow gc` would delete the champi
 RUNS = {"registration": "", "training": "training_run", "pretraining": "pretraining_run"}
 
 
-def examined(path: Path | None = None) -> tuple[Mark, str, str]:
-    """State (``ok``, ``warning`` or ``problem``), what was found, and the remedy.
-
-    Args:
-        path: an sqlite store; that of the project when none is given.
-    """
-    path = path or sqlite_path(tracking_uri())
+def examined(uri: str | None = None) -> tuple[Mark, str, str]:
+    """State (``ok``, ``warning`` or ``problem``), what was found, and the remedy; in the store at ``uri``, or ours."""
+    path = sqlite_path(uri or tracking_uri())
     if path is None:
         return "ok", "in a server's registry: see `lerenet models`", ""
     registry = Registry(path)

@@ -21,6 +21,8 @@ from lerenet import layout
 from lerenet.cli.champion import Mark, examined
 from lerenet.cli.terminal import console, print_json
 from lerenet.errors import LerenetError
+from lerenet.notify import tell_champion
+from lerenet.tracking.store import sqlite_path, tracking_uri
 
 GIGABYTE = 1e9
 LITTLE_SPACE, NO_SPACE = 10.0, 1.0  # GB
@@ -213,8 +215,10 @@ def check_mlflow() -> Checked:
 
 
 def check_champion() -> Checked:
-    """Alias, ledger, files and runs of the champion agree (read straight from an sqlite store)."""
+    """Alias, ledger, files and runs of the champion agree (read from an sqlite store); a broken one is told."""
     state, found, remedy = examined()
+    if sqlite_path(tracking_uri()) is not None:  # else nothing was looked at
+        tell_champion(state, found, remedy)
     return Checked("champion", state, found, remedy)
 
 

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from lerenet.cli.terminal import user
-
 Jobs = Annotated[int, typer.Option(min=1, help="Stages at once.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on when nothing changed.")]
 Pull = Annotated[bool, typer.Option(help="Fetch the data from the DVC remote first.")]
@@ -39,7 +37,7 @@ def retrain_command(
         "--accept-drift": accept_drift,
         "--no-pull": not pull,
     }
-    words = ["--jobs", str(jobs), "--operator", operator or user(), "--runner", runner]
+    words = ["--jobs", str(jobs), "--operator", operator, "--runner", runner]
     words += [flag for flag, given in flags.items() if given]
     words += [word for name in folds or () for word in ("--fold", name)]
     sys.stdout.flush()

@@ -25,7 +25,7 @@ from lerenet.registry.registered import CHAMPION, NAME, Version
 from lerenet.tracking import store
 
 DAY = 24 * 60 * 60
-BACKEND = "MLFLOW_BACKEND_STORE_URI"  # environment variable of MLflow's own: the database of a server
+PARENT = "mlflow.parentRunId"  # tag of a stage's run: the retraining's
 SOURCES = ("training_run", "pretraining_run")  # tags of a version: runs that it came from
 
 
@@ -84,10 +84,11 @@ def plan(newest: int, days: float) -> Old:
     gone = [version for version in all_ if version.number not in kept]
     needed = {version.tags.get(name, "") for version in stay for name in SOURCES}
     needed |= {version.run_id for version in stay} | _named()
-    own = {version.run_id for version in gone}
+    own, all_runs = {version.run_id for version in gone}, list(_runs())
+    needed |= {run.data.tags.get(PARENT, "") for run in all_runs if run.info.run_id in needed}
     runs = [
         run
-        for run in _runs()
+        for run in all_runs
         if run.info.run_id not in needed and (run.info.run_id in own or _old(run, oldest))
     ]
     sources = {version.source for version in stay}
@@ -205,9 +206,8 @@ def _backend(old: Old) -> Any:
     from mlflow.tracking._tracking_service.utils import _get_store
 
     uri = store.tracking_uri()
-    if store.sqlite_path(uri) is None:
-        here = Path("mlflow.db").resolve()
-        uri = os.environ.get(BACKEND) or (f"sqlite:///{here}" if here.is_file() else uri)
+    if store.sqlite_path(uri) is None and (os.environ.get(store.BACKEND) or Path("mlflow.db").is_file()):
+        uri = store.backend_uri()
     try:
         backend = _get_store(uri)  # type: ignore[no-untyped-call]
         for run in old.runs:
@@ -221,4 +221,4 @@ def _backend(old: Old) -> Any:
     return backend
 
 
-WHERE = f"prune where the server's database is, with {BACKEND} naming it"
+WHERE = f"prune where the server's database is, with {store.BACKEND} naming it"

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,11 @@ class StageRun:
     batches. When MLflow fails, the stage goes on and ``tracked`` is False at the end.
     """
 
-    def __init__(self, stage: str, key: str, settings: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, stage: str, key: str, settings: Mapping[str, Any], tags: Mapping[str, str], name: str = ""
+    ) -> None:
         self.stage, self.key = stage, key
-        self.name = f"{stage}@{key}" if key else stage
+        self.name = name or (f"{stage}@{key}" if key else stage)
         self.folder = CHECKPOINTS / stage / key if key else CHECKPOINTS / stage
         self.params = flatten(settings)
         self.tags = {
@@ -69,6 +71,7 @@ class StageRun:
             self.tags["mlflow.parentRunId"] = parent
         self.tags["mlflow.source.git.commit"] = self.tags["git_commit"]
         self.run_id: str | None = None
+        self.left: str | None = None  # the run of a killed attempt with which nothing goes on
         self.tracked = False
         self._uri = ""
         self._client: Any = None
@@ -146,7 +149,9 @@ class StageRun:
             attempt = json.loads((self.folder / "attempt.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             attempt = {}
+        self.left = attempt.get("left")
         if attempt.get("identity") != self._identity():
+            self.left = attempt.get("mlflow_run_id") or self.left
             (self.folder / "metrics.jsonl").unlink(missing_ok=True)
             return False
         for row in self._rows():
@@ -164,7 +169,8 @@ class StageRun:
                 continue
 
     def _remember(self) -> None:
-        write_json(self.folder / "attempt.json", {"mlflow_run_id": self.run_id, "identity": self._identity()})
+        said = {"mlflow_run_id": self.run_id, "identity": self._identity(), "left": self.left}
+        write_json(self.folder / "attempt.json", said)
 
     # -- MLflow side ----------------------------------------------------------------------------
 
@@ -208,8 +214,9 @@ class StageRun:
 
     def _open(self, experiment: str, resumed: bool) -> None:
         self._client, experiment_id = store.connect(experiment, self._uri)
+        self._close_left()
         if resumed and self._alive():
-            self._client.update_run(self.run_id, status="RUNNING")
+            self._client.update_run(self.run_id, status="RUNNING", name=self.name)
             return
         self.run_id = self._client.create_run(experiment_id, run_name=self.name, tags=self.tags).info.run_id
         self._pending = [
@@ -220,12 +227,43 @@ class StageRun:
         self._send(params=self.params)
 
     def _alive(self) -> bool:
+        """Whether the interrupted run is there; what ended it then is told no more."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return bool(self._client.get_run(self.run_id).info.lifecycle_stage == "active")
+            run = self._client.get_run(self.run_id)
         except MlflowException:
             return False
+        if "error" in run.data.tags:
+            self._client.delete_tag(self.run_id, "error")
+        return bool(run.info.lifecycle_stage == "active")
+
+    def _close_left(self) -> None:
+        """Mark a run as killed that still stands as running; one of another store is left alone."""
+        from mlflow.exceptions import MlflowException
+
+        if self.left:
+            with suppress(MlflowException):
+                if self._client.get_run(self.left).info.status == "RUNNING":
+                    self._client.set_terminated(self.left, status="KILLED")
+            self.left = None
+
+    def give_up(self, experiment: str) -> None:
+        """Close the run of an attempt that was killed and that nothing goes on with; nothing where there is none."""
+        attempt = self.folder / "attempt.json"
+        self._uri = store.tracking_uri()
+        if not attempt.exists() or not store.reachable(self._uri):
+            return
+        self.left = self.run_id if self._resume() else self.left
+        self.tracked = True
+
+        def close() -> None:
+            self._client, _ = store.connect(experiment, self._uri)
+            self._close_left()
+
+        self._guard(close)
+        if self.tracked:
+            attempt.unlink()
 
     def _send(self, params: Mapping[str, str] = {}) -> None:
         """Send what waits, in calls of the size MLflow allows."""
@@ -252,8 +290,9 @@ class StageRun:
         if status == "FINISHED":
             for path in self._artifacts:
                 self._guard(lambda path=path: self._send_artifact(path))  # type: ignore[misc]
-            (self.folder / "attempt.json").unlink(missing_ok=True)
         self._guard(lambda: self._client.set_terminated(self.run_id, status=status))
+        if status == "FINISHED" and (self.tracked or not self.run_id):  # else it may still stand as running
+            (self.folder / "attempt.json").unlink(missing_ok=True)
 
     def _send_artifact(self, path: Path) -> None:
         """Upload a file or a folder in the place of what an attempt before uploaded.
@@ -286,6 +325,7 @@ def stage_run(
     *,
     settings: Mapping[str, Any],
     tags: Mapping[str, str] = {},
+    name: str = "",
 ) -> Iterator[StageRun]:
     """Track one stage: ``with stage_run("train", cell.key, out, params, settings=...) as run``.
 
@@ -296,13 +336,14 @@ def stage_run(
         params: The whole settings; its ``experiment`` names MLflow's experiment.
         settings: What of the settings this stage uses; flattened to MLflow parameters.
         tags: More tags for the run.
+        name: Of the run in MLflow; ``STAGE@KEY`` when empty.
 
     Raises:
         TrackingError: the store can never work (before any work starts). A server that is down is
             a warning: the block runs, and ``run.json`` says ``"tracked": false``.
     """
     started, clock = datetime.now(UTC), time.monotonic()
-    run = StageRun(stage, key, settings, tags)
+    run = StageRun(stage, key, settings, tags, name)
     run.start(params.experiment)
     try:
         yield run

@@ -22,12 +22,16 @@ from lerenet.tracking.moved import ARTIFACTS, follow
 log = logging.getLogger(__name__)
 
 VARIABLE = "MLFLOW_TRACKING_URI"
+BACKEND = "MLFLOW_BACKEND_STORE_URI"  # of MLflow's own: the database of its server
 REMEDY = (
     f"unset {VARIABLE} to use sqlite:///mlflow.db in the project's folder, "
     "or set it to http://host:port of an MLflow server"
 )
 LOCKED = "another program holds the store; wait for it, or see which: `fuser mlflow.db`"
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+RUNS_FIRST = {
+    "mlflow.experimentKind": "custom_model_development"
+}  # MLflow's page opens on runs, not on traces
 PROBE_SECONDS = 3.0
 LOCK_SECONDS = 120.0
 
@@ -62,6 +66,11 @@ def own_uri() -> str:
     path = Path.cwd() / "mlflow.db"
     quoted = set("%?#") & set(str(path))  # an address of sqlite has no way to quote them
     return f"sqlite:///{path.name if quoted else path}"
+
+
+def backend_uri() -> str:
+    """The address of the database behind the project's own server: ``MLFLOW_BACKEND_STORE_URI``, or `own_uri`."""
+    return os.environ.get(BACKEND) or own_uri()
 
 
 def require_project() -> None:
@@ -241,9 +250,12 @@ def connect(experiment: str, uri: str | None = None) -> tuple[Any, str]:
         client = client_of(uri)
         entry = client.get_experiment_by_name(experiment)
         if entry is None:
-            return client, client.create_experiment(experiment, artifact_location=_artifacts(uri))
+            made = client.create_experiment(experiment, artifact_location=_artifacts(uri), tags=RUNS_FIRST)
+            return client, made
         if entry.lifecycle_stage == "deleted":
             client.restore_experiment(entry.experiment_id)
+        for name in RUNS_FIRST.keys() - entry.tags.keys():
+            client.set_experiment_tag(entry.experiment_id, name, RUNS_FIRST[name])
         return client, str(entry.experiment_id)
 
 

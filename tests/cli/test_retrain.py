@@ -1,4 +1,4 @@
-"""`lerenet retrain` hands what it was asked to the flow, in the name of who asks."""
+"""`lerenet retrain` hands what it was asked to the flow."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ import pytest
 from typer.testing import CliRunner
 
 from lerenet.cli.main import app
-from lerenet.cli.terminal import user
 
 
 def test_every_option_reaches_the_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda _program, words: called.append(words))
-    words = ["--dry", "--force", "--wait", "--no-pull", "--accept-drift", "--jobs", "2", "--fold", "fold0"]
+    words = [
+        "--operator",
+        "ada",
+        "--dry",
+        "--force",
+        "--wait",
+        "--no-pull",
+        "--accept-drift",
+        "--jobs",
+        "2",
+        "--fold",
+        "fold0",
+    ]
     assert CliRunner().invoke(app, ["retrain", *words]).exit_code == 0
     (told,) = called
     assert told[:3] == [sys.executable, "-m", "flows.retrain"]
@@ -23,7 +34,7 @@ def test_every_option_reaches_the_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     for option, value in {
         "--jobs": "2",
         "--fold": "fold0",
-        "--operator": user(),
+        "--operator": "ada",
         "--runner": "local",
     }.items():
         assert told[told.index(option) + 1] == value

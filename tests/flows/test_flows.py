@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +22,11 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from flows import data, dvc, graph, mirror
+from flows import data, dvc, graph, groups, mirror
 from flows import retrain as retraining
+from flows.notices import Shifted
+from flows.turns import one_at_a_time
+from lerenet.cli.terminal import user
 from lerenet.data.catalog import COLUMNS
 from lerenet.errors import DataError
 from lerenet.params import Params
@@ -37,6 +42,7 @@ from tests.helpers.prefect_server import (
     pipeline,
     prefect_server,
 )
+from tests.helpers.receiver import Receiver, receiver
 
 __all__ = ["fresh", "pipeline"]  # fixtures
 
@@ -336,7 +342,7 @@ def test_only_locks_are_tried_again(
 ) -> None:
     seen: list[tuple[str, ...]] = []
 
-    def run_dvc(*words: str, folder: Path | None = None) -> str:
+    def run_dvc(*words: str, **_named: Any) -> str:
         seen.append(words)
         if len(seen) < 3:
             raise error("no")
@@ -347,6 +353,14 @@ def test_only_locks_are_tried_again(
     state = hurried("catalog", return_state=True)
     assert state.is_completed() is (error is dvc.StageLocked)
     assert seen == [("repro", "--single-item", "catalog")] * calls
+
+
+def test_a_stage_on_another_machine_is_told_of_its_parent_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(mirror, "run_dvc", lambda *_, **named: told.append(named["variables"]))
+    for parent in ("", "abc"):
+        mirror.run_stage.fn("catalog", parent=parent)
+    assert told == [{}, {"LERENET_PARENT_RUN": "abc"}]
 
 
 def test_gpu_stages_hold_a_strict_slot_only_with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,14 +380,16 @@ def test_gpu_stages_hold_a_strict_slot_only_with_cuda(monkeypatch: pytest.Monkey
 # -- the retraining -----------------------------------------------------------------------------
 
 DECIDING = ["mirror", "require_unchanged", "register", "decide", "push"]
-STEPS = ["pull_data", "mirror", "nothing_changed", "report_drift", *DECIDING]
+LOOKING = ["pull_data", "nothing_changed", "mirror", "nothing_changed"]
+STEPS = [*LOOKING, "report_drift", *DECIDING]
 
 
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The retraining with every step replaced by one that writes its name down."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_STAGE", raising=False)
+    for variable in ("DVC_STAGE", "LERENET_NOTIFY"):
+        monkeypatch.delenv(variable, raising=False)
     Path("params.yaml").write_text("{}")
     seen: list[str] = []
     answers = {
@@ -389,6 +405,9 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             return answers.get(name)
 
         monkeypatch.setattr(retraining, name, work)
+    monkeypatch.setattr(retraining, "retraining_run", lambda *_: nullcontext(None))
+    for name in ("note", "close_left"):
+        monkeypatch.setattr(retraining, name, lambda *_: None)
     return seen
 
 
@@ -408,10 +427,12 @@ def test_nothing_changed_ends_completed_unless_forced(
     state = retraining.retrain(pull=False, return_state=True)
     assert state.is_completed()
     assert "Nothing changed" in state.message
-    assert recorded == [
-        "mirror",
-        "push",
-    ]  # what an earlier one may not have sent; images that were judged are not again
+    assert recorded == ["push"]  # what an earlier one may not have sent
+    recorded.clear()
+    answers = iter([False, True])  # the code changed, and what it makes did not
+    monkeypatch.setattr(retraining, "nothing_changed", lambda params: next(answers))
+    assert "Nothing changed" in retraining.retrain(pull=False, return_state=True).message
+    assert recorded == ["mirror", "push"]  # images that were judged are not again
     recorded.clear()
     retraining.retrain(pull=False, force=True)
     assert recorded == ["mirror", "report_drift", *DECIDING]
@@ -439,7 +460,7 @@ def test_some_folds_only_never_register(recorded: list[str]) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_one_retraining_at_a_time(recorded: list[str]) -> None:
-    with retraining.one_at_a_time(wait=False) as free:
+    with one_at_a_time(wait=False) as free:
         assert free
         state = retraining.retrain(return_state=True)
         assert state.is_cancelled()
@@ -453,7 +474,7 @@ def test_one_retraining_at_a_time(recorded: list[str]) -> None:
 
 
 def hold_the_lock(started: threading.Event, recorded: list[str]) -> None:
-    with retraining.one_at_a_time(wait=False):
+    with one_at_a_time(wait=False):
         started.set()
         time.sleep(0.3)
         recorded.append("other")
@@ -561,23 +582,117 @@ def deployments() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_the_deployments_run_one_at_a_time_and_the_retraining_at_night() -> None:
+def test_every_flow_has_one_deployment_that_runs_one_at_a_time() -> None:
     found = deployments()
-    assert [each["cron"] for each in found["retrain/nightly"]["schedules"]] == ["0 2 * * *"]
+    flows = [name.partition("/")[0] for name in found]
+    assert len(set(flows)) == len(flows)
     for name, entry in found.items():
-        strategy = "ENQUEUE" if name == "retrain/on-data" else "CANCEL_NEW"  # no change of the data is lost
+        strategy = "ENQUEUE" if name == "retrain/automatic" else "CANCEL_NEW"  # no change of the data is lost
         assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": strategy}, name
     assert {"fold-splitting/manual", "evaluation/manual", "promote/manual", "rollback/manual"} <= set(found)
 
 
-def test_the_retraining_on_data_listens_to_the_watcher_and_waits_its_turn() -> None:
+def test_the_retraining_runs_at_night_and_on_new_data_and_says_for_whom() -> None:
     import inspect
 
     from flows import watch
 
-    entry = deployments()["retrain/on-data"]
-    (trigger,) = entry["triggers"]
+    entry = deployments()["retrain/automatic"]
+    (trigger,), (schedule,) = entry["triggers"], entry["schedules"]
+    assert (schedule["cron"], schedule["parameters"]) == ("0 2 * * *", {"operator": "schedule"})
     assert trigger["expect"] == [watch.EVENT]
     assert trigger["match"] == {"prefect.resource.id": watch.RESOURCE}
-    assert entry["parameters"]["wait"] is True
-    assert set(entry["parameters"]) <= set(inspect.signature(retraining.retrain.fn).parameters)
+    assert trigger["parameters"] == {"operator": "data"}
+    assert entry["parameters"] == {"wait": True}
+    assert {"operator", "wait"} <= set(inspect.signature(retraining.retrain.fn).parameters)
+
+
+# -- names and operators ------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("server")
+def test_runs_are_named_by_what_they_do(recorded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("data.dvc").write_text("outs:\n- md5: 3f5a52b4c0ffee.dir\n")
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert called(retraining.retrain) == f"retrain {day} data 3f5a52b4"
+    assert called(retraining.retrain, folds=["fold1"]) == f"retrain fold1 {day} data 3f5a52b4"
+    monkeypatch.setattr(groups, "mirror", lambda *_: [])
+    assert called(groups.evaluation) == f"evaluation {day} data 3f5a52b4"
+
+
+def called(work: Any, **given: Any) -> str:
+    from prefect.client.orchestration import get_client
+
+    state = work(**given, return_state=True)
+    with get_client(sync_client=True) as client:
+        return str(client.read_flow_run(state.state_details.flow_run_id).name)
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(("given", "operator"), [({}, user()), ({"operator": "data"}, "data")])
+def test_the_ledger_names_who_asked(
+    recorded: list[str], monkeypatch: pytest.MonkeyPatch, given: dict[str, str], operator: str
+) -> None:
+    asked: list[str] = []
+
+    def decide(_version: str, _params: Params, who: str) -> Verdict:
+        asked.append(who)
+        return Verdict("rejected", ("worse",))
+
+    monkeypatch.setattr(retraining, "decide", decide)
+    retraining.retrain(**given)
+    assert asked == [operator]
+
+
+# -- notices ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    with receiver() as made:
+        monkeypatch.setenv("LERENET_NOTIFY", made.address)
+        yield made
+
+
+@pytest.mark.usefixtures("server")
+def test_a_decision_is_told_once(recorded: list[str], chat: Receiver) -> None:
+    retraining.retrain()
+    (got,) = chat.got
+    assert got["title"].endswith(": version 7 rejected")
+    assert got["text"] == "worse\nsee: lerenet verdict 7"
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    ("error", "title"),
+    [(dvc.StageError("train: boom"), "retraining failed"), (Shifted("A: brightness"), "retraining blocked")],
+)
+def test_a_failure_is_told_once(
+    recorded: list[str], chat: Receiver, monkeypatch: pytest.MonkeyPatch, error: Exception, title: str
+) -> None:
+    def fail(*_words: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(retraining, "report_drift", fail)
+    assert retraining.retrain(return_state=True).is_failed()
+    (got,) = chat.got
+    assert title in got["title"]
+    name, why, look = got["text"].splitlines()
+    assert name.startswith("retrain 20")
+    assert why in str(error)
+    assert look.startswith("see: prefect flow-run logs ")
+
+
+@pytest.mark.usefixtures("server")
+def test_one_that_is_cut_short_is_told_and_a_receiver_that_is_down_stops_nothing(
+    recorded: list[str], chat: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_words: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(retraining, "report_drift", interrupted)
+        retraining.retrain()
+    assert "retraining cut short" in chat.got[0]["title"]
+    chat.status = 500
+    assert retraining.retrain(return_state=True).is_completed()

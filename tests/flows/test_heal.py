@@ -45,9 +45,9 @@ def client(server: None) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture
 def deployment(client: SyncPrefectClient) -> UUID:
-    """``retrain/on-data``, one run at a time."""
+    """``retrain/automatic``, one run at a time."""
     made = client.create_deployment(
-        client.create_flow(retrain), "on-data", work_pool_name=POOL, concurrency_limit=1,
+        client.create_flow(retrain), "automatic", work_pool_name=POOL, concurrency_limit=1,
         parameters={"operator": "data"},
         concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
     )  # fmt: skip
@@ -146,11 +146,24 @@ def test_what_is_registered_already_is_left_alone(
         return subprocess.CompletedProcess(words, 0)
 
     monkeypatch.setattr(subprocess, "run", deploy)
+    monkeypatch.setattr(register, "forget_others", lambda _client: said.append("others"))
     monkeypatch.setattr(register, "ensure_automation", lambda _client, wanted: said.append(wanted.name))
     monkeypatch.chdir(PROJECT)
     assert register.register({})
     assert not register.register(
         {}
     )  # a trigger that is written anew has another id: what waits for it would hang
-    assert said == ["--all", register.ZOMBIES]
+    assert said == ["--all", "others", register.ZOMBIES]
     assert register.register({"LERENET_PROJECT": "/elsewhere"})
+
+
+def test_a_deployment_that_is_named_no_more_is_forgotten(
+    client: SyncPrefectClient, deployment: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    flow_id, entrypoint = client.create_flow(retrain), "flows/retrain.py:retrain"
+    names = {"automatic": POOL, "nightly": POOL, "theirs": None}
+    for name, pool in names.items():
+        client.create_deployment(flow_id, name, work_pool_name=pool, entrypoint=entrypoint)
+    register.forget_others(client)
+    assert {one.name for one in client.read_deployments()} == {"automatic", "theirs"}

@@ -12,6 +12,7 @@ from flows.dvc import StageLocked
 from flows.watch import Seen, look
 from lerenet.errors import LerenetError
 from lerenet.files import signature
+from tests.helpers.receiver import receiver
 
 
 @pytest.fixture
@@ -131,6 +132,26 @@ def test_no_data_is_no_change(told: list[tuple[str, str]]) -> None:
     Path("data").rmdir()
     assert looks(Seen()) == Seen()
     assert told == []
+
+
+def test_a_broken_champion_is_told_once_and_a_promotion_under_way_is_none(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = [("problem", "under way", ""), ("ok", "", ""), *[("problem", "weights differ", "roll back")] * 4]
+    monkeypatch.setattr(watch, "CHAMPION_SECONDS", 0)
+    with receiver() as chat:
+        monkeypatch.setenv("LERENET_NOTIFY", chat.address)
+        guard = watch.Guard()
+        guard.look()  # there is none yet
+        for state in states:
+            monkeypatch.setattr(watch, "examined", lambda _uri, state=state: state)
+            guard.look()
+        monkeypatch.setattr(watch, "CHAMPION_SECONDS", 300)
+        guard.look()
+        monkeypatch.setattr(watch, "examined", lambda _uri: pytest.fail("looked too soon"))
+        guard.look()
+    (got,) = chat.got
+    assert "weights differ" in got["text"]
 
 
 def test_half_of_a_fetch_is_no_new_data(told: list[tuple[str, str]]) -> None:

@@ -91,9 +91,10 @@ def test_old_runs_go_but_not_what_a_version_or_an_output_names(project: Path) ->
     experiment = client.search_experiments()[0].experiment_id
     old = 1000 * (time.time() - 40 * prune.DAY)
     ids = {}
-    for name in ("old", "named", "young", "running"):
+    for name in ("old", "parent", "named", "young", "running"):
         start = int(old if name != "young" else 1000 * time.time())
-        ids[name] = client.create_run(experiment, start_time=start).info.run_id
+        tags = {prune.PARENT: ids["parent"]} if name == "named" else {}
+        ids[name] = client.create_run(experiment, start_time=start, tags=tags).info.run_id
         if name != "running":
             client.set_terminated(ids[name], end_time=start)
     (project / "artifacts/train/x").mkdir(parents=True)
@@ -108,7 +109,7 @@ def test_a_server_elsewhere_is_refused_before_anything_goes(
     old = prune.plan(newest=0, days=30)
     shutil.copyfile(mlflow_template, project / "other.db")
     monkeypatch.setenv(store.VARIABLE, "http://127.0.0.1:9")
-    monkeypatch.setenv(prune.BACKEND, f"sqlite:///{project / 'other.db'}")
+    monkeypatch.setenv(store.BACKEND, f"sqlite:///{project / 'other.db'}")
     with pytest.raises(TrackingError, match="not the store of these runs"):
         prune.remove(old)
     monkeypatch.delenv(store.VARIABLE)

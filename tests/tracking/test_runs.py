@@ -191,3 +191,11 @@ def test_four_processes_share_a_fresh_store(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", CHILDREN], cwd=tmp_path, env=environment, timeout=120)
     assert done.returncode == 0
     assert all(run_json(tmp_path / "out" / str(n))["tracked"] for n in range(4))
+
+
+def test_the_experiments_page_opens_on_runs(project: Path) -> None:
+    client, number = store.connect("new")
+    assert client.get_experiment(number).tags["mlflow.experimentKind"] == "custom_model_development"
+    old = client.create_experiment("old")
+    store.connect("old")
+    assert client.get_experiment(old).tags["mlflow.experimentKind"] == "custom_model_development"
