@@ -40,8 +40,9 @@ from lerenet.models.serialization import matching_network
 from lerenet.params import Params, load_params
 from lerenet.progress import progress
 from lerenet.registry import gate
+from lerenet.registry.doubts import doubted
 from lerenet.registry.live import unknown
-from lerenet.registry.live_gate import compare, doubted
+from lerenet.registry.live_gate import compare
 from lerenet.seeds import generator
 
 PARCELS, START, DELIVERIES, EACH = (
@@ -200,29 +201,35 @@ def alike(one: Enrolled, two: Enrolled) -> bool:
 
 
 def doubts(
-    factory: Factory, champion: Classes, known: Places, seen: Mapping[str, Material]
+    factory: Factory, champion: Classes, known: Places, came: Mapping[str, int], seen: Mapping[str, Material]
 ) -> tuple[str, ...]:
-    """New masks that the champion does not find again."""
+    """New masks that don't belong to their images, as the champion sees it."""
     rows = factory.beside(champion, _asked(factory, known), seen)
     given = {image.name for one, _ in champion.values() for image in (*one.examples, *one.good)}
 
     def fit(cls: str, images: list[str]) -> float:
         material = seen[cls].only(np.flatnonzero(factory.rows[cls]["image"].isin(images)).tolist())
         enrolled, left = champion[cls]
-        return chance_of_fit(marks(enrolled, left.readings, material), material.masks.cpu().numpy())
+        marked = marks(enrolled, left.readings, material)
+        return chance_of_fit(marked, material.masks.cpu().numpy(), material.groups)
 
-    return tuple(doubted(rows, ~rows["image"].isin(given), fit))
+    return tuple(doubted(rows, {name: number for name, number in came.items() if name not in given}, fit))
 
 
 def judge(
-    factory: Factory, champion: Classes, known: Places, seen: Mapping[str, Material], mark: str = ""
+    factory: Factory,
+    champion: Classes,
+    known: Places,
+    came: Mapping[str, int],
+    seen: Mapping[str, Material],
+    mark: str = "",
 ) -> tuple[gate.Verdict, Classes]:
     """What the gate decides, with nothing gained or lost on novel classes; and the challenger.
 
     Where new masks are doubted a rejection is sure, and nothing is learnt.
     """
     settings, seed = factory.params.gate, factory.params.seed
-    found = doubts(factory, champion, known, seen)
+    found = doubts(factory, champion, known, came, seen)
     if found and mark:
         return gate.Verdict("rejected", found), {}
     challenger = factory.challenger(known, seen, mark)
@@ -241,13 +248,15 @@ def year(factory: Factory, seed: int) -> Iterable[dict[str, Any]]:
     parcels = factory.parcels(generator(seed, "year"))
     given = merged(parcels[:START])
     first = champion = factory.challenger(given, factory.material)
+    came: dict[str, int] = {}
     for number in range(DELIVERIES + 1):
         start = START + EACH * (number - 1)
         new, future = merged(parcels[start : start + EACH]), merged(parcels[start + EACH :])
+        came |= {factory.rows[cls]["image"][place]: number for cls, places in new.items() for place in places}
         row: dict[str, Any] = {"delivery": number}
         if number:
             given = merged(given.items(), new.items())
-            verdict, challenger = judge(factory, champion, given, factory.material)
+            verdict, challenger = judge(factory, champion, given, came, factory.material)
             row |= {
                 "outcome": verdict.outcome, "reasons": verdict.reasons, "classes": sorted(new),
                 "images": sum(map(len, new.values())),
@@ -256,7 +265,7 @@ def year(factory: Factory, seed: int) -> Iterable[dict[str, Any]]:
             }  # fmt: skip
             for spoil in (swapped, shifted):
                 mark = f"{spoil.__name__} {sorted(new.items())}"
-                bad, _ = judge(factory, champion, given, factory.spoilt(new, spoil), mark)
+                bad, _ = judge(factory, champion, given, came, factory.spoilt(new, spoil), mark)
                 row[spoil.__name__] = {"outcome": bad.outcome, "reasons": bad.reasons}
             champion = challenger if verdict.promotes else champion
         yield row | {

@@ -29,22 +29,28 @@ def chance_of_hits(rows: pd.DataFrame, by: str = "group") -> float:
 
 
 def chance_of_fit(
-    marks: NDArray[np.bool_], masks: NDArray[np.bool_], draws: int = 10_000, seed: int = 0
+    marks: NDArray[np.bool_],
+    masks: NDArray[np.bool_],
+    groups: NDArray[np.str_],
+    draws: int = 10_000,
+    seed: int = 0,
 ) -> float:
-    """How often masks dealt out to other images would fit the marks as well: p of a permutation test of mean IoU.
+    """How often masks dealt out to other parts would fit the marks as well: p of a permutation test of mean IoU.
 
-    Masks that belong to their images fit better than others', however little of them is marked; swapped or shifted
-    ones don't. Images of one part have masks alike, which only raises p.
+    The fit of one part's marks to another's masks is the mean over their images; of a part's own, over its images.
 
     Args:
         marks, masks: of the same images, (N, H, W).
+        groups: part of each image, (N,).
         draws: permutations.
     """
-    one, two = (part.reshape(len(part), -1).astype(np.float64) for part in (marks, masks))
+    one, two = (part.reshape(len(part), -1).astype(np.float32) for part in (marks, masks))
     both = one @ two.T
-    union = one.sum(1)[:, None] + two.sum(1)[None] - both
-    fit = both / np.maximum(union, 1)
-    rng, rows = np.random.default_rng(seed), np.arange(len(fit))
-    own = np.trace(fit)
-    as_well = sum(fit[rows, rng.permutation(len(fit))].sum() >= own - 1e-9 for _ in range(draws))
+    fit = both / np.maximum(one.sum(1)[:, None] + two.sum(1)[None] - both, 1)
+    parts = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    table = np.array([[fit[np.ix_(a, b)].mean() for b in parts] for a in parts])
+    np.fill_diagonal(table, [np.diag(fit)[a].mean() for a in parts])
+    rng, rows = np.random.default_rng(seed), np.arange(len(parts))
+    own = np.trace(table) - 1e-6
+    as_well = sum(table[rows, rng.permutation(len(parts))].sum() >= own for _ in range(draws))
     return float(as_well + 1) / (draws + 1)

@@ -19,10 +19,9 @@ from lerenet.device import pick_device
 from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, READINGS, load_enrolled
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.stored import code_digest, material_of
-from lerenet.enrolment.variants import asked, marks
+from lerenet.enrolment.variants import asked
 from lerenet.enrolment.verdicts import left_out
 from lerenet.errors import DataError, PromotionError
-from lerenet.evaluation.located import chance_of_fit
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, is_whole, read_json, sha256_file, write_digest
 from lerenet.models.serialization import load_network
@@ -131,14 +130,6 @@ def _asked(
     return pd.read_parquet(kept)
 
 
-def fit(package: Path, cls: str, images: Sequence[str], params: Params) -> float:
-    """How well masks of a class's images fit what the champion in ``package`` marks there (`chance_of_fit`)."""
-    folder = package / INSPECTION / CLASSES / cls
-    described = material(package, cls, images, params)
-    marked = marks(load_enrolled(folder), pd.read_parquet(folder / READINGS), described)
-    return chance_of_fit(marked, described.masks.cpu().numpy())
-
-
 def unknown(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows as a model has them that does not know the class: nothing is marked or called."""
     fn, tn = rows["tp"] + rows["fn"], rows["fp"] + rows["tn"]
@@ -147,10 +138,10 @@ def unknown(rows: pd.DataFrame) -> pd.DataFrame:
 
 def new_to(champion: Path, challenger: Path) -> set[str]:
     """Names of the challenger's images that the champion was not given: with this picture and this mask."""
-    return {name for name, *_ in _given(challenger) - _given(champion)}
+    return {name for name, *_ in given(challenger) - given(champion)}
 
 
-def _given(package: Path) -> set[tuple[str, str, tuple[str, ...]]]:
+def given(package: Path) -> set[tuple[str, str, tuple[str, ...]]]:
     """Name, SHA-256 and masks' SHA-256 of every image that a version's classes were learnt from."""
     return {image for path in (package / INSPECTION / CLASSES).glob(f"*/{FACTS}") for image in _images(path)}
 

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy.stats import binomtest, mannwhitneyu
+from scipy.stats import binomtest
 
 from lerenet.enrolment.decision import SILENT
 from lerenet.enrolment.verdicts import NOT_CALIBRATED, as_served, episodes
 from lerenet.evaluation.calls import ShareGain, share_gain
 from lerenet.evaluation.located import chance_of_hits
-from lerenet.evaluation.metrics import COUNTS, iou
 from lerenet.evaluation.resampling import PairedGain, chance_of_gain, paired_bootstrap
 from lerenet.params import GateSettings
-
-FEWEST = 4  # new parts of a class below which nothing is said of their masks
-UNFIT = 0.5  # of the old parts' IoU: below, new masks are doubted
-DOUBT = 0.01  # p of the rank test
-BELONG = 0.001  # p of masks dealt out to other images: up to it, they belong where they are
 
 
 @dataclass(frozen=True)
@@ -148,31 +141,3 @@ def _too_many(fresh: pd.DataFrame, allowed: float, confidence: float) -> list[st
     if not calls or binomtest(calls, len(fresh), allowed, "greater").pvalue > (1 - confidence) / 2:
         return []
     return [f"good parts of new classes called NG: {calls} of {len(fresh)}, surely more than {allowed:.1%}"]
-
-
-def doubted(champion: pd.DataFrame, new: pd.Series, fit: Callable[[str, list[str]], float]) -> list[str]:
-    """Classes whose new masks the champion does not find again, though it finds the old ones.
-
-    Masks swapped between images, shifted, or of another defect look so; and so does a defect that looks unlike before,
-    but then what little is found lies on its own image's mask rather than on another's.
-
-    Args:
-        champion: its rows, each image left out.
-        new: whether the champion was not given the image, one value a row.
-        fit: of a class and names of its images: `lerenet.evaluation.located.chance_of_fit` of the champion's marks.
-    """
-    reasons = []
-    rows = champion.assign(new=new.to_numpy(bool), iou=iou(champion[COUNTS].to_numpy(float)))
-    for cls, part in rows[rows["defect"]].groupby("cls"):
-        parts = part.groupby(["new", "group"])["iou"].mean()  # a part counts once
-        fresh, old = (parts[parts.index.get_level_values("new") == kind] for kind in (True, False))
-        if min(len(fresh), len(old)) < FEWEST or fresh.mean() >= UNFIT * old.mean():
-            continue
-        if mannwhitneyu(fresh, old, alternative="less").pvalue >= DOUBT:
-            continue
-        if fit(str(cls), [str(name) for name in part.loc[part["new"], "image"]]) > BELONG:
-            reasons.append(
-                f"{cls}: the champion finds the masks of the {len(fresh)} new parts at IoU {fresh.mean():.0f}, the old "
-                f"at {old.mean():.0f}: do they belong to their images? If so, `lerenet promote VERSION --force`"
-            )
-    return reasons

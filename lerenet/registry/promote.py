@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from lerenet.errors import PromotionError
 from lerenet.evaluation.resampling import same_episodes
 from lerenet.files import atomic_path, is_whole, sha256_file, write_digest
 from lerenet.params import Params
-from lerenet.registry import copies, gate, ledger, live, live_gate, registered, settling, truth
+from lerenet.registry import copies, doubts, gate, ledger, live, live_gate, registered, settling, truth
 from lerenet.registry import versions as registry
 from lerenet.registry.candidate import episodes_digest, gate_rows
 from lerenet.registry.live_gate import LiveComparison
@@ -134,7 +133,7 @@ def judge(
     """The gate's verdict; with ``force``, a comparison that can't be made is a reason and not an error."""
     folder = registry.resolve(challenger.number)
     try:
-        comparison, doubts = _live(folder, champion, params)
+        comparison, found = _live(folder, challenger, champion, params)
         counts = pd.read_parquet(folder / "counts.parquet")
         before = None if champion is None else champion_counts(champion, challenger, counts, params)
     except Exception as error:
@@ -146,13 +145,13 @@ def judge(
         latency_ms=float(challenger.tags.get("latency_ms", "nan")),
         export_agrees=_agrees(folder, challenger),
         carries_code=copies.carries_code(challenger),
-        doubts=doubts,
+        doubts=found,
     )
     return gate.decide(before, counts, params.gate, guards, params.seed, comparison)
 
 
 def _live(
-    folder: Path, champion: Version | None, params: Params
+    folder: Path, challenger: Version, champion: Version | None, params: Params
 ) -> tuple[LiveComparison | None, tuple[str, ...]]:
     """The live models' comparison, and what new masks the champion doubts."""
     if champion is None:
@@ -161,9 +160,15 @@ def _live(
     rows = live.champion_rows(package, folder, params)
     allowed = params.enrolment.false_calls
     comparison = live_gate.compare(rows, live.challenger_rows(folder), params.gate, allowed, params.seed)
-    new = rows["image"].isin(live.new_to(package, folder))
-    fit = partial(live.fit, package, params=params)
-    return comparison, tuple(live_gate.doubted(rows, new, fit))
+    came = doubts.batches(package, _before(champion, challenger), folder)
+    return comparison, tuple(doubts.doubted(rows, came, doubts.fit_of(package, params)))
+
+
+def _before(champion: Version, challenger: Version) -> list[Path]:
+    """Packages of the versions between the two, oldest first."""
+    numbers = range(int(champion.number) + 1, int(challenger.number))
+    between = [version for version in reversed(registry.versions()) if int(version.number) in numbers]
+    return [copies.local(version) / registered.PACKAGE for version in between]
 
 
 def champion_counts(

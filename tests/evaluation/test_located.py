@@ -51,8 +51,18 @@ def test_masks_that_belong_fit_better_than_dealt_out_and_swapped_or_shifted_ones
         top, left = rng.integers(0, 30, 2)
         mask[top : top + 8, left : left + 8] = True
     marks = masks & (rng.random(masks.shape) < 0.3)  # little of each is found
-    assert chance_of_fit(marks, masks, draws=2000) <= 0.001
-    assert chance_of_fit(marks, np.roll(masks, 1, 0), draws=2000) > 0.05
-    assert chance_of_fit(marks, np.roll(masks, (10, 10), (1, 2)), draws=2000) > 0.05
-    assert chance_of_fit(marks & False, masks, draws=100) == 1.0
-    assert chance_of_fit(marks[:4], masks[:4], draws=2000) > 0.01  # four can't be dealt out often enough
+    parts = np.array([f"part {place}" for place in range(8)])
+    assert chance_of_fit(marks, masks, parts, draws=2000) <= 0.001
+    assert chance_of_fit(marks, np.roll(masks, 1, 0), parts, draws=2000) > 0.05
+    assert chance_of_fit(marks, np.roll(masks, (10, 10), (1, 2)), parts, draws=2000) > 0.05
+    assert chance_of_fit(marks & False, masks, parts, draws=100) == 1.0
+    assert 0.02 < chance_of_fit(marks[:4], masks[:4], parts[:4], draws=2000) < 0.06  # one of 24
+
+
+def test_images_of_one_part_count_as_one() -> None:
+    masks = np.zeros((8, 20, 20), bool)
+    masks[:4, :5], masks[4:, 10:15] = True, True
+    parts = np.array(["a"] * 4 + ["b"] * 4)
+    assert chance_of_fit(masks, masks, parts, draws=2000) == pytest.approx(
+        0.5, abs=0.05
+    )  # two parts tell nothing

@@ -16,7 +16,7 @@ from lerenet.errors import PromotionError
 from lerenet.files import read_json, write_json
 from lerenet.params import GateSettings, load_params
 from lerenet.registry import gate, live
-from lerenet.registry.live_gate import compare, doubted
+from lerenet.registry.live_gate import compare
 from lerenet.registry.registered import INSPECTED, INSPECTION, PARAMS
 from tests.helpers.registry import make_project
 
@@ -152,32 +152,6 @@ def test_only_images_that_both_were_asked_about_count() -> None:
     assert comparison.known.gain.gain == 0
     assert comparison.known.called.images == 35
     assert compare(rows(0.5), rows(0.5).iloc[:0], SETTINGS, 0.02) is None
-
-
-def strange(cls: str, images: list[str]) -> float:
-    """Masks that fit the marks no better than others'."""
-    return 0.5
-
-
-def test_new_masks_that_are_not_found_are_doubted_and_those_that_are_found_are_not() -> None:
-    known = rows(0.6)
-    new = known["image"].isin([f"A/{place}" for place in range(8)])
-    assert doubted(known, new, strange) == []
-    swapped = known.assign(
-        tp=known["tp"].where(~new, 5), fn=(known["tp"] + known["fn"]).where(new, known["fn"]) - 5 * new
-    )
-    reasons = doubted(swapped, new, strange)
-    assert len(reasons) == 1
-    assert "A: the champion finds the masks of the" in reasons[0]
-    assert doubted(swapped, new & (known["image"] == "A/0"), strange) == []  # one image tells nothing
-    asked = []
-
-    def own(cls: str, images: list[str]) -> float:
-        asked.append((cls, images))
-        return 0.001
-
-    assert doubted(swapped, new, own) == []  # hard to find, but the masks are where something is found
-    assert asked == [("A", [f"A/{place}" for place in range(8)])]
 
 
 @pytest.fixture
