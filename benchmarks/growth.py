@@ -20,11 +20,12 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.results import machine
-from lerenet import caches, layout
+from lerenet import layout
 from lerenet.cells import ship_cells
 from lerenet.files import read_json, sha256_file, write_json
 from lerenet.params import Params, load_params
 from lerenet.progress import progress
+from lerenet.registry import caches
 
 COPIED = ("params.yaml", "dvc.yaml", "dvc.lock", "data.dvc", "artifacts")
 MEASURED = (1, 30, 365)
@@ -120,7 +121,7 @@ def prune(began: float, day: int) -> float:
 
     started = time.monotonic()
     days = DAYS * (time.time() - began) / day / caches.DAY  # as many of the simulation
-    registry.remove(registry.plan(KEEP, days))
+    registry.remove(registry.plan(load_params(layout.PARAMS).experiment, KEEP, days))
     caches.drop(caches.unused(days))
     return time.monotonic() - started
 

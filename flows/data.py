@@ -8,8 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import yaml
+
 from flows.dvc import CHILDREN, StageError, run_dvc
+from flows.graph import read_graph
 from lerenet import layout
+from lerenet.params import load_params
 from lerenet.tracking.git import git
 
 PULLING = layout.CHECKPOINTS / "pulling"  # while the data are fetched, and after a fetch that was killed
@@ -106,17 +110,49 @@ AUTHOR = ("-c", "user.name=lerenet", "-c", "user.email=lerenet@localhost")
 
 
 def _gc(kept: Sequence[str], *words: str) -> str:
-    cache = run_dvc("cache", "dir").strip()
+    """``dvc gc``, where it takes nothing that somebody needs.
+
+    Raises:
+        StageError: a cache that other projects may share, a ``dvc.lock`` that lacks stages, or a table under way.
+    """
+    _require_whole()
+    cache = Path(run_dvc("cache", "dir").strip())
+    if Path.cwd() / ".dvc" not in cache.parents:
+        raise StageError(
+            f"{cache}: DVC's cache may serve other projects; prune it by hand: `dvc gc --projects`"
+        )
     with TemporaryDirectory(prefix="lerenet-") as name:  # DVC keeps what another project on its cache uses
         folder = Path(name)
-        if Path(".git").exists():
+        history = git("rev-parse", "--show-toplevel") is not None
+        if history:
             words = ("--all-branches", "--all-tags", "--all-experiments", *words)
             git("init", "--quiet", folder=folder)  # all that are named must be in git, then, with a commit
             git(*AUTHOR, "commit", "--quiet", "--allow-empty", "--message", "empty", folder=folder)
         (folder / ".dvc").mkdir()
-        scm = str(not Path(".git").exists()).lower()
-        (folder / ".dvc" / "config").write_text(f"[core]\n    no_scm = {scm}\n[cache]\n    dir = {cache}\n")
+        config = f"[core]\n    no_scm = {str(not history).lower()}\n[cache]\n    dir = {cache}\n"
+        (folder / ".dvc" / "config").write_text(config)
         for place, md5 in enumerate(kept):
-            if (Path(cache) / "files" / "md5" / md5[:2] / md5[2:]).is_file():
+            if (cache / "files" / "md5" / md5[:2] / md5[2:]).is_file():
                 (folder / f"{place}.dvc").write_text(f"outs:\n- md5: {md5}\n  hash: md5\n  path: '{place}'\n")
         return run_dvc("gc", "--force", "--workspace", *words, "--projects", name)
+
+
+def _require_whole() -> None:
+    """Refuse while something made is not written down yet: it would be taken for garbage."""
+    if Path("dvc.yaml").exists():
+        lacking = sorted(set(read_graph()) - locked) if (locked := _locked()) else ["all"]
+        if lacking:
+            raise StageError(f"dvc.lock lacks stages ({lacking[0]} …) or is torn: `dvc repro` first")
+    tables = load_params(layout.PARAMS).tables if layout.PARAMS.exists() else ()
+    for name in tables:
+        if (attempt := layout.CHECKPOINTS / name / "attempt.json").exists():
+            raise StageError(f"{name} is under way, or was cut short: finish it first, or remove {attempt}")
+
+
+def _locked() -> set[str]:
+    """The stages in ``dvc.lock``; none of one that a kill has torn."""
+    try:
+        text = Path("dvc.lock").read_text(encoding="utf-8")
+        return set(yaml.safe_load(text)["stages"])
+    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        return set()

@@ -19,11 +19,13 @@ from flows.data import collect_garbage, garbage
 from flows.dvc import refuse_inside_dvc
 from flows.tabulate import publish
 from flows.turns import one_at_a_time
-from lerenet import caches
+from lerenet import layout
 from lerenet.cli.prune import Days, Keep, Yes
 from lerenet.cli.terminal import console, run_app
 from lerenet.errors import LerenetError
+from lerenet.params import load_params
 from lerenet.progress import progress
+from lerenet.registry import caches
 from lerenet.registry import prune as registry
 
 BUSY = "a retraining runs"
@@ -53,7 +55,7 @@ class Plan:
 
 def look(keep: int, days: float) -> Plan:
     """What would go; see `prune`."""
-    old = registry.plan(keep, days)
+    old = registry.plan(load_params(layout.PARAMS).experiment, keep, days)
     return Plan(old, caches.unused(days), garbage(old.kept_data))
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from lerenet.notify import notify
+
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
@@ -97,20 +99,18 @@ def heal(client: SyncPrefectClient, worker: bool) -> list[str]:
     from prefect.states import Cancelled, Crashed, Scheduled
 
     ghosts, done = left_behind(client, worker).runs, []
-    cut: list[FlowRun] = []
     for run in ghosts:
         ended = Cancelled if run.state is not None and run.state.is_cancelling() else Crashed
+        if ended is Crashed and client.read_flow(run.flow_id).name == AGAIN:
+            assert run.deployment_id is not None  # left_behind asks for no others
+            again = client.create_flow_run_from_deployment(  # first: killed here, nothing is forgotten
+                run.deployment_id, parameters={**run.parameters, "wait": True}, state=Scheduled()
+            )
+            done.append(f"run {again.name}: goes on with the retraining that was cut short, {run.name}")
+            notify("retraining cut short", [run.name, f"goes on as {again.name}"], "make status")
         client.set_flow_run_state(run.id, ended(message="its process is gone; found by `make up`"))
         done.append(f"run {run.name}: {run.state_name} without a process, {ended.__name__.lower()}")
-        cut += [run] if ended is Crashed and client.read_flow(run.flow_id).name == AGAIN else []
     for name in left_behind(client, worker).slots:  # as it is now: a ghost's went with it
         client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=0))
         done.append(f"slots of {name}: freed")
-    for run in cut:
-        assert run.deployment_id is not None  # left_behind asks for no others
-        wanted = {**run.parameters, "wait": True}
-        again = client.create_flow_run_from_deployment(
-            run.deployment_id, parameters=wanted, state=Scheduled()
-        )
-        done.append(f"run {again.name}: goes on with the retraining that was cut short, {run.name}")
     return done

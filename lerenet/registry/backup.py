@@ -46,9 +46,8 @@ def backup(out: Path, tick: Tick = lambda done: None) -> int:
     path = _local()
     with tempfile.TemporaryDirectory(prefix="lerenet-") as name:
         folder = Path(name)
-        _copy(path, folder)
+        files = _copy(path, folder)
         wanted = needed(folder / STORE, path.parent / ARTIFACTS)
-        files = list(_files(folder, path.parent))
         digests: dict[str, str] = {}
         with atomic_path(out) as temporary, tarfile.open(temporary, "w") as archive:
             for name, file in files:
@@ -76,8 +75,8 @@ def _local() -> Path:
     return path.resolve()
 
 
-def _copy(path: Path, folder: Path) -> None:
-    """Store, ledger and settings as they are at one moment."""
+def _copy(path: Path, folder: Path) -> list[tuple[str, Path]]:
+    """Copy store, ledger and settings as they are at one moment; name and place of these and of the artifacts then."""
     uri = store.tracking_uri()
     with promotion_lock(), store.store_lock(uri), store.scrubbing():
         store.follow_moved(uri)
@@ -89,6 +88,7 @@ def _copy(path: Path, folder: Path) -> None:
         for name in BESIDE:
             if (path.parent / name).is_file():
                 copyfile(path.parent / name, folder / name)
+        return list(_files(folder, path.parent))
 
 
 def _files(beside: Path, project: Path) -> Iterator[tuple[str, Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,7 @@ def local(version: Version) -> Path:
             mlflow.artifacts.download_artifacts(
                 artifact_uri=version.source, dst_path=str(temporary), tracking_uri=store.tracking_uri()
             )
+    os.utime(kept)  # when it was used last
     return next((path.parent for path in kept.rglob("MLmodel")), kept)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,6 +94,11 @@ def promote(
         verdict = judge(challenger, champion, params, force=force)
         if force:
             verdict = gate.forced(verdict, operator, reason)
+        left = truth.interrupted(champion)
+        if (
+            left and left["previous"] and not verdict.promotes
+        ):  # promoted and interrupted before; judged otherwise now
+            settling.undo(left, operator, settling.WHY)
         change = record(challenger, champion, verdict, operator=operator, reason=reason)
         before_alias(number, verdict)
         if verdict.promotes:
@@ -199,6 +205,7 @@ def champion_counts(
         with atomic_path(kept) as temporary:
             again.to_parquet(temporary, index=False)
         write_digest(kept)
+    os.utime(kept)  # when it was used last
     return gate_rows(pd.read_parquet(kept), params.ship.shots)
 
 

@@ -18,11 +18,12 @@ from urllib.parse import unquote, urlsplit
 from lerenet import layout
 from lerenet.errors import TrackingError
 from lerenet.files import read_json
-from lerenet.registry import ledger
+from lerenet.registry import ledger, truth
 from lerenet.registry import versions as registry
 from lerenet.registry.promote import promotion_lock
 from lerenet.registry.registered import CHAMPION, NAME, Version
 from lerenet.tracking import store
+from lerenet.tracking.moved import ARTIFACTS
 
 DAY = 24 * 60 * 60
 PARENT = "mlflow.parentRunId"  # tag of a stage's run: the retraining's
@@ -67,16 +68,18 @@ def kept_versions(all_: Sequence[Version], newest: int) -> set[str]:
 
 
 @store.scrubbing()
-def plan(newest: int, days: float) -> Old:
+def plan(experiment: str, newest: int, days: float) -> Old:
     """What would go.
 
     Args:
+        experiment: the project's, in MLflow; other people's runs are left alone.
         newest: versions that stay whatever they are, the newest.
         days: age up to which a run stays, or the files of a registration that came to nothing.
 
     Raises:
-        TrackingError: the registry can't be used.
+        TrackingError: the registry can't be used, other checkouts use it too, or files lie outside of the project.
     """
+    _require_alone()
     all_, oldest = registry.versions(), 1000 * (time.time() - days * DAY)
     change = ledger.last_change()
     kept = kept_versions(all_, newest) | {change.get("version", ""), change.get("previous", "")}
@@ -84,7 +87,7 @@ def plan(newest: int, days: float) -> Old:
     gone = [version for version in all_ if version.number not in kept]
     needed = {version.tags.get(name, "") for version in stay for name in SOURCES}
     needed |= {version.run_id for version in stay} | _named()
-    own, all_runs = {version.run_id for version in gone}, list(_runs())
+    own, all_runs = {version.run_id for version in gone}, list(_runs(experiment))
     needed |= {run.data.tags.get(PARENT, "") for run in all_runs if run.info.run_id in needed}
     runs = [
         run
@@ -94,7 +97,7 @@ def plan(newest: int, days: float) -> Old:
     sources = {version.source for version in stay}
     models = [
         model
-        for model in _models()
+        for model in _models(experiment)
         if model.artifact_location not in sources
         and (model.artifact_location in {one.source for one in gone} or model.creation_timestamp < oldest)
     ]  # fmt: skip
@@ -107,9 +110,9 @@ def plan(newest: int, days: float) -> Old:
 
 
 def _old(run: Any, oldest: float) -> bool:
-    """Whether it lies in the bin, or ended before ``oldest`` (milliseconds since 1970)."""
+    """Whether it ended before ``oldest`` (milliseconds since 1970), in the bin or not."""
     ended = run.info.end_time or run.info.start_time
-    return bool(run.info.lifecycle_stage == "deleted" or (run.info.status != "RUNNING" and ended < oldest))
+    return bool(run.info.status != "RUNNING" and ended < oldest)
 
 
 def _named() -> set[str]:
@@ -117,30 +120,52 @@ def _named() -> set[str]:
     return {str(read_json(path).get("mlflow_run_id") or "") for path in layout.ARTIFACTS.rglob("run.json")}
 
 
-def _runs() -> Iterator[Any]:
-    """Every run, those in the bin as well."""
+def _require_alone() -> None:
+    """Refuse where several ledgers stand at the registry: what another checkout needs is not known here."""
+    ledgers = [name for name in registry.model_tags() if name.startswith(truth.LEDGER)]
+    if len(ledgers) > 1:
+        raise TrackingError(
+            f"{len(ledgers)} checkouts keep a ledger of this registry: what the others need is not known here",
+            f"if they are gone, remove from the registered model the tags {truth.LEDGER}… but {truth.head_tag()}",
+        )
+
+
+def _runs(experiment: str) -> Iterator[Any]:
+    """Every run of the experiment, those in the bin as well."""
     from mlflow.entities import ViewType
 
-    yield from _pages("search_runs", filter_string="", run_view_type=ViewType.ALL)
+    yield from _pages(experiment, "search_runs", filter_string="", run_view_type=ViewType.ALL)
 
 
-def _models() -> Iterator[Any]:
+def _models(experiment: str) -> Iterator[Any]:
     """The files of every version, and of registrations that came to nothing."""
-    return (model for model in _pages("search_logged_models") if model.name == NAME)
+    return (model for model in _pages(experiment, "search_logged_models") if model.name == NAME)
 
 
-def _pages(call: str, **how: Any) -> Iterator[Any]:
+def _pages(experiment: str, call: str, **how: Any) -> Iterator[Any]:
     client = registry.client()
-    experiments = [found.experiment_id for found in client.search_experiments()]
-    page = None
+    found = client.get_experiment_by_name(experiment)
+    page = "" if found is None else None
     while page != "":
-        some = getattr(client, call)(experiments, page_token=page, **how)
+        some = getattr(client, call)([found.experiment_id], page_token=page, **how)
         yield from some
         page = some.token or ""
 
 
 def _folder(address: str) -> Path:
-    return Path(unquote(urlsplit(address).path))
+    """Where files lie; a copy of a project names those of the original, which are not its own.
+
+    Raises:
+        TrackingError: not in this project.
+    """
+    folder, own = Path(unquote(urlsplit(address).path)), Path.cwd() / ARTIFACTS
+    if urlsplit(address).scheme in ("", "file") and own not in folder.parents:
+        raise TrackingError(
+            f"{folder}: not in this project's {ARTIFACTS}; this is a copy of another project, or its store's files "
+            "lie elsewhere",
+            "prune where they are",
+        )
+    return folder
 
 
 def freed(places: Collection[Path]) -> int:
@@ -178,19 +203,18 @@ def remove(old: Old, tick: Callable[[int], None] = lambda done: None) -> None:
             tick(1)
         for model in old.models:
             with store.store_lock(store.tracking_uri()):
-                client.delete_logged_model(model)
-                _for_good(backend, backend.get_logged_model(model, allow_deleted=True).artifact_location)
+                _for_good(backend.get_logged_model(model).artifact_location)
                 backend._hard_delete_logged_model(model)
             tick(1)
         for run in old.runs:
             with store.store_lock(store.tracking_uri()):
-                client.delete_run(run)
-                _for_good(backend, backend.get_run(run).info.artifact_uri)
+                _for_good(backend.get_run(run).info.artifact_uri)
                 backend._hard_delete_run(run)
             tick(1)
 
 
-def _for_good(backend: Any, address: str) -> None:
+def _for_good(address: str) -> None:
+    """Remove files; what MLflow knows of them goes after that, so that a later `plan` finds what a kill left."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     get_artifact_repository(address).delete_artifacts()  # type: ignore[no-untyped-call]

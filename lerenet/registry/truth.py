@@ -19,10 +19,12 @@ from lerenet.registry import ledger
 from lerenet.registry import versions as registry
 from lerenet.registry.registered import Version
 
+LEDGER = "ledger."  # begins the tag of each checkout's ledger
+
 
 def head_tag() -> str:
     """Tag of the registered model: digest of this ledger as it was after the last decision."""
-    return f"ledger.{ledger.identity()}"
+    return f"{LEDGER}{ledger.identity()}"
 
 
 def live_tag() -> str:

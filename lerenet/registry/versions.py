@@ -135,8 +135,8 @@ def set_tags(number: str, tags: Mapping[str, str]) -> None:
 
 
 @store.scrubbing()
-def model_tag(name: str) -> str:
-    """A tag of the registered model itself; empty where there is none, or no model yet.
+def model_tags() -> dict[str, str]:
+    """The tags of the registered model itself; none where there is no model yet.
 
     Raises:
         TrackingError: the registry can't be used.
@@ -144,11 +144,16 @@ def model_tag(name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     try:
-        return str(client().get_registered_model(NAME).tags.get(name, ""))
+        return dict(client().get_registered_model(NAME).tags)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return ""
+        return {}
+
+
+def model_tag(name: str) -> str:
+    """One of `model_tags`; empty where there is none."""
+    return str(model_tags().get(name, ""))
 
 
 @store.scrubbing()

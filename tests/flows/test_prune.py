@@ -12,8 +12,10 @@ import pytest
 import yaml
 
 from flows.data import collect_garbage, garbage
+from flows.dvc import StageError
 from flows.turns import one_at_a_time
-from lerenet import caches, layout
+from lerenet import layout
+from lerenet.registry import caches
 from tests.helpers.pipeline import run
 
 
@@ -90,3 +92,22 @@ def test_nothing_goes_while_a_retraining_runs(tmp_path: Path, monkeypatch: pytes
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "a retraining runs" in done.stderr
+
+
+def test_a_cache_that_others_may_share_is_left_alone(recorded: list[str], tmp_path: Path) -> None:
+    run(tmp_path, "dvc", "cache", "dir", "--local", str(tmp_path / "shared"))
+    with pytest.raises(StageError, match="may serve other projects"):
+        collect_garbage([])
+
+
+@pytest.mark.parametrize(
+    "lock", ["", "schema: '2.0'\nstages:\n  first:\n    cmd: 'tr", "schema: '2.0'\nstages: {}\n"]
+)
+def test_outputs_that_a_torn_lock_does_not_name_are_no_garbage(recorded: list[str], lock: str) -> None:
+    Path("dvc.yaml").write_text("stages:\n  first:\n    cmd: 'true'\n    deps: [data]\n")
+    Path("dvc.lock").write_text(lock)
+    before = objects()
+    with pytest.raises(StageError, match="torn"):
+        garbage([])
+    assert objects() == before
+    assert Path("dvc.lock").read_text() == lock

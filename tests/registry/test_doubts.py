@@ -1,4 +1,4 @@
-"""New masks that do not belong to their images are doubted batch by batch; a champion that can not tell says nothing."""
+"""New masks that do not belong are doubted batch by batch; a champion that can not tell says nothing."""
 
 from __future__ import annotations
 

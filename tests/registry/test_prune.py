@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lerenet.errors import TrackingError
-from lerenet.registry import copies, links, prune, registering
+from lerenet.params import Params
+from lerenet.registry import copies, links, prune, registering, truth
 from lerenet.registry import versions as registry
 from lerenet.registry.candidate import collect
 from lerenet.registry.lineage import trace
@@ -19,6 +20,8 @@ from lerenet.registry.registered import Version
 from lerenet.tracking import store
 from lerenet.tracking.moved import ARTIFACTS
 from tests.helpers.registry import answer, make_project
+
+EXPERIMENT = Params().experiment
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
@@ -52,7 +55,7 @@ def test_champion_predecessor_aliases_and_the_undecided_stay() -> None:
 def test_what_goes_is_gone_for_good_and_what_stays_verifies(project: Path) -> None:
     numbers = versions(project, 0.4, 0.55, 0.3, 0.7, 0.2, 0.1)
     assert registry.find("champion").number == numbers[3]
-    old = prune.plan(newest=1, days=30)
+    old = prune.plan(EXPERIMENT, newest=1, days=30)
     assert {one.number for one in old.versions} == {numbers[0], numbers[2], numbers[4]}
     assert any(folder.is_dir() for folder in (*old.files, *old.artifacts))  # a plan alone
     done: list[int] = []
@@ -65,12 +68,12 @@ def test_what_goes_is_gone_for_good_and_what_stays_verifies(project: Path) -> No
         assert answer(copies.local(left)) is not None
         assert not [link for link in trace(left) if link.state == "differs"]
     assert rollback(operator="test", reason="still there").after == numbers[1]
-    assert prune.plan(newest=1, days=30).versions == ()
+    assert prune.plan(EXPERIMENT, newest=1, days=30).versions == ()
 
 
 def test_killed_between_version_and_files_it_goes_on(project: Path) -> None:
     versions(project, 0.4, 0.55, 0.7)
-    old = prune.plan(newest=1, days=30)
+    old = prune.plan(EXPERIMENT, newest=1, days=30)
     (gone,) = (one.number for one in old.versions)
 
     def killed(done: int) -> None:
@@ -79,7 +82,7 @@ def test_killed_between_version_and_files_it_goes_on(project: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         prune.remove(old, killed)
     assert gone not in {one.number for one in registry.versions()}
-    again = prune.plan(newest=1, days=0)  # what no version names goes by age
+    again = prune.plan(EXPERIMENT, newest=1, days=0)  # what no version names goes by age
     assert set(old.models) <= set(again.models)
     prune.remove(again)
     assert not any(folder.exists() for folder in (*old.files, *old.artifacts))
@@ -99,14 +102,40 @@ def test_old_runs_go_but_not_what_a_version_or_an_output_names(project: Path) ->
             client.set_terminated(ids[name], end_time=start)
     (project / "artifacts/train/x").mkdir(parents=True)
     (project / "artifacts/train/x/run.json").write_text(f'{{"mlflow_run_id": "{ids["named"]}"}}')
-    assert prune.plan(newest=5, days=30).runs == (ids["old"],)
+    theirs = client.create_run(client.create_experiment("someone's"), start_time=int(old)).info.run_id
+    client.set_terminated(theirs, end_time=int(old))
+    young = client.create_run(experiment).info.run_id
+    client.delete_run(young)  # in the bin, but young
+    assert prune.plan(EXPERIMENT, newest=5, days=30).runs == (ids["old"],)
+
+
+def test_a_copy_of_a_project_removes_nothing_of_the_original(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = project / "original"
+    original.mkdir()
+    for name in ("mlflow.db", "params.yaml"):
+        shutil.copyfile(project / name, original / name)
+    monkeypatch.chdir(original)
+    versions(original, 0.4, 0.55, 0.7)
+    shutil.copytree(original, project / "copy")
+    monkeypatch.chdir(project / "copy")
+    with pytest.raises(TrackingError, match="not in this project's mlartifacts"):
+        prune.plan(EXPERIMENT, newest=0, days=30)
+
+
+def test_where_other_checkouts_use_the_registry_nothing_is_pruned(project: Path) -> None:
+    versions(project, 0.4)
+    registry.set_model_tag(f"{truth.LEDGER}another", "0" * 64)
+    with pytest.raises(TrackingError, match="2 checkouts"):
+        prune.plan(EXPERIMENT, newest=0, days=30)
 
 
 def test_a_server_elsewhere_is_refused_before_anything_goes(
     project: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions(project, 0.4, 0.5, 0.6)
-    old = prune.plan(newest=0, days=30)
+    old = prune.plan(EXPERIMENT, newest=0, days=30)
     shutil.copyfile(mlflow_template, project / "other.db")
     monkeypatch.setenv(store.VARIABLE, "http://127.0.0.1:9")
     monkeypatch.setenv(store.BACKEND, f"sqlite:///{project / 'other.db'}")

@@ -10,20 +10,26 @@ from pathlib import Path
 from lerenet.layout import CACHE, CHECKPOINTS
 
 KINDS = ("features", "enrol", "champion", "registry")  # folders of `CACHE`; what uses an entry touches it
+DIGEST = ".sha256"  # of the file beside it (`lerenet.files.write_digest`)
 DAY = 24 * 60 * 60
 
 
 def unused(days: float) -> list[Path]:
     """Entries of the caches, and folders of interrupted runs, that nothing used for so many days."""
     oldest = time.time() - days * DAY
-    entries = [path for kind in KINDS for path in sorted((CACHE / kind).glob("*"))]
-    return [path for path in (*entries, *_interrupted()) if max(map(_time, (path, *path.glob("*")))) < oldest]
+    entries = [path for kind in KINDS for path in sorted((CACHE / kind).glob("*")) if path.suffix != DIGEST]
+    return [
+        path for path in (*entries, *_interrupted()) if max(map(_time, (path, *path.rglob("*")))) < oldest
+    ]
 
 
 def _interrupted() -> Iterator[Path]:
-    """Folders that hold what a stage that did not end would go on with."""
+    """Folders that hold what a stage that did not end would go on with; where a lock lies, somebody may be at work."""
     for folder in sorted(CHECKPOINTS.rglob("*")):
-        if folder.is_dir() and any(path.is_file() for path in folder.iterdir()):
+        within = list(folder.iterdir()) if folder.is_dir() else []
+        if any(map(Path.is_file, within)) and not any(
+            one.is_dir() or one.suffix == ".lock" for one in within
+        ):
             yield folder
 
 
@@ -41,4 +47,5 @@ def drop(paths: Sequence[Path], tick: Callable[[int], None] = lambda done: None)
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+            path.with_suffix(DIGEST).unlink(missing_ok=True)
         tick(1)
