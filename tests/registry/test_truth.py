@@ -110,6 +110,21 @@ def test_what_was_undone_leaves_every_version_its_predecessor(three: Any, projec
     assert rollback() == Rollback(third, first)
 
 
+def test_a_promotion_that_was_interrupted_and_is_judged_otherwise_on_repetition_is_undone(
+    project: Path,
+) -> None:
+    first, params = offered(project, 0.6)
+    promote(first, params)
+    worse, _ = offered(project, 0.2)
+    crashed("promote", worse, params, force=True, operator="ada", reason="audit")
+    assert "interrupted" in examined()[1]
+    assert promote(worse, params).outcome == "rejected"  # as a retraining asks, without force
+    assert [entry["outcome"] for entry in ledger.read()[1:]] == ["forced", "undone", "rejected"]
+    assert examined()[0] == "ok"
+    assert champion() == first
+    assert registry.by_number(worse).tags["previous_champion"] == ""
+
+
 @pytest.mark.parametrize("quality", [0.9, 0.2], ids=["promoted", "rejected"])
 def test_a_rollback_that_was_interrupted_is_finished_by_the_next_promotion(
     project: Path, quality: float
