@@ -30,8 +30,8 @@ def classes_of(images: int) -> int:
     return min(MOST_CLASSES, images // PER_CLASS)
 
 
-def make(images: int) -> None:
-    """Data and settings in the current folder."""
+def make(images: int, steps: int | None, epochs: int | None) -> None:
+    """Data and settings in the current folder; other numbers of fitting steps and of the shared heads' epochs."""
     from lerenet.data.sample import make_sample
     from lerenet.files import write_json
     from lerenet.params import Params
@@ -40,7 +40,9 @@ def make(images: int) -> None:
     each = images // classes
     clean = round(each * CLEAN)
     make_sample(Path("data"), defect=each - clean, clean=clean, classes=classes)
-    write_json(Path("params.yaml"), Params.model_validate({"views": {"count": 1}}).model_dump(mode="json"))
+    fitting = {name: value for name, value in (("steps", steps), ("shared", epochs)) if value is not None}
+    params = Params.model_validate({"views": {"count": 1}, "enrolment": fitting})
+    write_json(Path("params.yaml"), params.model_dump(mode="json"))
 
 
 def start() -> None:
@@ -154,12 +156,17 @@ def apart(part: Callable[[], None]) -> dict[str, Any]:
     return found
 
 
-def measure(images: int, parts: Sequence[Callable[[], None]] = PARTS) -> list[dict[str, Any]]:
+def measure(
+    images: int,
+    parts: Sequence[Callable[[], None]] = PARTS,
+    steps: int | None = None,
+    epochs: int | None = None,
+) -> list[dict[str, Any]]:
     """The parts on made data of so many images, in a temporary folder."""
     before, folder = Path.cwd(), Path(tempfile.mkdtemp(prefix="lerenet-scale-"))
     os.chdir(folder)
     try:
-        make(images)
+        make(images, steps, epochs)
         rows = []
         for part in parts:
             rows.append({"images": images, "classes": classes_of(images), **apart(part)})
@@ -193,6 +200,10 @@ def main(
     only: Annotated[
         list[str] | None, typer.Option("--part", help=f"One of {', '.join(NAMES)}, in their order; all.")
     ] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Of fitting; enrolment.steps otherwise.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="Of the shared heads; enrolment.shared otherwise.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="JSON with every value.")] = Path(
         "artifacts/benchmarks/scale.json"
     ),
@@ -205,8 +216,8 @@ def main(
     if strange:
         raise typer.BadParameter(f"{', '.join(sorted(strange))}: no part; one of {', '.join(NAMES)}")
     parts = [part for part in PARTS if not only or part.__name__ in only]
-    rows = [row for size in sorted(set(images)) for row in measure(size, parts)]
-    write_json(out, {"machine": machine(), "rows": rows})
+    rows = [row for size in sorted(set(images)) for row in measure(size, parts, steps, epochs)]
+    write_json(out, {"machine": machine(), "steps": steps, "epochs": epochs, "rows": rows})
     typer.echo(table(rows))
     typer.echo(f"written: {out}")
 
