@@ -379,7 +379,9 @@ def test_a_rejection_after_an_interrupted_force_is_settled(
     assert not module.settled(registry.by_number(worse))
     assert promote(worse, params).outcome == "rejected"
     assert module.settled(registry.by_number(worse))
-    assert [entry["event"] for entry in ledger.read()] == ["promote", "decide", "promote", "decide"]
+    assert [entry["event"] for entry in ledger.read()] == [
+        "promote", "decide", "promote", "rollback", "decide"
+    ]  # fmt: skip
 
 
 def test_a_decision_by_another_person_is_kept(project: Path) -> None:
