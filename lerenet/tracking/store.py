@@ -29,9 +29,7 @@ REMEDY = (
 )
 LOCKED = "another program holds the store; wait for it, or see which: `fuser mlflow.db`"
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-RUNS_FIRST = {
-    "mlflow.experimentKind": "custom_model_development"
-}  # MLflow's page opens on runs, not on traces
+RUNS_FIRST = {"mlflow.experimentKind": "custom_model_development"}  # of trained models, not of traces
 PROBE_SECONDS = 3.0
 LOCK_SECONDS = 120.0
 
