@@ -29,7 +29,7 @@ REMEDY = (
 )
 LOCKED = "another program holds the store; wait for it, or see which: `fuser mlflow.db`"
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-RUNS_FIRST = {"mlflow.experimentKind": "custom_model_development"}  # of trained models, not of traces
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # of trained models, not of traces
 PROBE_SECONDS = 3.0
 LOCK_SECONDS = 120.0
 
@@ -248,12 +248,12 @@ def connect(experiment: str, uri: str | None = None) -> tuple[Any, str]:
         client = client_of(uri)
         entry = client.get_experiment_by_name(experiment)
         if entry is None:
-            made = client.create_experiment(experiment, artifact_location=_artifacts(uri), tags=RUNS_FIRST)
+            made = client.create_experiment(experiment, artifact_location=_artifacts(uri), tags=KIND)
             return client, made
         if entry.lifecycle_stage == "deleted":
             client.restore_experiment(entry.experiment_id)
-        for name in RUNS_FIRST.keys() - entry.tags.keys():
-            client.set_experiment_tag(entry.experiment_id, name, RUNS_FIRST[name])
+        for name in KIND.keys() - entry.tags.keys():
+            client.set_experiment_tag(entry.experiment_id, name, KIND[name])
         return client, str(entry.experiment_id)
 
 
