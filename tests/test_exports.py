@@ -11,7 +11,7 @@ EXPORTED = {
     "lerenet": {"__version__"},
     "lerenet.models": {"configure", "create_model"},
 }
-COMMANDS = {"retrain", "backup", "restore",
+COMMANDS = {"retrain", "backup", "restore", "prune",
     "renew", "enrol", "inspect",
     "inspect-all",
     "catalog", "validate", "profile", "folds", "validate-folds", "pretrain", "features", "train", "ship", "floors",

@@ -69,14 +69,26 @@ def _unpack(path: Path, folder: Path, digests: dict[str, Any]) -> None:
     """Unpack a backup whose every file must be listed, there, and as it was."""
     try:
         with tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
-            names = {entry.name for entry in archive.getmembers() if entry.isfile()} - {MANIFEST}
+            names = {name for entry in archive if (name := _unpacked(archive, entry, folder))} - {MANIFEST}
     except (tarfile.TarError, OSError) as error:
         raise _unreadable(path, error) from error
     wrong = sorted(name for name in names if sha256_file(folder / name) != digests.get(name))
     if odd := [*wrong, *sorted(set(digests) - names)]:
         raise _not_whole(path, f"{odd[0]} differs or is missing")
     (folder / ARTIFACTS).mkdir(exist_ok=True)  # also where there were none: new ones come here
+
+
+def _unpacked(archive: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path) -> str:
+    """Unpack a file below a folder, and nowhere else; its name, empty for what is no file."""
+    target = folder / entry.name
+    if not entry.isfile() or not target.resolve().is_relative_to(folder.resolve()):
+        return ""
+    source = archive.extractfile(entry)
+    assert source is not None  # of a file there is something to read
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source, target.open("wb") as handle:
+        shutil.copyfileobj(source, handle)
+    return entry.name
 
 
 def _unreadable(path: Path, error: Exception) -> TrackingError:

@@ -49,7 +49,7 @@ def test_the_champion_answers_and_verifies_in_an_empty_folder(saved: Path, empty
 def changed(saved: Path, change: Any) -> Path:
     folder = saved.parent / "unpacked"
     with tarfile.open(saved) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder)  # a backup of ours
     change(folder)
     with tarfile.open(saved, "w") as archive:
         for file in sorted(folder.rglob("*")):
@@ -95,7 +95,7 @@ class Killed(BaseException):
 STEPS = (
     (shutil, "rmtree"),
     (os, "replace"),
-    (tarfile.TarFile, "extractall"),
+    (tarfile.TarFile, "extractfile"),
     (Path, "rename"),
     (Path, "unlink"),
 )
@@ -143,7 +143,7 @@ def test_a_restore_that_is_killed_is_no_project_until_it_is_repeated(
             assert examined()[0] == "ok", folder
             assert copies.verified(registry.find("champion")).is_relative_to(folder)
             assert not list(folder.glob(".lerenet-tmp*"))
-    assert {"rename-1", "rename-4", "unlink-1", "replace-1", "extractall-1", "rmtree-1"} <= set(seen)
+    assert {"rename-1", "rename-4", "unlink-1", "replace-1", "extractfile-2", "rmtree-1"} <= set(seen)
 
 
 def test_a_restore_goes_on_with_its_own_backup_only(
