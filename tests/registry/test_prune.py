@@ -13,10 +13,12 @@ from lerenet.errors import TrackingError
 from lerenet.params import Params
 from lerenet.registry import copies, links, prune, registering, truth
 from lerenet.registry import versions as registry
+from lerenet.registry.backup import backup
 from lerenet.registry.candidate import collect
 from lerenet.registry.lineage import trace
 from lerenet.registry.promote import promote, rollback
 from lerenet.registry.registered import Version
+from lerenet.registry.restore import restore
 from lerenet.tracking import store
 from lerenet.tracking.moved import ARTIFACTS
 from tests.helpers.registry import answer, make_project
@@ -143,6 +145,37 @@ def test_a_server_elsewhere_is_refused_before_anything_goes(
         prune.remove(old)
     monkeypatch.delenv(store.VARIABLE)
     assert len(registry.versions()) == 3
+
+
+@pytest.mark.slow
+def test_thirty_versions_become_five_and_the_champion_answers_as_before_where_it_is_restored(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = project / "original"
+    original.mkdir()
+    for name in ("mlflow.db", "params.yaml"):
+        shutil.copyfile(project / name, original / name)
+    monkeypatch.chdir(original)
+    versions(original, *(0.3 + 0.01 * (7 * place % 30) for place in range(30)))
+    champion = registry.find("champion")
+    mask = answer(copies.local(champion))
+    old = prune.plan(EXPERIMENT, newest=3, days=30)
+    prune.remove(old)
+    left = registry.versions()
+    assert len(left) in (4, 5)  # the newest three, the champion and its predecessor
+    assert champion.number in {one.number for one in left}
+    for one in left:
+        assert answer(copies.local(one)) is not None
+        assert not [link for link in trace(one) if link.state == "differs"]
+    backup(project / "saved.tar")
+    elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    restore(project / "saved.tar")
+    again = registry.find("champion")
+    assert again.number == champion.number
+    assert copies.verified(again).is_relative_to(elsewhere)
+    assert answer(copies.local(again)) == mask is not None
 
 
 def test_equal_large_files_lie_there_once_and_only_what_goes_alone_frees_space(tmp_path: Path) -> None:
