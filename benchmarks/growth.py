@@ -42,13 +42,18 @@ ASKED = {
 }  # fmt: skip
 
 
+def change(weights: Path, day: int) -> None:
+    """Make a file of weights another one: its last four bytes, which are a weight's."""
+    with weights.open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(day.to_bytes(4, "little"))
+
+
 def new_weights(params: Params, day: int) -> None:
-    """Other weights in each model to ship and in each fold's: the last four bytes, which are a weight's."""
+    """Other weights in each model to ship and in each fold's."""
     for cell in ship_cells(params).values():
         folder = layout.TRAIN / cell.key / "model"
-        with (folder / layout.WEIGHTS).open("r+b") as file:
-            file.seek(-4, os.SEEK_END)
-            file.write(day.to_bytes(4, "little"))
+        change(folder / layout.WEIGHTS, day)
         config = read_json(folder / "config.json")
         write_json(folder / "config.json", {**config, "weights_sha256": sha256_file(folder / layout.WEIGHTS)})
 
@@ -60,9 +65,7 @@ def new_class(day: int) -> None:
     folders = sorted(path.parent for path in (layout.ENROL / CLASSES).glob(f"*/{FACTS}"))
     chosen, shared = folders[day % len(folders)], layout.ENROL / SHARED
     for path in (chosen / MEMORY, shared):
-        with path.open("r+b") as file:
-            file.seek(-4, os.SEEK_END)
-            file.write((day % 2**15).to_bytes(4, "little"))
+        change(path, day)
     for folder in folders:
         facts = read_json(folder / FACTS)
         facts["shared"] = sha256_file(shared)

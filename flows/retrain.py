@@ -100,16 +100,16 @@ def _retrain(
     if not folds:
         require_ship(params)
     unchanged = step(nothing_changed, name="what changed")
-    done = not folds and not force and unchanged(params)
-    if done:
+
+    def nothing_left() -> bool:
+        return not folds and not force and unchanged(params)
+
+    if nothing_left():
         close_left(params)
     else:
         with retraining_run(params, operator, folds) as run:
-            mirror(
-                ["folds", "profile"], jobs, runner=runner
-            )  # the validation gate: bad data end the flow here
-            done = not folds and not force and unchanged(params)  # the code was, and what it makes was not
-            if not done:
+            mirror(["folds", "profile"], jobs, runner=runner)  # the validation gate: bad data end here
+            if not nothing_left():  # else the code was changed, and what it makes was not
                 return _stages_and_verdict(jobs, params, operator, folds, runner, accept_drift, run)
     step(push, name="push data")()  # if the last one did not get so far
     return Completed(message="Nothing changed since the last decision")

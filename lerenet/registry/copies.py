@@ -7,13 +7,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from lerenet.errors import TrackingError
 from lerenet.files import atomic_dir, sha256_file
 from lerenet.layout import CACHE
 from lerenet.registry.registered import PACKAGE, Version
-from lerenet.tracking import store
+from lerenet.tracking import moved, store
 
 
 def verified(version: Version) -> Path:
@@ -72,9 +71,8 @@ def check_files(version: Version, folder: Path) -> Iterator[tuple[str, str, str 
 @store.scrubbing()
 def local(version: Version) -> Path:
     """Folder of a version's files, downloaded where the store is a server's; `verified` checks them, too."""
-    parts = urlsplit(version.source)
-    if parts.scheme in ("", "file"):
-        return Path(unquote(parts.path))
+    if (here := moved.local(version.source)) is not None:
+        return here
     kept = _download(version)
     if not kept.exists():
         import mlflow

@@ -31,11 +31,12 @@ def batches(champion: Path, earlier: Sequence[Path], challenger: Path) -> dict[s
         champion, challenger: packages of versions.
         earlier: packages of the versions before the challenger, oldest first.
     """
-    asked, found = live.given(challenger) - live.given(champion), dict[str, int]()
-    for number, package in enumerate((*earlier, challenger)):
-        for image in asked & live.given(package):
-            found.setdefault(image[0], number)
-    return found
+    left, found = live.given(challenger) - live.given(champion), dict[str, int]()
+    for number, package in enumerate(earlier):
+        came = left & live.given(package)
+        found |= {name: number for name, *_ in came}
+        left -= came
+    return found | {name: len(earlier) for name, *_ in left}
 
 
 def fit_of(package: Path, params: Params) -> Fit:

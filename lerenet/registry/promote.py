@@ -94,10 +94,8 @@ def promote(
         verdict = judge(challenger, champion, params, force=force)
         if force:
             verdict = gate.forced(verdict, operator, reason)
-        left = truth.interrupted(champion)
-        if (
-            left and left["previous"] and not verdict.promotes
-        ):  # promoted and interrupted before; judged otherwise now
+        left = {} if verdict.promotes else truth.interrupted(champion)
+        if left and left["previous"]:  # promoted and interrupted before; judged otherwise now
             settling.undo(left, operator, settling.WHY)
         change = record(challenger, champion, verdict, operator=operator, reason=reason)
         before_alias(number, verdict)

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from lerenet import layout
 from lerenet.errors import TrackingError
 from lerenet.files import read_json
 from lerenet.registry import ledger, truth
 from lerenet.registry import versions as registry
+from lerenet.registry.caches import DAY
 from lerenet.registry.promote import promotion_lock
 from lerenet.registry.registered import CHAMPION, NAME, Version
 from lerenet.tracking import store
-from lerenet.tracking.moved import ARTIFACTS
+from lerenet.tracking.moved import ARTIFACTS, local
 
-DAY = 24 * 60 * 60
 PARENT = "mlflow.parentRunId"  # tag of a stage's run: the retraining's
 SOURCES = ("training_run", "pretraining_run")  # tags of a version: runs that it came from
 
@@ -94,17 +93,16 @@ def plan(experiment: str, newest: int, days: float) -> Old:
         for run in all_runs
         if run.info.run_id not in needed and (run.info.run_id in own or _old(run, oldest))
     ]
-    sources = {version.source for version in stay}
+    kept_files, old_files = ({version.source for version in part} for part in (stay, gone))
     models = [
         model
         for model in _models(experiment)
-        if model.artifact_location not in sources
-        and (model.artifact_location in {one.source for one in gone} or model.creation_timestamp < oldest)
+        if model.artifact_location not in kept_files
+        and (model.artifact_location in old_files or model.creation_timestamp < oldest)
     ]  # fmt: skip
     return Old(
         tuple(gone), tuple(model.model_id for model in models), tuple(run.info.run_id for run in runs),
-        tuple(_folder(model.artifact_location) for model in models),
-        tuple(_folder(run.info.artifact_uri) for run in runs),
+        _folders(model.artifact_location for model in models), _folders(run.info.artifact_uri for run in runs),
         tuple(sorted({version.tags.get("data_md5", "") for version in stay} - {""})),
     )  # fmt: skip
 
@@ -152,20 +150,21 @@ def _pages(experiment: str, call: str, **how: Any) -> Iterator[Any]:
         page = some.token or ""
 
 
-def _folder(address: str) -> Path:
-    """Where files lie; a copy of a project names those of the original, which are not its own.
+def _folders(addresses: Iterable[str]) -> tuple[Path, ...]:
+    """Where files lie on this machine; a copy of a project names those of the original, which are not its own.
 
     Raises:
         TrackingError: not in this project.
     """
-    folder, own = Path(unquote(urlsplit(address).path)), Path.cwd() / ARTIFACTS
-    if urlsplit(address).scheme in ("", "file") and own not in folder.parents:
-        raise TrackingError(
-            f"{folder}: not in this project's {ARTIFACTS}; this is a copy of another project, or its store's files "
-            "lie elsewhere",
-            "prune where they are",
-        )
-    return folder
+    folders = tuple(folder for address in addresses if (folder := local(address)) is not None)
+    for folder in folders:
+        if Path.cwd() / ARTIFACTS not in folder.parents:
+            raise TrackingError(
+                f"{folder}: not in this project's {ARTIFACTS}; this is a copy of another project, or its store's files "
+                "lie elsewhere",
+                "prune where they are",
+            )
+    return folders
 
 
 def freed(places: Collection[Path]) -> int:

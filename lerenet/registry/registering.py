@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from lerenet.enrolment.enrolled import CLASSES, NETWORK, SHARED
 from lerenet.evaluation.metrics import MIOU, NAMES
@@ -20,7 +19,7 @@ from lerenet.registry.candidate import Candidate
 from lerenet.registry.copies import files_of
 from lerenet.registry.registered import EPISODES, INSPECTED, INSPECTION, NAME, PARAMS, Version
 from lerenet.registry.versions import client, find_by_lock, versions
-from lerenet.tracking import datasets, store
+from lerenet.tracking import datasets, moved, store
 
 RENAMED = {"fb_low": "fb_iou_low", "fb_high": "fb_iou_high"}  # tags of earlier releases
 
@@ -141,7 +140,8 @@ def _create(model: Path, logged: Any, tags: Mapping[str, str], scores: Mapping[s
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    links.share(Path(unquote(urlsplit(logged.artifact_location).path)))
+    if (folder := moved.local(logged.artifact_location)) is not None:
+        links.share(folder)
     os.sync()  # files first: a version must not outlive them
     made = service.create_model_version(
         NAME, logged.artifact_location, run_id=logged.source_run_id, tags=dict(tags), model_id=logged.model_id,

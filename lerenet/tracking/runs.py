@@ -14,12 +14,11 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from lerenet.files import write_json
 from lerenet.layout import CHECKPOINTS
 from lerenet.params import Params
-from lerenet.tracking import datasets, store
+from lerenet.tracking import datasets, moved, store
 from lerenet.tracking.git import git_state
 
 log = logging.getLogger(__name__)
@@ -299,9 +298,9 @@ class StageRun:
 
         That is removed and not written into: a registered version may share its files (`lerenet.registry.links`).
         """
-        address = urlsplit(self._client.get_run(self.run_id).info.artifact_uri)
-        if address.scheme == "file":
-            before = Path(unquote(address.path)) / path.name
+        folder = moved.local(self._client.get_run(self.run_id).info.artifact_uri)
+        if folder is not None:
+            before = folder / path.name
             shutil.rmtree(before) if before.is_dir() else before.unlink(missing_ok=True)
         if path.is_dir():
             self._client.log_artifacts(self.run_id, str(path), artifact_path=path.name)

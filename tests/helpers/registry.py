@@ -80,6 +80,14 @@ def answer(model: Path) -> str | None:
     return mask
 
 
+def begin(folder: Path, project: Path) -> Path:
+    """An empty project like the fixture ``project``, in a folder of its own beside which others may lie."""
+    folder.mkdir(parents=True)
+    for name in ("mlflow.db", "params.yaml"):
+        shutil.copyfile(project / name, folder / name)
+    return folder
+
+
 def make_project(
     root: Path, *, quality: float = 0.6, digest: str = "e" * 32, seed: int = 0, code: str = "c" * 32
 ) -> Params:

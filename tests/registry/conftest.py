@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,13 @@ from lerenet.registry import registering
 from lerenet.registry.backup import backup, count
 from lerenet.registry.candidate import collect
 from lerenet.registry.promote import promote
-from tests.helpers.registry import make_project
+from tests.helpers.registry import begin, make_project
 
 
 @pytest.fixture
 def saved(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The backup of a project with a champion and a version that was rejected; the project is still there."""
-    old = project / "old"
-    old.mkdir()
-    for file in ("mlflow.db", "params.yaml"):
-        shutil.copyfile(project / file, old / file)
+    old = begin(project / "old", project)
     monkeypatch.chdir(old)
     for quality in (0.6, 0.3):
         params = make_project(old, quality=quality)

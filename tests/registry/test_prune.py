@@ -21,7 +21,7 @@ from lerenet.registry.registered import Version
 from lerenet.registry.restore import restore
 from lerenet.tracking import store
 from lerenet.tracking.moved import ARTIFACTS
-from tests.helpers.registry import answer, make_project
+from tests.helpers.registry import answer, begin, make_project
 
 EXPERIMENT = Params().experiment
 
@@ -114,10 +114,7 @@ def test_old_runs_go_but_not_what_a_version_or_an_output_names(project: Path) ->
 def test_a_copy_of_a_project_removes_nothing_of_the_original(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = project / "original"
-    original.mkdir()
-    for name in ("mlflow.db", "params.yaml"):
-        shutil.copyfile(project / name, original / name)
+    original = begin(project / "original", project)
     monkeypatch.chdir(original)
     versions(original, 0.4, 0.55, 0.7)
     shutil.copytree(original, project / "copy")
@@ -151,10 +148,7 @@ def test_a_server_elsewhere_is_refused_before_anything_goes(
 def test_thirty_versions_become_five_and_the_champion_answers_as_before_where_it_is_restored(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = project / "original"
-    original.mkdir()
-    for name in ("mlflow.db", "params.yaml"):
-        shutil.copyfile(project / name, original / name)
+    original = begin(project / "original", project)
     monkeypatch.chdir(original)
     versions(original, *(0.3 + 0.01 * (7 * place % 30) for place in range(30)))
     champion = registry.find("champion")

@@ -19,7 +19,7 @@ from lerenet.registry import versions as registry
 from lerenet.registry.candidate import collect
 from lerenet.registry.lineage import trace
 from lerenet.registry.promote import Rollback, promote, rollback
-from tests.helpers.registry import make_project
+from tests.helpers.registry import begin, make_project
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
@@ -431,10 +431,7 @@ def test_a_project_lies_in_a_folder_whose_name_an_address_can_not_quote(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "what? a#b 100%"
-    folder = project / "projects" / name
-    folder.mkdir(parents=True)
-    for file in ("mlflow.db", "params.yaml"):
-        shutil.copyfile(project / file, folder / file)
+    folder = begin(project / "projects" / name, project)
     monkeypatch.chdir(folder)
     number, params = offered(folder, 0.5)
     verdict = promote(number, params)
@@ -448,10 +445,7 @@ def test_a_project_lies_in_a_folder_whose_name_an_address_can_not_quote(
 def test_a_project_that_was_moved_finds_its_versions_again(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, new = project / "old", project / "new"
-    old.mkdir()
-    for file in ("mlflow.db", "params.yaml"):
-        shutil.copyfile(project / file, old / file)
+    old, new = begin(project / "old", project), project / "new"
     monkeypatch.chdir(old)
     number, params = offered(old, 0.5)
     promote(number, params)
