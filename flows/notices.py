@@ -1,4 +1,4 @@
-"""What a retraining tells people: that it failed, was blocked, or what it decided (``LERENET_NOTIFY``)."""
+"""What a retraining tells people: that it failed or was blocked (`lerenet.registry.telling`: what was decided)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ from typing import Any
 
 from lerenet.errors import DataError
 from lerenet.notify import notify
-from lerenet.registry.gate import Verdict
 
 
 class Shifted(DataError):
     """Images that shifted, where ``drift.action`` is ``block``."""
-
-
-def decided(version: str, verdict: Verdict) -> None:
-    """Tell what became of a version."""
-    notify(f"version {version} {verdict.outcome}", verdict.reasons, f"lerenet verdict {version}")
 
 
 def failed(flow: Any, flow_run: Any, state: Any) -> None:

@@ -133,7 +133,6 @@ def _stages_and_verdict(
     version = step(register, name="register")(params)
     verdict = step(decide, name="gate and promotion")(version, params, operator)
     note(run, version, verdict)
-    notices.decided(version, verdict)
     step(push, name="push data")()
     return Completed(message=f"Version {version}: {verdict.outcome}")
 

@@ -27,6 +27,7 @@ from lerenet.errors import LerenetError
 from lerenet.files import read_json, recover_dir, signature, write_json
 from lerenet.notify import tell_champion
 from lerenet.registry.candidate import locked_data_md5
+from lerenet.registry.telling import tell
 from lerenet.tracking.store import backend_uri
 
 EVENT = "lerenet.data.changed"
@@ -144,6 +145,7 @@ class Guard:
             if found == self._before:
                 tell_champion(*found)
             self._before = found
+            tell()  # what a process decided that died before it told anybody
         except Exception as error:
             log.warning("the champion was not looked at: %s", error)
 

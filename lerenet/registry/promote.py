@@ -24,7 +24,18 @@ from lerenet.errors import PromotionError
 from lerenet.evaluation.resampling import same_episodes
 from lerenet.files import atomic_path, is_whole, sha256_file, write_digest
 from lerenet.params import Params
-from lerenet.registry import copies, doubts, gate, ledger, live, live_gate, registered, settling, truth
+from lerenet.registry import (
+    copies,
+    doubts,
+    gate,
+    ledger,
+    live,
+    live_gate,
+    registered,
+    settling,
+    telling,
+    truth,
+)
 from lerenet.registry import versions as registry
 from lerenet.registry.candidate import episodes_digest, gate_rows
 from lerenet.registry.live_gate import LiveComparison
@@ -36,7 +47,7 @@ LOCK_SECONDS = 600.0
 
 @contextmanager
 def promotion_lock() -> Iterator[None]:
-    """Hold the lock that lets one promotion happen at a time.
+    """Hold the lock that lets one promotion happen at a time; then tell people what was decided.
 
     Raises:
         PromotionError: when another one holds it for ten minutes.
@@ -55,6 +66,7 @@ def promotion_lock() -> Iterator[None]:
         yield
     finally:
         lock.release()
+    telling.tell()
 
 
 def promote(

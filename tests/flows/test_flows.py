@@ -655,14 +655,6 @@ def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 
 @pytest.mark.usefixtures("server")
-def test_a_decision_is_told_once(recorded: list[str], chat: Receiver) -> None:
-    retraining.retrain()
-    (got,) = chat.got
-    assert got["title"].endswith(": version 7 rejected")
-    assert got["text"] == "worse\nsee: lerenet verdict 7"
-
-
-@pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(
     ("error", "title"),
     [(dvc.StageError("train: boom"), "retraining failed"), (Shifted("A: brightness"), "retraining blocked")],
