@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -153,30 +153,56 @@ def confusion(found: Mapping[str, Any]) -> str:
     return "\n\n".join(["## Which class is answered", facts(found), table(("true, answer", *answers), rows)])
 
 
+def size(found: Mapping[str, Any]) -> str:
+    """Parts in rows, sizes in columns."""
+    from benchmarks.scale import table as scales
+
+    fitting = [f"{found[name]} {what}" for name, what in FITTING.items() if found[name] is not None]
+    said = [f"Not with the settings' own lengths: {', '.join(fitting)}."] if fitting else []
+    return "\n\n".join(["## Size", facts(found), *said, scales(found["rows"])])
+
+
+FITTING = {"steps": "steps of fitting", "epochs": "epochs of the shared heads"}
+SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "enrolment/*.json": enrolment,
+    "readers.json": readers,
+    "known/*.json": known,
+    "year/*.json": year,
+    "confusion/*.json": confusion,
+    "scale.json": size,
+}
+
+
+def headed(text: str) -> dict[str, str]:
+    """Sections of a page by their headings, in its order; what stands before the first is under none."""
+    parts = text.strip().split("\n\n## ")
+    return {"": parts[0]} | {part.partition("\n")[0]: f"## {part}" for part in parts[1:]}
+
+
 def main(
     folder: Annotated[Path, typer.Argument(help="artifacts/benchmarks of a project.")],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("inspection-results.md"),
     note: Annotated[
         str, typer.Option(help="What a reader should know: of what code the numbers are, …")
     ] = "",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the page's sections that are not made anew.")
+    ] = False,
 ) -> None:
     """Write what lies in the folder."""
-    from benchmarks.scale import table as scales
-
-    parts = [
+    top = [
         "# The live model, measured",
         "Written by `python -m benchmarks.page` from what `benchmarks.enrolment`, `readers`, `known`, `year`, "
         "`confusion`, `scale` left. Don't edit: run it again. Scores are points or percent, with 95 % intervals.",
         *([note] if note else []),
-        *(enrolment(read_json(path)) for path in sorted(folder.glob("enrolment/*.json"))),
-        *(readers(read_json(path)) for path in sorted(folder.glob("readers.json"))),
-        *(known(read_json(path)) for path in sorted(folder.glob("known/*.json"))),
-        *(year(read_json(path)) for path in sorted(folder.glob("year/*.json"))),
-        *(confusion(read_json(path)) for path in sorted(folder.glob("confusion/*.json"))),
     ]
-    if (folder / "scale.json").is_file():
-        parts += ["## Size", scales(read_json(folder / "scale.json")["rows"])]
-    write_text(out, "\n\n".join(parts) + "\n")
+    made = [
+        render(read_json(path)) for name, render in SECTIONS.items() for path in sorted(folder.glob(name))
+    ]
+    page = "\n\n".join([*top, *made])
+    if keep:
+        page = "\n\n".join((headed(out.read_text(encoding="utf-8")) | headed(page)).values())
+    write_text(out, page + "\n")
     typer.echo(f"written: {out}")
 
 

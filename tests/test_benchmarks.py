@@ -12,10 +12,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import batch, query, training, untrained
+from benchmarks import batch, page, query, training, untrained
 from benchmarks.__main__ import app
 from benchmarks.results import Row, ratio
 from lerenet.errors import ParamsError
+from lerenet.files import write_json
 from lerenet.models import configure
 from lerenet.models.backbones.factory import Backbone
 from tests.helpers.pipeline import make_project
@@ -174,3 +175,23 @@ def test_untrained_scores_every_variant_on_the_base_classes(monkeypatch: pytest.
     (section,) = run("untrained")["sections"]
     assert [row["name"] for row in section["rows"]] == list(kept)
     assert all(0 <= value <= 100 for row in section["rows"] for value in row["values"])
+
+
+def test_a_page_keeps_the_sections_that_are_not_made_anew(tmp_path: Path) -> None:
+    out = tmp_path / "page.md"
+    out.write_text(
+        "# Old\n\nnote\n\n## Which class is answered\n\nold\n\n### more\n\n## Size\n\nof last year\n"
+    )
+    facts = {"cpu": "one", "cores": 2, "torch": "2", "date": "today"}
+    row = {"images": 500, "classes": 25, "part": "start", "seconds": 1.0, "peak_mib": 9.0}
+    found = {"machine": facts, "steps": 15, "epochs": None, "rows": [row]}
+    write_json(tmp_path / "scale.json", found)
+    page.main(tmp_path, out, note="new", keep=True)
+    text = out.read_text()
+    assert "## Which class is answered\n\nold\n\n### more\n\n## Size\n\none, 2, 2, today." in text
+    assert "15 steps of fitting" in text
+    assert "| `start` | 1.0 s, 9 MiB |" in text
+    assert "last year" not in text
+    assert text.startswith("# The live model, measured")
+    page.main(tmp_path, out)
+    assert "old" not in out.read_text()
