@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from benchmarks import batch, page, query, training, untrained
 from benchmarks.__main__ import app
 from benchmarks.results import Row, ratio
+from benchmarks.scale import KEPT
 from lerenet.errors import ParamsError
 from lerenet.files import write_json
 from lerenet.models import configure
@@ -183,7 +184,9 @@ def test_a_page_keeps_the_sections_that_are_not_made_anew(tmp_path: Path) -> Non
         "# Old\n\nnote\n\n## Which class is answered\n\nold\n\n### more\n\n## Size\n\nof last year\n"
     )
     facts = {"cpu": "one", "cores": 2, "torch": "2", "date": "today"}
-    row = {"images": 500, "classes": 25, "part": "start", "seconds": 1.0, "peak_mib": 9.0}
+    row = {"images": 500, "classes": 25, "part": "start", "seconds": 1.0, "peak_mib": 9.0} | dict.fromkeys(
+        KEPT, 1.0
+    )
     found = {"machine": facts, "steps": 15, "epochs": None, "rows": [row]}
     write_json(tmp_path / "scale.json", found)
     page.main(tmp_path, out, note="new", keep=True)
