@@ -34,7 +34,7 @@ from lerenet.training.trainer import Trainer, create_optimizer
 WARM_UP = 2  # steps that are not counted
 FIRST, KEPT = "ours, first pass", "ours, later passes"
 PLAIN = "plain: backbone frozen"
-TRAINED_BATCH, TRAINED_SCALE = 2, 0.1  # the authors' batch, and the backbone's share of the rate
+TRAINED_BATCH, TRAINED_SCALE = 2, 0.01  # the authors' batch, and the backbone's share of the rate
 TRAINED = {f"backbone trained, head {name}": configure(preset=name) for name in ("authors", "paper")}
 NOTES = [
     "ours: Trainer with the precision and batch of params.yaml, features from the cache",

@@ -67,6 +67,12 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
+def test_the_published_recipes_train_with_cross_entropy() -> None:
+    params = load_params(PROJECT / "params.yaml")
+    official = [name for name in params.recipes if name.endswith("_official")]
+    assert {params.train_settings(name).loss for name in ("paper", "authors", *official)} == {"bce"}
+
+
 def test_a_recipe_overrides_only_what_it_names(tmp_path: Path) -> None:
     params = load_params(write(tmp_path, "train: {lr: 0.5}\nrecipes: {lerenet: {train: {batch: 2}}}"))
     assert params.train_settings("lerenet").batch == 2

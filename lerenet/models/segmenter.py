@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -99,11 +100,11 @@ def shots_to_grid(feature: Tensor, side: int) -> Tensor:
     return on_grid
 
 
-def masks_to_grid(masks: Tensor, side: int, mode: str = "area") -> Tensor:
-    """(B, K, H, W) -> (B, K, side, side): share of each cell that is foreground, or bilinear samples."""
-    if mode == "area":
-        return F.interpolate(masks, size=(side, side), mode="area")
-    return F.interpolate(masks, size=(side, side), mode="bilinear", align_corners=True)
+def masks_to_grid(masks: Tensor, side: int, mode: Literal["area", "bilinear", "nearest"] = "area") -> Tensor:
+    """(B, K, H, W) -> (B, K, side, side): the foreground's share of each cell, bilinear samples, or each cell's
+    first pixel (`nearest`)."""
+    aligned = True if mode == "bilinear" else None
+    return F.interpolate(masks, size=(side, side), mode=mode, align_corners=aligned)
 
 
 def expand(state: Tensor, batch: int) -> Tensor:

@@ -34,6 +34,21 @@ def resized(x: Array, size: int) -> Array:
     return x
 
 
+def enlarged(x: Array, size: int) -> Array:
+    """(c, h, w) -> (c, size, size), linear along each axis between the middles of cells."""
+    for axis in (1, 2):
+        n = x.shape[axis]
+        at = (np.arange(size) + 0.5) * n / size - 0.5
+        x = np.apply_along_axis(lambda line, at=at, n=n: np.interp(at, np.arange(n), line), axis, x)
+    return x
+
+
+def picked(x: Array, size: int) -> Array:
+    """(h, w) -> (size, size): the nearest pixel, counted from the first."""
+    rows, columns = (np.arange(size) * n // size for n in x.shape)
+    return x[np.ix_(rows, columns)]
+
+
 def classified(layer: nn.Sequential, x: Array) -> Array:
     return conv1(layer[3], relu(conv3(layer[0], x)))
 

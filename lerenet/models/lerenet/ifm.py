@@ -8,16 +8,18 @@ from torch.nn import functional as F
 
 
 class Residual(nn.Module):
-    """A pair of 3 x 3 convolutions beside the identity."""
+    """A pair of 3 x 3 convolutions beside the identity: ReLU(x + pair), the authors' x + ReLU(pair)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, authors: bool = False) -> None:
         super().__init__()
+        self.authors = authors
         self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c, h, w) -> (B, c, h, w)."""
-        return F.relu(x + self.second(F.relu(self.first(x))))
+        change = self.second(F.relu(self.first(x)))
+        return x + F.relu(change) if self.authors else F.relu(x + change)
 
 
 class IFM(nn.Module):
@@ -27,19 +29,17 @@ class IFM(nn.Module):
         inputs: channels of what is joined.
         pairs: residual pairs (two; the authors use one).
         dropout: before the last convolution.
-        two_channels: the authors' head gives one map a class; their difference is the logit, and
-            two-channel cross entropy equals binary cross entropy on it.
+        authors: their residual, dropout of whole channels, and a head that gives one map a class; the maps'
+            difference is the logit, and two-channel cross entropy equals binary cross entropy on it.
     """
 
-    def __init__(
-        self, inputs: int, width: int, pairs: int, dropout: float, two_channels: bool = False
-    ) -> None:
+    def __init__(self, inputs: int, width: int, pairs: int, dropout: float, authors: bool = False) -> None:
         super().__init__()
         self.fuse = nn.Conv2d(inputs, width, 1, bias=False)
-        self.residual = nn.Sequential(*(Residual(width) for _ in range(pairs)))
-        last = nn.Conv2d(width, 2 if two_channels else 1, 1)
+        self.residual = nn.Sequential(*(Residual(width, authors) for _ in range(pairs)))
         hidden = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.classify = nn.Sequential(hidden, nn.ReLU(), nn.Dropout(dropout), last)
+        drop = nn.Dropout2d(dropout) if authors else nn.Dropout(dropout)
+        self.classify = nn.Sequential(hidden, nn.ReLU(), drop, nn.Conv2d(width, 2 if authors else 1, 1))
 
     def forward(self, parts: list[Tensor]) -> Tensor:
         """Maps (B, c_i, h, w) -> logits (B, 1, h, w)."""

@@ -22,7 +22,7 @@ class MPR(nn.Module):
         self.f_d = nn.Conv1d(width, width, 1)
         self.gcn = NodeMixing(2 * width, width) if authors else GraphConvolution(2 * width, width)
         self.reduce = nn.Conv1d(2 * width, width, 1)
-        norm = nn.BatchNorm2d(width)
+        norm = nn.BatchNorm2d(width, eps=1e-4 if authors else 1e-5)
         self.tau = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), norm)
         if not authors:
             nn.init.zeros_(norm.weight)  # the module starts as the identity

@@ -81,7 +81,7 @@ class PaperLERENet(ChannelHead):
             self.width,
             pairs,
             self.dropout,
-            two_channels=self.authors,
+            authors=self.authors,
         )
 
     def encode(self, support: Support) -> State:
@@ -137,7 +137,7 @@ class Baseline(ChannelHead):
             self.width,
             1,
             self.dropout,
-            two_channels=self.authors,
+            authors=self.authors,
         )
 
     def encode(self, support: Support) -> State:

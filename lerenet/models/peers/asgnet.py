@@ -4,9 +4,8 @@ Seeds are spread over the support's mask, superpixel-guided clustering (SGC) tur
 guided prototype allocation (GPA) gives each place of the query the prototype with the highest cosine; then
 PFENet's feature enrichment. Nothing of the support has a gradient: the query alone trains the reduction.
 Here: the backbone is not dilated, so every level is brought to one grid; 100 cells a prototype are of a
-60 x 60 grid, so 17 are asked for on 25 x 25; the distance transform is on the device, batched, and takes what
-lies outside the image for background; its blur with sigma 0.1, no blur at all, is left out. Of the two heads,
-the pyramid.
+60 x 60 grid, so 17 are asked for on 25 x 25; the distance transform is on the device, batched; its blur with
+sigma 0.1, no blur at all, is left out. Of the two heads, the pyramid.
 """
 
 from __future__ import annotations
@@ -36,22 +35,29 @@ def coordinates(height: int, width: int, like: Tensor) -> Tensor:
     return torch.cartesian_prod(rows, columns)
 
 
+def spanned(line: Tensor) -> Tensor:
+    """From the first true to the last of each line (N, n): (N, n)."""
+    reached = line.cumsum(1)
+    return (reached > 0) & (reached - line.long() < reached[:, -1:])
+
+
 def place_seeds(mask: Tensor, most: int = MOST) -> Tensor:
     """Places deep inside the mask and far from one another: (N, h, w) in {0, 1} -> flat indices (N, most).
 
     Each is where the distance to the nearest background is largest (the first of equals); it then is background.
+    What lies outside the mask's bounding box is none; a defect that fills its box has two opposite corners first.
     """
-    height, width = mask.shape[1:]
-    inside = mask.flatten(1) > 0  # (N, l)
-    cells = coordinates(height, width, mask)
-    framed = F.pad(mask, (1, 1, 1, 1)).flatten(1) > 0
-    apart = torch.cdist(cells, coordinates(height + 2, width + 2, mask) - 1, compute_mode=EXACT)  # (l, l')
-    depth = torch.stack([apart.masked_fill(other, torch.inf).amin(1) for other in framed])  # (N, l)
-    depth = torch.where(inside, depth, -1)
+    inside = mask > 0  # (N, h, w)
+    box = spanned(inside.any(2))[:, :, None] & spanned(inside.any(1))[:, None]
+    cells = coordinates(mask.shape[1], mask.shape[2], mask)
+    apart = torch.cdist(cells, cells, compute_mode=EXACT)  # (l, l)
+    outer = (box & ~inside).flatten(1)  # (N, l)
+    depth = torch.stack([apart.masked_fill(~one, torch.inf).amin(1) for one in outer])  # (N, l)
+    depth = torch.where(inside.flatten(1), depth, -1)
     seeds = []
     for _ in range(most):
         seeds.append(depth.argmax(1))
-        depth = torch.minimum(depth, torch.cdist(cells[seeds[-1]], cells, compute_mode=EXACT))
+        depth = torch.minimum(depth, apart[seeds[-1]])
     return torch.stack(seeds, dim=1)
 
 
@@ -112,10 +118,10 @@ class ASGNet(Pyramid):
             self.middle([level.flatten(0, 1) for level in support.levels], self.side)
         )  # (B K, c, h, w)
         with torch.autocast(feature.device.type, enabled=False):
-            shares = (
-                masks_to_grid(support.masks, self.side, "bilinear").flatten(0, 1).to(feature.dtype)
-            )  # (B K, h, w)
-            mask, sure = (shares >= 0.5).to(feature.dtype), shares > 1 - 1e-5  # the nearest pixel; exactly 1
+            masks = support.masks.to(feature.dtype)
+            shares = masks_to_grid(masks, self.side, "bilinear").flatten(0, 1)  # (B K, h, w)
+            mask = masks_to_grid(masks, self.side, "nearest").flatten(0, 1)
+            sure = shares > 1 - 1e-5  # 1, but for rounding
             count = (mask.sum((1, 2)) / self.cells).round().clamp(1, MOST)
             count = torch.where(sure.any(2).any(1), count, 1)
             prototypes = cluster(feature, sure, place_seeds(mask), STEPS[self.training])  # (B K, 5, c)

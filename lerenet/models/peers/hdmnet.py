@@ -5,8 +5,8 @@ foreground by cosine attention that competes over the query's places. The coarse
 learns from the mask, each finer one from the next coarser. BAM's base learner and ensemble close it.
 Here: the backbone is not dilated, so every level is brought to one grid; batch norm learns its statistics (the
 released training froze it at 0 and 1 by oversight), and the shots' weights learn, too; a stage's foreground is the
-cells more than half defect, or the fullest. Our reading: the correlation map is the mean cosine / 0.1, before
-the softmax; K shots share the mean prototype.
+cells more than half defect, or the fullest; the weights of K shots are BAM's. Our reading: the correlation map is
+the mean cosine / 0.1, before the softmax. Each shot stands beside its own prototype, the query beside their mean.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def distillation(maps: list[Tensor], truth: Tensor) -> Tensor:
     for one, side in zip(maps[::-1], finer, strict=True):
         student = one.flatten(1).log_softmax(1)
         total = total + F.kl_div(student, teacher.softmax(1), reduction="batchmean")
-        teacher = resized(one.detach(), side).flatten(1)
+        teacher = to_grid(one.detach(), side).flatten(1)
     return total / len(maps)
 
 
@@ -89,12 +89,13 @@ class HDMNet(BaseAware):
         with torch.no_grad():
             base_map = self.base.features(levels[-1])
         x = self.support_middle(levels[:-1] or levels, self.side)
-        prototype = masked_average(x, shares[:, 0]).unflatten(0, batch).mean(1)
-        x = self.support_merge(torch.cat([x, tile(prototype.repeat_interleave(batch[1], 0), x)], dim=1))
+        prototypes = masked_average(x, shares[:, 0])  # (B K, c)
+        x = self.support_merge(torch.cat([x, tile(prototypes, x)], dim=1))
+        inside = masks_to_grid(masks, self.side, "nearest").flatten(0, 1)[:, None].to(shares.dtype)
         state = {
-            "prototype": prototype,
-            "high": (levels[-1] * shares).detach().unflatten(0, batch),
-            "known": (base_map * shares).unflatten(0, batch),
+            "prototype": prototypes.unflatten(0, batch).mean(1),
+            "high": (levels[-1] * inside).detach().unflatten(0, batch),
+            "known": (base_map * inside).unflatten(0, batch),
             "styles": gram(levels[0]).unflatten(0, batch),
         }
         x = last(x)  # (B K, h, w, c)
@@ -125,7 +126,7 @@ class HDMNet(BaseAware):
             maps.append(correlation)
         out = self.parse[2](fused[2])
         for parse, one in zip(self.parse[1::-1], fused[1::-1], strict=True):
-            up = resized(out, one.shape[3])
+            up = to_grid(out, one.shape[3])
             out = up + parse(one + up)
         return self.classify(out), maps
 

@@ -29,6 +29,7 @@ from lerenet.models.peers.parts import (
     difference,
     masked_average,
     merge,
+    resized,
     stretched_to_unit,
 )
 from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid, to_grid
@@ -49,8 +50,7 @@ class TripletEncoder(nn.Module):
         laterals = [lateral(level) for lateral, level in zip(self.lateral, levels, strict=True)]
         x = laterals[-1]
         for finer in reversed(laterals[:-1]):
-            size = finer.shape[-2:]
-            x = finer + F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+            x = finer + resized(x, finer.shape[-1])
         out: Tensor = self.smooth(to_grid(x, side))
         return out
 

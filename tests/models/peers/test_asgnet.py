@@ -16,7 +16,7 @@ from lerenet.models.peers.asgnet import ASGNet, allocate, cluster, place_seeds
 from lerenet.models.segmenter import Segmenter
 from tests.helpers.equations import Array, array, close, conv1, double, rand
 from tests.helpers.networks import CHANNELS, SIZE, batch, episode, stays_finite, support_of
-from tests.helpers.peers import classified, enriched, resized
+from tests.helpers.peers import classified, enriched, picked, resized
 
 GRID = 9  # two cells a prototype
 
@@ -77,13 +77,14 @@ def test_double_precision() -> None:
 
 
 def seeds_by_hand(mask: Array, most: int) -> list[int]:
-    """With SciPy's distance transform, computed anew after each seed."""
-    left, found = mask.astype(bool), []
+    """With SciPy's distance transform in the mask's bounding box, computed anew after each seed."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    left = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(bool)
+    found = []
     for _ in range(most):
-        depth = distance_transform_edt(np.pad(left, 1))[1:-1, 1:-1]
-        found.append(int(depth.argmax()))
-        left = left.copy()
-        left.flat[found[-1]] = False
+        i, j = np.unravel_index(distance_transform_edt(left).argmax(), left.shape)
+        found.append(int((rows[0] + i) * mask.shape[1] + columns[0] + j))
+        left[i, j] = False
     return found
 
 
@@ -94,16 +95,23 @@ def blob(side: int = 12) -> Array:
     return (large | ((rows > 8) & (columns > 9))).astype(np.float64)
 
 
-@pytest.mark.parametrize("mask", [blob(), np.ones((7, 9)), blob()[::-1].copy(), np.eye(6)])
+@pytest.mark.parametrize(
+    "mask", [blob(), blob()[::-1].copy(), np.eye(6), np.pad(np.tri(6, 7), ((2, 1), (3, 4)))]
+)
 def test_seeds_lie_deep_inside_and_apart(mask: Array) -> None:
-    both = torch.from_numpy(np.stack([mask, 1 - mask]))
+    both = torch.from_numpy(np.stack([mask, 1 - mask, mask * 0]))
     found = place_seeds(both)
-    assert found.tolist() == [
-        seeds_by_hand(mask, 5),
-        *([seeds_by_hand(1 - mask, 5)] if (1 - mask).any() else [[0] * 5]),
-    ]
+    assert found.tolist() == [seeds_by_hand(mask, 5), seeds_by_hand(1 - mask, 5), [0] * 5]
     assert all(mask.flat[i] == 1 for i in found[0])
     assert len(set(found[0].tolist())) == 5
+
+
+def test_a_defect_that_fills_its_box_has_seeds_in_two_corners() -> None:
+    """No background in the box: SciPy's first place is the last cell, ours the first, and both take both."""
+    mask = np.pad(np.ones((4, 6)), ((3, 2), (1, 2)))
+    found = place_seeds(torch.from_numpy(mask)[None])[0].tolist()
+    assert sorted(found) == sorted(seeds_by_hand(mask, 5))
+    assert found[:2] == [3 * 9 + 1, 6 * 9 + 6]
 
 
 def centres_by_hand(feature: Array, sure: Array, seeds: list[int], steps: int) -> Array:
@@ -175,7 +183,7 @@ def test_prototypes_by_area(side: int) -> None:
     support, _, _ = episode(head, batch=1, size=200)
     masks = torch.zeros(1, 1, 200, 200)
     masks[:, :, :side, :side] = 1
-    cells = (np.linspace(0, 199, 25) < side).sum() ** 2
+    cells = (np.arange(0, 200, 8) < side).sum() ** 2
     real = head.encode(support_of(support, masks))["real"][0]
     assert int(real.sum()) == min(max(round(cells / 17), 1), 5)
     assert real.tolist() == sorted(real.tolist(), reverse=True)
@@ -187,8 +195,9 @@ def test_a_small_defect_has_its_masked_average_and_a_large_one_its_clusters() ->
     support = [rand(1, 3, *shape) for shape in shapes]
     masks = torch.zeros(1, 3, SIZE, SIZE, dtype=torch.float64)
     masks[0, 0, 10:15, 10:14] = 1  # one cell
-    masks[0, 1, 4:36, 3:22] = 1  # many
-    masks[0, 2, [5, 10]] = 1  # 18 cells by more than half, none of them wholly
+    masks[0, 1, 4:36, 3:22] = 1  # many, but for a corner
+    masks[0, 1, 25:36, 3:10] = 0
+    masks[0, 2, [4, 8]] = 1  # 18 cells by their nearest pixel, none of them wholly
     found = {}
     for training, steps in ((False, 5), (True, 10)):
         state = head.train(training).encode(support_of(support, masks))
@@ -198,12 +207,13 @@ def test_a_small_defect_has_its_masked_average_and_a_large_one_its_clusters() ->
             both = np.concatenate([array(level)[0, k] for level in support])
             feature = conv1(head.middle.reduce[0], both)  # no ReLU
             soft = resized(array(masks)[0, k : k + 1], GRID)[0]
-            count = min(round((soft >= 0.5).sum() / 2), 5) if (soft > 0.99999).any() else 1
+            hard = picked(array(masks)[0, k], GRID)
+            count = min(round(hard.sum() / 2), 5) if (soft > 0.99999).any() else 1
             assert int(real[k].sum()) == max(count, 1)
             if count <= 1:
                 close(known[k, 0], (feature * soft).sum((1, 2)) / (soft.sum() + 0.0005))
             else:
-                seeds = seeds_by_hand(soft >= 0.5, 5)[:count]
+                seeds = seeds_by_hand(hard, 5)[:count]
                 close(known[k, :count], centres_by_hand(feature, soft > 0.99999, seeds, steps))
         assert (int(real[0].sum()), int(real[2].sum())) == (1, 1)
         assert int(real[1].sum()) == 5

@@ -18,11 +18,13 @@ from tests.helpers.equations import Array, array, close, conv1, double, rand, re
 from tests.helpers.networks import CHANNELS, SIZE, batch, episode, support_of
 from tests.helpers.peers import (
     JUDGED,
+    enlarged,
     ensemble_by_hand,
     gram_by_hand,
     known_by_hand,
     nearest,
     normed,
+    picked,
     pooled,
     resized,
     softmax,
@@ -264,7 +266,7 @@ def test_distillation_by_hand() -> None:
             student = softmax(array(maps[i])[b].reshape(-1))
             real = teacher > 0
             total += (teacher[real] * np.log(teacher[real] / student[real])).sum()
-            teacher = softmax(resized(array(maps[i])[b], SIDES[i - 1]).reshape(-1)) if i else teacher
+            teacher = softmax(enlarged(array(maps[i])[b], SIDES[i - 1]).reshape(-1)) if i else teacher
     close(distillation(maps, truth), np.array(total / 2 / 3))
 
 
@@ -290,8 +292,8 @@ def test_maps_that_show_the_mask_lose_nothing() -> None:
     truth[:, 9:18, 9:18] = 1  # the middle cell of 3 x 3
     coarse = torch.full((1, 1, 3, 3), -1e4)
     coarse[0, 0, 1, 1] = 0
-    finer = [F.interpolate(coarse, size=5, mode="bilinear", align_corners=True)]
-    finer = [F.interpolate(finer[0], size=9, mode="bilinear", align_corners=True), *finer]
+    finer = [F.interpolate(coarse, size=5, mode="bilinear")]
+    finer = [F.interpolate(finer[0], size=9, mode="bilinear"), *finer]
     assert distillation([*finer, coarse], truth).item() == pytest.approx(0, abs=1e-6)
     assert distillation([*finer, -coarse], truth).item() > 100
     assert bool(torch.isfinite(distillation([*finer, coarse], truth * 0)))
@@ -315,9 +317,13 @@ def test_the_network_by_hand(shots: int) -> None:
     known = known_by_hand(head.base, q[2])
     features = [relu(conv1(head.support_middle.reduce[0], np.concatenate(one[:2]))) for one in s]
     means = [(f * m).sum((1, 2)) / (m.sum() + 0.0005) for f, m in zip(features, soft, strict=True)]
-    guide = np.broadcast_to(np.mean(means, axis=0)[:, None, None], (16, GRID, GRID))
+    *own_guides, guide = (
+        np.broadcast_to(one[:, None, None], (16, GRID, GRID)) for one in (*means, np.mean(means, axis=0))
+    )
+    hard = [picked(array(masks)[0, k], GRID) for k in range(shots)]
+    assert all((m != h).any() for m, h in zip(soft, hard, strict=True))
     alike = [
-        np.mean([nearest(own, other * m) for other, m in zip(others, soft, strict=True)], axis=0)
+        np.mean([nearest(own, other * m) for other, m in zip(others, hard, strict=True)], axis=0)
         for own, others in (
             (known, [known_by_hand(head.base, one[2]) for one in s]),
             (q[2], [one[2] for one in s]),
@@ -326,7 +332,10 @@ def test_the_network_by_hand(shots: int) -> None:
     styles = [np.linalg.norm(gram_by_hand(q[0]) - gram_by_hand(one[0])) / len(q[0]) for one in s]
     x = relu(conv1(head.query_middle.reduce[0], np.concatenate(q[:2])))
     x = relu(conv1(head.query_merge[0], np.concatenate([x, guide, 10 * np.stack(alike)])))
-    ys = [relu(conv1(head.support_merge[0], np.concatenate([f, guide]))) for f in features]
+    ys = [
+        relu(conv1(head.support_merge[0], np.concatenate(both)))
+        for both in zip(features, own_guides, strict=True)
+    ]
     fused, expected = [], []
     for stage, matching, fuse, side in zip(head.stages, head.matching, head.fuse, SIDES, strict=True):
         x, ys = stage_by_hand(stage, x), [stage_by_hand(stage, y) for y in ys]
@@ -337,7 +346,7 @@ def test_the_network_by_hand(shots: int) -> None:
         expected.append(one)
     out = linear_by_hand(head.parse[2], fused[2])
     for i in (1, 0):
-        up = resized(out, SIDES[i])
+        up = enlarged(out, SIDES[i])
         out = up + linear_by_hand(head.parse[i], fused[i] + up)
     meta = linear_by_hand(head.classify, out)
 

@@ -17,7 +17,7 @@ from lerenet.models.losses import bce
 from lerenet.models.peers.tgrnet import GraphReasoning, Head, TGRNet, TripletEncoder, second_order
 from tests.helpers.equations import Array, array, close, conv1, double, rand, relu
 from tests.helpers.networks import CHANNELS, SIZE, batch, episode, support_of
-from tests.helpers.peers import classified, dilated, pooled, refined
+from tests.helpers.peers import classified, dilated, pooled, refined, resized
 
 GRID, WIDTH = 10, 6
 
@@ -78,20 +78,11 @@ def prior_by_hand(query: Array, other: Array) -> Array:
     return to_unit_range(best).reshape(query.shape[1:])
 
 
-def doubled(x: Array, size: int) -> Array:
-    """(c, h, w) -> (c, size, size), linear along each axis between the middles of cells."""
-    for axis in (1, 2):
-        n = x.shape[axis]
-        at = (np.arange(size) + 0.5) * n / size - 0.5
-        x = np.apply_along_axis(lambda line, at=at, n=n: np.interp(at, np.arange(n), line), axis, x)
-    return x
-
-
 def encoded(layer: TripletEncoder, levels: list[Array]) -> Array:
     """The pyramid on levels (c_i, h_i, w_i), the finest on the grid already."""
     fine, middle, coarse = (conv1(conv, x) for conv, x in zip(layer.lateral, levels, strict=True))
-    middle = middle + doubled(coarse, middle.shape[1])
-    return dilated(layer.smooth, fine + doubled(middle, fine.shape[1]))
+    middle = middle + resized(coarse, middle.shape[1])
+    return dilated(layer.smooth, fine + resized(middle, fine.shape[1]))
 
 
 def answered(layer: Head, x: Array) -> Array:
