@@ -34,8 +34,7 @@ from lerenet.evaluation.metrics import COUNTS
 from lerenet.evaluation.score import confusion, score
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, write_json
-from lerenet.models import configure, create_model
-from lerenet.models.backbones.factory import create_backbone
+from lerenet.models import backbone_for, configure, create_model
 from lerenet.models.config import NetworkConfig
 from lerenet.models.losses import bce, dice
 from lerenet.models.serialization import matching_network
@@ -79,9 +78,7 @@ def trained(
     """Counts on a fold's images of a network trained with episodes of the other folds."""
     apart = folds_of(catalog["group"].tolist(), params.enrolment.folds) == fold
     known, asked = catalog[~apart].reset_index(drop=True), catalog[apart]
-    backbone = create_backbone(
-        "efficientnet_lite0", params.init, params.levels, config.turns_on("efficientnet_lite0")
-    )
+    backbone = backbone_for(config, "efficientnet_lite0", params.init, params.levels)
     store = FeatureStore(backbone.eval(), catalog, params, layout.DATA)
     classes = sorted(catalog["cls"].unique())
     store.ensure(classes)

@@ -15,8 +15,8 @@ from lerenet.data.folds import Split, make_episodes, make_splits
 from lerenet.data.sampler import EpisodeSampler
 from lerenet.errors import ParamsError
 from lerenet.features.store import FeatureStore
-from lerenet.models import create_model
-from lerenet.models.backbones.factory import Backbone, create_backbone
+from lerenet.models import backbone_for, create_model
+from lerenet.models.backbones.factory import Backbone
 from lerenet.models.config import NetworkConfig, recipe_network
 from lerenet.models.segmenter import Segmenter
 from lerenet.params import Params, TrainSettings, load_params
@@ -72,9 +72,8 @@ class Project:
         return rows.reset_index(drop=True)
 
     def new_backbone(self, model: NetworkConfig) -> Backbone:
-        """The backbone with its initial weights and the turns that ``model`` reads, in eval mode."""
-        turns = model.turns_on(self.backbone)
-        return create_backbone(self.backbone, self.init, self.params.levels, turns).eval()
+        """The backbone with its initial weights and the turns and stride that ``model`` reads, in eval mode."""
+        return backbone_for(model, self.backbone, self.init, self.params.levels).eval()
 
     def new_head(self, model: NetworkConfig, backbone: Backbone) -> Segmenter:
         """A head on that backbone, with the same initial weights every time."""

@@ -13,7 +13,7 @@ from lerenet.data.images import read_image
 from lerenet.data.pairs import read_pair
 from lerenet.device import autocast, has_bf16
 from lerenet.inference import Example, Pixels, enrol, prepare, segment
-from lerenet.models.backbones.factory import create_backbone
+from lerenet.models import backbone_for
 from lerenet.models.network import Network
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.progress import progress
@@ -55,7 +55,7 @@ def measure(project: Project, repeats: int) -> Section:
 
 
 def _loaded(project: Project, name: str, folded: bool, fused: bool) -> LoadedNetwork:
-    whole = create_backbone(name, "random", project.params.levels, project.model.turns_on(name))
+    whole = backbone_for(project.model, name, "random", project.params.levels)
     head = project.new_head(project.model, whole)
     loaded = LoadedNetwork(Network(whole.cut(head.levels), head).eval(), project.params.image_size)
     return prepare(loaded, fused) if folded else loaded

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 EXPORTED = {
     "lerenet": {"__version__"},
-    "lerenet.models": {"configure", "create_model"},
+    "lerenet.models": {"backbone_for", "configure", "create_model"},
 }
 COMMANDS = {"retrain", "backup", "restore", "prune",
     "renew", "enrol", "inspect",

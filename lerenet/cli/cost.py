@@ -23,20 +23,27 @@ RECIPES = ("lerenet", "paper", "authors", "baseline")
 BACKBONES = ("efficientnet_lite0", "resnet50", "resnet101", "vgg16")
 
 
-def chosen_network(params: Params, recipe: str, levels: str = "") -> NetworkConfig:
-    """The network of a recipe, reading other ``levels`` ("1,2,3") when they are given.
+def chosen_network(params: Params, recipe: str, levels: str = "", stride: int | None = None) -> NetworkConfig:
+    """The network of a recipe, with other ``levels`` ("1,2,3") or another ``stride`` when they are given.
 
     Raises:
-        ParamsError: no such recipe, or ``levels`` is no list of numbers or not for this network.
+        ParamsError: no such recipe, ``levels`` is no list of numbers, or this network can't be set so.
     """
     config = recipe_network(params, recipe)
-    if not levels:
-        return config
+    if levels:
+        config = _changed(config, "levels", levels, recipe, _listed(levels))
+    return config if stride is None else _changed(config, "stride", stride, recipe, stride)
+
+
+def _listed(levels: str) -> list[int]:
     try:
-        wanted = [int(level) for level in levels.split(",")]
+        return [int(level) for level in levels.split(",")]
     except ValueError as error:
         raise ParamsError(f"--levels {levels}: not a list of levels", "give 0 to 4, e.g. 1,2,3") from error
-    return network_config({**config.model_dump(), "levels": wanted}, f"--levels {levels}: {recipe}")
+
+
+def _changed(config: NetworkConfig, key: str, given: object, recipe: str, value: object) -> NetworkConfig:
+    return network_config({**config.model_dump(), key: value}, f"--{key} {given}: {recipe}")
 
 
 def _table(title: str, first: int, *columns: str) -> Table:
@@ -48,7 +55,9 @@ def _table(title: str, first: int, *columns: str) -> Table:
 
 
 def _title(config: NetworkConfig, backbone: str, shots: int, image_size: int) -> str:
-    return f"{config.title}, {backbone}, {shots}-shot, {image_size} x {image_size}"
+    stride = config.stride_on(backbone)
+    seen = f"{backbone} at stride {stride}" if stride else backbone
+    return f"{config.title}, {seen}, {shots}-shot, {image_size} x {image_size}"
 
 
 def print_cost(config: NetworkConfig, backbone: str, shots: int, image_size: int) -> None:

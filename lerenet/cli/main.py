@@ -91,6 +91,9 @@ def cost(
     levels: Annotated[
         str, typer.Option(help="Levels that the head reads, e.g. 1,2,3; else the recipe's.")
     ] = "",
+    stride: Annotated[
+        int | None, typer.Option(help="8: the backbone's deeper levels dilated to it; else the recipe's.")
+    ] = None,
     table5: Annotated[
         bool, typer.Option("--table5", help="The paper's Table 5, counted its way and torch's.")
     ] = False,
@@ -109,7 +112,7 @@ def cost(
         return show.print_table5(
             {name: recipe_network(params, name) for name in show.RECIPES if name in params.recipes}
         )
-    model = show.chosen_network(params, recipe, levels)
+    model = show.chosen_network(params, recipe, levels, stride)
     show.print_cost(model, backbone, shots, params.image_size)
     if breakdown:
         show.print_breakdown(model, backbone, shots, params.image_size)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lerenet.models import create_model
-from lerenet.models.backbones.factory import Backbone, create_backbone
+from lerenet.models import backbone_for, create_model
+from lerenet.models.backbones.factory import Backbone
 from lerenet.models.backbones.weights import AUTHORS
 from lerenet.models.batch import Support
 from lerenet.models.config import NetworkConfig
@@ -81,11 +81,11 @@ def build(config: NetworkConfig, backbone: str, image_size: int) -> tuple[Segmen
         backbone = f"{backbone}_authors"  # their stem is twice as wide as timm's
     levels = sorted({*LEVELS, *(getattr(config, "levels", None) or ())})
     with torch.device("meta"):
-        full = create_backbone(backbone, "random", levels, config.turns_on(backbone))
+        full = backbone_for(config, backbone, "random", levels)
         head_channels = dict(zip(full.levels, full.channels, strict=True))
     head = create_model(config, head_channels, image_size).eval()
     with torch.device("meta"):
-        return head, create_backbone(backbone, "random", head.levels, config.turns_on(backbone)).eval()
+        return head, full.like(head.levels).eval()
 
 
 def example_masks(shots: int, image_size: int) -> Tensor:
@@ -103,7 +103,7 @@ def _reach(backbone: Backbone, image_size: int) -> list[tuple[str, float]]:
         wanted = [shallower for shallower in backbone.levels if shallower <= level]
         with torch.device("meta"), torch.no_grad():
             images = torch.empty(1, 3, image_size, image_size)
-            shallow = create_backbone(backbone.name, "random", wanted, backbone.turns).eval()
+            shallow = backbone.like(wanted).eval()
             with FlopCounterMode(display=False) as counter:
                 shallow(images)
         total = counter.get_total_flops() / 1e9

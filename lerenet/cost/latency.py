@@ -13,7 +13,6 @@ import torch
 
 from lerenet.cost.flops import build, example_masks
 from lerenet.device import autocast
-from lerenet.models.backbones.factory import create_backbone
 from lerenet.models.backbones.fuse_batchnorm import fuse_batchnorm
 from lerenet.models.config import NetworkConfig
 from lerenet.models.network import Network
@@ -66,7 +65,7 @@ def measure_latency(
 ) -> tuple[Times, Times]:
     """A whole episode, and a query of an enrolled class: from tensor to logits on the CPU, random weights."""
     head, cut = build(config, backbone, image_size)
-    frozen = create_backbone(cut.name, "random", head.levels, cut.turns).eval()
+    frozen = cut.like(head.levels).eval()
     network = Network(fuse_batchnorm(frozen, image_size), head).eval().to(memory_format=torch.channels_last)
     pictures = torch.rand(shots + 1, 3, image_size, image_size)
     support, query = pictures[None, :shots], pictures[shots:]

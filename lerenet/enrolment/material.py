@@ -77,9 +77,10 @@ class Material:
 
 
 def described_by(loaded: LoadedNetwork) -> str:
-    """Hex SHA-256 of all that descriptors depend on: the backbone's weights and turns, the levels that are read."""
+    """Hex SHA-256 of all that descriptors depend on: the backbone's weights, turns and stride, the levels read."""
     network = loaded.network
     said = f"{fingerprint(network.backbone)} {network.backbone.turns} {tuple(network.head.levels)}"
+    said += f" stride {network.backbone.stride}" if network.backbone.stride else ""
     return hashlib.sha256(said.encode()).hexdigest()
 
 

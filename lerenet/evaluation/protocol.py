@@ -22,6 +22,7 @@ from lerenet.evaluation.resampling import interval
 from lerenet.evaluation.score import predict_batch, score
 from lerenet.features.store import FeatureStore
 from lerenet.files import read_json
+from lerenet.models.backbones.factory import Backbone
 from lerenet.models.segmenter import Segmenter, masks_to_grid, weighted_mean
 from lerenet.models.serialization import load_network
 from lerenet.params import Params
@@ -142,10 +143,10 @@ def score_version(
     return pd.concat(parts, ignore_index=True)
 
 
-def same_backbone(loaded: torch.nn.Module, cached: torch.nn.Module) -> bool:
-    """Whether every tensor of the saved backbone equals the one that the cache was made with."""
+def same_backbone(loaded: Backbone, cached: Backbone) -> bool:
+    """Whether the saved backbone sees as the one that the cache was made with: every tensor, turns and stride."""
     kept = cached.state_dict()
-    return all(
+    return (loaded.turns, loaded.stride) == (cached.turns, cached.stride) and all(
         name in kept and torch.equal(value.cpu(), kept[name].cpu())
         for name, value in loaded.state_dict().items()
     )

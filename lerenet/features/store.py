@@ -2,7 +2,7 @@
 
 A *unit* is one class under one backbone: its images (view 0), or their augmented views 1..V. Its
 folder is named by a digest of everything that would make it stale: backbone weights, image size,
-turns, view settings, seed, precision, and the bytes of every image and mask. Each level is one array
+turns, stride, view settings, seed, precision, and the bytes of every image and mask. Each level is one array
 (images, views, c, h, w) of float16 beside the masks (images, views, H, W) and pictures, so a new level, class or
 head computes only what is missing. Beside each array stands its SHA-256: one that was cut, or changed, is made anew.
 """
@@ -154,6 +154,7 @@ class FeatureStore:
             "files": rows[["image", "sha256", "mask_sha256"]].to_numpy().tolist(),
             "views": {**settings.views.model_dump(), "seed": settings.seed} if augmented else None,
         }
+        key |= {"stride": self.backbone.stride} if self.backbone.stride else {}
         key |= {"masked": True} if masked else {}
         key |= {"precision": "bf16"} if in_bf16(self.backbone.mean.device, settings.precision) else {}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

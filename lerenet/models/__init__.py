@@ -1,15 +1,19 @@
-"""The networks. `create_model` is the one way to make a head; `create_backbone` the one for a backbone."""
+"""The networks. `create_model` is the one way to make a head; `create_backbone` the one for a backbone.
+
+`backbone_for` makes the backbone as a network reads it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lerenet.models.backbones.factory import Backbone
     from lerenet.models.config import NetworkConfig
     from lerenet.models.segmenter import Segmenter
 
-__all__ = ["configure", "create_model"]
+__all__ = ["backbone_for", "configure", "create_model"]
 
 
 def configure(name: str = "lerenet", **settings: Any) -> NetworkConfig:
@@ -36,3 +40,14 @@ def create_model(config: NetworkConfig, channels: Mapping[int, int], image_size:
     from lerenet.models.config import networks
 
     return networks()[config.name].build(config, channels, image_size)
+
+
+def backbone_for(config: NetworkConfig, name: str, init: str, levels: Sequence[int]) -> Backbone:
+    """Backbone ``name`` with the turns and the stride that the network of ``config`` wants on it.
+
+    Raises:
+        ModelError: see `lerenet.models.backbones.factory.create_backbone`.
+    """
+    from lerenet.models.backbones.factory import create_backbone
+
+    return create_backbone(name, init, levels, config.turns_on(name), config.stride_on(name))

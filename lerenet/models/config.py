@@ -28,6 +28,7 @@ ROOMS = (
     "lerenet.models.peers",
 )  # packages whose files may hold networks
 Turns = Literal[1, 2, 4]
+Stride = Literal[8]
 ShotFusion = Literal["average", "concat"]
 Build = Callable[[Any, Mapping[int, int], int], "Segmenter"]  # settings, channels of the levels, image size
 Builder = TypeVar("Builder", bound=Build)
@@ -47,16 +48,25 @@ class NetworkConfig(Settings):
         """Over how many turns of the image the network wants the features of ``backbone`` averaged."""
         return 1
 
+    def stride_on(self, backbone: str) -> Stride | None:
+        """At which stride the network wants the deepest levels of ``backbone``; None: at its own."""
+        return None
+
 
 class FeatureConfig(NetworkConfig):
     """Of a network that reads features."""
 
     levels: tuple[Level, ...] | None = None  # None: the network's own
     turns: Turns | None = None  # None: as the network wants on that backbone
+    stride: Stride | None = None  # 8: the backbone's levels 3 and 4 dilated to it; None: its own
 
     def turns_on(self, backbone: str) -> Turns:
         """As set, else 1."""
         return self.turns or 1
+
+    def stride_on(self, backbone: str) -> Stride | None:
+        """As set."""
+        return self.stride
 
 
 class HeadConfig(FeatureConfig):

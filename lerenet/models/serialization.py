@@ -14,7 +14,7 @@ from torch import Tensor
 from lerenet.errors import LerenetError, ModelError, ParamsError
 from lerenet.files import atomic_dir, read_json, sha256_file, write_json
 from lerenet.layout import WEIGHTS
-from lerenet.models import configure, create_model
+from lerenet.models import backbone_for, configure, create_model
 from lerenet.models.backbones.factory import Backbone, create_backbone
 from lerenet.models.config import NetworkConfig, network_config, networks
 from lerenet.models.lerenet.relations import matching_config
@@ -66,7 +66,7 @@ def load_network(folder: Path, sha256: str | None = None) -> LoadedNetwork:
         levels = tuple(int(level) for level in config["levels"])
         size, threshold = int(config["image_size"]), float(config.get("threshold", 0.5))
         name = str(config["backbone"])
-        backbone = create_backbone(name, "random", levels, model.turns_on(name))
+        backbone = backbone_for(model, name, "random", levels)
         channels = dict(zip(backbone.levels, backbone.channels, strict=True))
         head = create_model(model, channels, size)
     except (KeyError, TypeError, ValueError, ParamsError) as error:

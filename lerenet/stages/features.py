@@ -9,7 +9,7 @@ from lerenet.cells import parse_base
 from lerenet.device import pick_device
 from lerenet.features.store import FeatureStore
 from lerenet.files import write_json
-from lerenet.models.backbones.factory import create_backbone
+from lerenet.models import backbone_for
 from lerenet.models.config import recipe_network
 from lerenet.progress import progress
 from lerenet.stages.common import Inputs
@@ -19,7 +19,7 @@ from lerenet.stages.recipes import start_weights
 def run(key: str) -> None:
     """Compute the features of every image, and of the base classes' views; write the manifest.
 
-    With the turns of the shipped recipe; a recipe with others adds its own when it is trained.
+    With turns and stride of the shipped recipe; a recipe with others adds its own when it is trained.
     """
     inputs = Inputs.load()
     params = inputs.params
@@ -28,9 +28,9 @@ def run(key: str) -> None:
     settings = {"views": params.views.model_dump(), "levels": params.levels, "image_size": params.image_size}
     with tracking.stage_run("features", key, out, params, settings=settings) as run:
         started = time.monotonic()
-        turns = recipe_network(params, params.ship.recipe).turns_on(name)
+        network = recipe_network(params, params.ship.recipe)
         start = start_weights(params, key, True)
-        backbone = create_backbone(name, start, params.levels, turns).to(pick_device()).eval()
+        backbone = backbone_for(network, name, start, params.levels).to(pick_device()).eval()
         store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)
         seen = [*inputs.split(split)["base"], *inputs.split(split)["validation"]]
         novel = inputs.split(split)["novel"]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lerenet.cells import Cell
 from lerenet.layout import PRETRAIN
-from lerenet.models.backbones.factory import Backbone, create_backbone
+from lerenet.models import backbone_for
+from lerenet.models.backbones.factory import Backbone
 from lerenet.models.config import recipe_network
 from lerenet.params import Params
 
@@ -20,5 +21,5 @@ def cell_backbone(params: Params, cell: Cell, project: Path = Path()) -> Backbon
     """The backbone of a cell, in eval mode, with the levels that are cached."""
     start = start_weights(params, cell.base, params.recipes[cell.recipe].pretrained)
     path = str(project / start) if start.endswith(".safetensors") else start
-    turns = recipe_network(params, cell.recipe).turns_on(cell.backbone)
-    return create_backbone(cell.backbone, path, params.levels, turns).eval()
+    network = recipe_network(params, cell.recipe)
+    return backbone_for(network, cell.backbone, path, params.levels).eval()

@@ -114,8 +114,10 @@ def _numbers(row: CurveRow) -> dict[str, float]:
 
 
 def _resolved(trainer: Trainer, network: NetworkConfig) -> NetworkConfig:
-    """The levels and turns that were trained with: a later version may choose others."""
-    return network.model_copy(update={"levels": trainer.head.levels, "turns": trainer.store.backbone.turns})
+    """The levels, turns and stride that were trained with: a later version may choose others."""
+    seen = trainer.store.backbone
+    used = {"levels": trainer.head.levels, "turns": seen.turns, "stride": seen.stride}
+    return network.model_copy(update=used)
 
 
 def _write(

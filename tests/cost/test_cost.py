@@ -58,11 +58,20 @@ def test_authors_head_on_vgg16_bn() -> None:
     assert measure_cost(AUTHORS, "vgg16_bn", image_size=64).head_parameters == 642_570
 
 
-@pytest.mark.parametrize("config", [configure(), configure(preset="paper"), AUTHORS, configure("baseline")])
+@pytest.mark.parametrize(
+    "config",
+    [
+        configure(),
+        configure(preset="paper"),
+        AUTHORS,
+        configure("baseline"),
+        configure("pfenet", stride=8, width=8),
+    ],
+)
 def test_parts_add_up_to_what_the_whole_network_does(config: NetworkConfig) -> None:
     cost = measure_cost(config, "resnet18", shots=2, image_size=64)
     head, cut = build(config, "resnet18", 64)
-    network = Network(create_backbone(cut.name, "random", head.levels, cut.turns), head).eval()
+    network = Network(create_backbone(cut.name, "random", head.levels, cut.turns, cut.stride), head).eval()
     support, masks, query = torch.rand(1, 2, 3, 64, 64), example_masks(2, 64), torch.rand(1, 3, 64, 64)
     with torch.no_grad(), FlopCounterMode(display=False) as whole:
         state = network.enrol(support, masks)
@@ -79,6 +88,18 @@ def test_more_shots_and_more_levels_cost_more() -> None:
         return measure_cost(configure("matching", levels=levels), "resnet18", shots, 64).episode_gflops
 
     assert episode((2,), 1) < episode((2, 3), 1) < episode((2, 3), 5)
+
+
+def test_a_dilated_backbone_costs_what_its_larger_maps_cost() -> None:
+    plain, dilated = (
+        {part.name: part.query for part in measure_cost(config, "resnet50").parts}
+        for config in (configure("matching", levels=(2, 3)), configure("matching", levels=(2, 3), stride=8))
+    )
+    assert plain["backbone, to level 2"] == dilated["backbone, to level 2"]
+    # all of layer 3 on 25 x 25 places instead of 13 x 13, but for what stands before the stride
+    before = 2 * 512 * 256 * 25 * 25 / 1e9
+    ratio = (dilated["backbone, to level 3"] - before) / (plain["backbone, to level 3"] - before)
+    assert ratio == pytest.approx((25 / 13) ** 2, rel=1e-6)
 
 
 def test_times_are_of_the_runs_after_the_warm_up() -> None:
@@ -124,6 +145,20 @@ def test_the_command_prints_cost_parts_and_times(has: bool, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("tiny")
+def test_the_command_counts_a_dilated_backbone_and_says_so() -> None:
+    words = ("--recipe", "lerenet", "--backbone", "resnet18", "--levels", "1,2,3")
+    plain, dilated = run(*words), run(*words, "--stride", "8", "--latency", "--repeats", "1")
+    assert "stride" not in plain
+    assert "resnet18 at stride 8" in dilated
+
+    def gflops(shown: str) -> float:
+        row = next(line for line in shown.splitlines() if "one episode" in line)
+        return float(row.split("GFLOP")[0].split()[-1])
+
+    assert gflops(dilated) > 1.3 * gflops(plain)
+
+
+@pytest.mark.usefixtures("tiny")
 def test_the_command_prints_table_5(monkeypatch: pytest.MonkeyPatch) -> None:
     from lerenet.cli import cost as show
 
@@ -135,8 +170,10 @@ def test_the_command_prints_table_5(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize("words", [["--recipe", "nothing"], ["--levels", "1;2"], ["--levels", "9"]])
-def test_a_wrong_recipe_or_level_is_named(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["--recipe", "nothing"], ["--levels", "1;2"], ["--levels", "9"], ["--stride", "16"]]
+)
+def test_a_wrong_recipe_level_or_stride_is_named(words: list[str]) -> None:
     done = CliRunner().invoke(app, ["cost", *words])
     assert isinstance(done.exception, ParamsError)
     assert words[1] in str(done.exception)

@@ -220,7 +220,7 @@ def test_unknown_names_list_the_known() -> None:
         configure("unet")
 
 
-PEERS_KNOW = "dropout, levels, name, side, turns, width"
+PEERS_KNOW = "dropout, levels, name, side, stride, turns, width"
 
 
 @pytest.mark.parametrize(
@@ -228,12 +228,12 @@ PEERS_KNOW = "dropout, levels, name, side, turns, width"
     [
         (
             {"name": "bam", "preset": "paper"},
-            "preset: unknown key; allowed: dropout, levels, name, side, turns, width",
+            "preset: unknown key; allowed: dropout, levels, name, side, stride, turns, width",
         ),
         ({"name": "bam", "mpr": False}, "mpr: unknown key"),
         (
             {"name": "prototype", "shot_fusion": "average"},
-            "shot_fusion: unknown key; allowed: levels, name, side, turns",
+            "shot_fusion: unknown key; allowed: levels, name, side, stride, turns",
         ),
         ({"name": "all_foreground", "levels": [2]}, "levels: unknown key; allowed: name"),
         ({"name": "baseline", "preset": "default"}, "preset: Input should be 'paper' or 'authors'"),

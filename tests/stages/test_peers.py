@@ -31,6 +31,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) ->
     recipes = {
         name: {"model": {"name": name, "width": 8, "side": 8}, "train": TRAIN} for name in sorted(PEERS)
     }
+    recipes |= {"dilated": {"model": {"name": "pfenet", "width": 8, "side": 8, "stride": 8}, "train": TRAIN}}
     folder = drawn_project(
         tmp_path_factory.mktemp("peers"), mlflow_template, recipes=SMALL["recipes"] | recipes,
         levels=[1, 2, 3, 4], pretrain={"epochs": 0},
@@ -40,7 +41,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) ->
     return folder
 
 
-@pytest.mark.parametrize("name", sorted(PEERS))
+@pytest.mark.parametrize("name", [*sorted(PEERS), "dilated"])
 def test_a_peer_is_trained_saved_and_scored(
     prepared: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_peer_is_trained_saved_and_scored(
     inputs = Inputs.load()
     assert sorted(written["episode"]) == sorted(inputs.chosen("fold0", "test")["episode"])
     network = load_network(layout.TRAIN / key / "model").network
+    assert network.backbone.stride == (8 if name == "dilated" else None)
     store = FeatureStore(network.backbone, inputs.catalog, inputs.params, layout.DATA)
     store.ensure(inputs.split("fold0")["novel"], masked="masked" in network.head.reads)
     again = score_heads(

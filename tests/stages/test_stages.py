@@ -15,6 +15,7 @@ from lerenet.cells import Cell
 from lerenet.errors import ParamsError, TrainingError
 from lerenet.evaluation.metrics import miou
 from lerenet.files import TEMPORARY, read_json
+from lerenet.models.backbones.factory import create_backbone
 from tests.helpers.pipeline import drawn_project
 
 CELL = "fold0-efficientnet_lite0-lerenet-1-0"
@@ -236,6 +237,22 @@ def test_what_is_cached_in_bfloat16_is_apart(ran: Path, monkeypatch: pytest.Monk
         params = inputs.params.model_copy(update={"precision": precision})
         units[precision, has] = FeatureStore(backbone, inputs.catalog, params, layout.DATA).unit(cls, False)
     assert units["fp32", False] == units["bf16", False] != units["bf16", True]
+
+
+def test_what_a_dilated_backbone_gave_is_cached_apart(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lerenet.features.store import FeatureStore
+    from lerenet.stages.common import Inputs
+    from lerenet.stages.recipes import cell_backbone
+
+    monkeypatch.chdir(ran)
+    inputs = Inputs.load()
+    plain, cls = cell_backbone(inputs.params, Cell.parse(CELL)), inputs.split("fold0")["base"][0]
+    dilated = create_backbone(plain.name, "random", plain.levels, plain.turns, 8).eval()
+    dilated.load_state_dict(plain.state_dict())
+    stores = [FeatureStore(one, inputs.catalog, inputs.params, layout.DATA) for one in (plain, dilated)]
+    assert stores[0].weights == stores[1].weights
+    for views in (False, True):
+        assert stores[0].unit(cls, views) != stores[1].unit(cls, views)
 
 
 def test_a_backbone_in_training_is_validated_on_the_pictures_of_the_cache(

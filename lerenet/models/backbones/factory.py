@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from lerenet.errors import ModelError
+from lerenet.models.backbones.dilated import spread_pools
 from lerenet.models.backbones.vgg import VGG_CHANNELS, VGGS, VGGLevels
 from lerenet.models.backbones.vit import QUARTERS, ViTLevels
 from lerenet.models.backbones.weights import AUTHORS, LITE0, NAMES, VIT, bundled, download, read_weights
 
 LIGHT = (LITE0,)  # of these several passes are cheap
+DILATED = (LITE0, "resnet50", "resnet101")  # can be; timm has more
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, std
 
 
@@ -32,11 +34,16 @@ class Backbone(nn.Module):
     degrees, each turned back: what depends on where a pixel falls within a stride, or on the way a
     scratch runs, averages out (docs/experiments.md gives what that brings). It costs as many times the work.
 
+    With ``stride`` 8 no level is coarser than an eighth of the image: where the network would halve its maps once
+    more, it dilates its convolutions instead. The weights are the same ones, and every 2nd (level 3) or 4th (level 4)
+    place of a ResNet's finer map is what the undilated network gives; of EfficientNet-Lite0's where sides are odd.
+
     Attributes:
         name: the backbone's name in the settings.
         levels: the levels that `forward` returns, ascending.
         channels: channels of each.
         turns: over how many turns of the image the features are averaged.
+        stride: pixels of the image for a place of the deepest levels; None: the network's own.
     """
 
     def __init__(
@@ -47,9 +54,10 @@ class Backbone(nn.Module):
         channels: Sequence[int],
         norm: Any,
         turns: int = 1,
+        stride: int | None = None,
     ) -> None:
         super().__init__()
-        self.name, self.body, self.turns = name, body, turns
+        self.name, self.body, self.turns, self.stride = name, body, turns, stride
         self.levels, self.channels = tuple(levels), tuple(channels)
         mean, std = norm
         self.mean: Tensor
@@ -87,9 +95,13 @@ class Backbone(nn.Module):
         levels: list[Tensor] = self.body(images.contiguous(memory_format=torch.channels_last))
         return levels
 
+    def like(self, levels: Sequence[int]) -> Backbone:
+        """One of the same network, turns and stride with random weights, only as deep as ``levels`` need."""
+        return create_backbone(self.name, "random", levels, self.turns, self.stride)
+
     def cut(self, levels: Sequence[int]) -> Backbone:
         """The same weights, only as deep as ``levels`` (some of this backbone's) need."""
-        shallow = create_backbone(self.name, "random", sorted(levels), self.turns)
+        shallow = self.like(levels)
         load(shallow, self.state_dict(), f"the weights of {self.name}")
         return shallow.to(self.mean.device).eval()
 
@@ -100,7 +112,11 @@ def turn(maps: Tensor, quarters: int) -> Tensor:
 
 
 def create_backbone(
-    name: str, init: str = "imagenet", levels: Sequence[int] = (2, 3), turns: int = 1
+    name: str,
+    init: str = "imagenet",
+    levels: Sequence[int] = (2, 3),
+    turns: int = 1,
+    stride: int | None = None,
 ) -> Backbone:
     """Build a backbone.
 
@@ -111,16 +127,17 @@ def create_backbone(
             a weights file (.safetensors, or a state dict that loads without unpickling code).
         levels: which levels to give; they come out ascending.
         turns: 1, 2 or 4 turns of the image, over which the features are averaged.
+        stride: 8 dilates what is deeper than level 2; None: the network's own strides.
 
     Returns:
         The backbone in training mode, with no layer deeper than the last level.
 
     Raises:
-        ModelError: unknown name or level, weights that can't be had or don't fit.
+        ModelError: unknown name or level, a network that can't be dilated, weights that can't be had or don't fit.
     """
     wanted = sorted(set(levels))
-    body, channels, norm = _vgg(name, wanted) if name in VGGS else _timm(name, wanted)
-    backbone = Backbone(name, body, wanted, channels, norm, turns)
+    body, channels, norm = _vgg(name, wanted, stride) if name in VGGS else _timm(name, wanted, stride)
+    backbone = Backbone(name, body, wanted, channels, norm, turns, stride)
     if init == "imagenet":
         load(backbone, bundled() if name == LITE0 else download(name), f"the ImageNet weights of {name}")
     elif init != "random":
@@ -128,38 +145,50 @@ def create_backbone(
     return backbone
 
 
-def _refused(name: str, levels: list[int], offered: Sequence[int]) -> ModelError:
-    return ModelError(f"{name} does not give the levels {levels}", f"choose among {list(offered)}")
+def _refused(name: str, levels: list[int], offered: Sequence[int], stride: int | None = None) -> ModelError:
+    if stride is None:
+        return ModelError(f"{name} does not give the levels {levels}", f"choose among {list(offered)}")
+    return ModelError(
+        f"{name} does not give the levels {levels} at a stride of {stride}",
+        f"leave `stride` out of the recipe's model, or use {', '.join(DILATED)} (levels {list(offered)})",
+    )
 
 
-def _require(name: str, levels: list[int], offered: Sequence[int]) -> None:
+def _require(name: str, levels: list[int], offered: Sequence[int], stride: int | None) -> None:
     if not levels or not set(levels) <= set(offered):
         raise _refused(name, levels, offered)
+    if stride is not None:  # neither VGG nor a vision transformer is dilated
+        raise _refused(name, levels, offered, stride)
 
 
-def _vgg(name: str, levels: list[int]) -> tuple[nn.Module, list[int], Any]:
-    _require(name, levels, range(5))
+def _vgg(name: str, levels: list[int], stride: int | None) -> tuple[nn.Module, list[int], Any]:
+    _require(name, levels, range(5), stride)
     return VGGLevels(levels, name.endswith("_bn")), [VGG_CHANNELS[level] for level in levels], IMAGENET
 
 
-def _timm(name: str, levels: list[int]) -> tuple[nn.Module, list[int], Any]:
+def _timm(name: str, levels: list[int], stride: int | None) -> tuple[nn.Module, list[int], Any]:
     import timm
 
     model = NAMES.get(name, AUTHORS.get(name, name))
     extra: dict[str, Any] = {"stem_type": "deep", "stem_width": 64} if name in AUTHORS else {}
+    extra |= {} if stride is None else {"output_stride": stride}
     if not timm.is_model(model):
         raise ModelError(
             f"no backbone {name!r}",
             f"use one of {', '.join([*NAMES, *AUTHORS])}, or a name that `timm.list_models()` gives",
         )
     if model.startswith(VIT):
-        _require(name, levels, QUARTERS)
+        _require(name, levels, QUARTERS, stride)
         vit = ViTLevels(model, levels)
         return vit, [vit.width] * len(levels), (vit.pretrained["mean"], vit.pretrained["std"])
     try:
         body: Any = timm.create_model(model, features_only=True, out_indices=tuple(levels), **extra)
-    except Exception as error:  # timm raises many kinds for a level, or a network, without features
-        raise _refused(name, levels, range(5)) from error
+    except Exception as error:  # timm raises many kinds for a level, a network without features or dilation
+        raise _refused(name, levels, range(5), stride) from error
+    if stride is not None:
+        if max(body.feature_info.reduction()) > stride:
+            raise _refused(name, levels, range(5), stride)
+        spread_pools(body)
     config = body.pretrained_cfg
     return body, list(body.feature_info.channels()), (config["mean"], config["std"])
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lerenet.errors import ModelError
+from lerenet.models.backbones.hub import brief, fetch
 from lerenet.models.backbones.vgg import VGGS
 
 LITE0 = "efficientnet_lite0"
@@ -27,10 +28,10 @@ AUTHORS = {"resnet50_authors": "resnet50", "resnet101_authors": "resnet101"}  # 
 
 
 def download(name: str) -> dict[str, Tensor]:
-    """timm's weights of a backbone.
+    """timm's weights of a backbone, from the hub where timm names a repository there (`lerenet.models.backbones.hub`).
 
     Raises:
-        ModelError: there are none, or no network.
+        ModelError: there are none, they can't be fetched, or they don't fit.
     """
     import timm
 
@@ -40,14 +41,23 @@ def download(name: str) -> dict[str, Tensor]:
             f"set `init` in params.yaml to a weights file, or use {name.removesuffix('_authors')}",
         )
     model = NAMES.get(name, name)
-    whole = name in VGGS or model.startswith(VIT)
-    extra: dict[str, Any] = {} if whole else {"features_only": True}
+    known = timm.get_pretrained_cfg(model)
+    source: dict[str, Any] = {}
     try:
-        full = timm.create_model(model, pretrained=True, **extra)
-    except Exception as error:
+        if known is not None and known.hf_hub_id:
+            source["pretrained_cfg_overlay"] = {"file": str(fetch(known.hf_hub_id))}
+        full = timm.create_model(model, pretrained=True, **source)  # refuses a file that lacks a tensor
+        if name not in VGGS and not model.startswith(VIT):  # this does not, but names tensors as our backbone
+            full = timm.create_model(model, pretrained=True, features_only=True, **source)
+    except Exception as error:  # timm raises many kinds where weights don't fit or there are none
+        what, remedy = (
+            (error.what, error.remedy)
+            if isinstance(error, ModelError)
+            else (brief(error), "run once with a network")
+        )
         raise ModelError(
-            f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__})",
-            "run once with a network, or set `init` in params.yaml to a weights file or to `random`, "
+            f"the ImageNet weights of {name} could not be loaded: {what}",
+            f"{remedy}, or set `init` in params.yaml to a weights file or to `random`, "
             f"or use the backbone {LITE0}, whose weights are installed with the package",
         ) from error
     return dict(full.state_dict())

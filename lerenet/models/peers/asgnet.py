@@ -3,7 +3,7 @@
 Seeds are spread over the support's mask, superpixel-guided clustering (SGC) turns them into prototypes, and
 guided prototype allocation (GPA) gives each place of the query the prototype with the highest cosine; then
 PFENet's feature enrichment. Nothing of the support has a gradient: the query alone trains the reduction.
-Here: the backbone is not dilated, so every level is brought to one grid; 100 cells a prototype are of a
+Here: the backbone is not dilated by default, so every level is brought to one grid; 100 cells a prototype are of a
 60 x 60 grid, so 17 are asked for on 25 x 25; the distance transform is on the device, batched; its blur with
 sigma 0.1, no blur at all, is left out. Of the two heads, the pyramid.
 """

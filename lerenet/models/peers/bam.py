@@ -3,7 +3,7 @@
 The meta learner joins the query with the support's prototype and PFENet's prior and segments with an ASPP.
 The ensemble weighs its answer by psi, how unlike the two images' styles are, and adds the base classes'
 probability to the background.
-Here: the backbone is not dilated, so every level is brought to one grid; it is the pipeline's own, not the
+Here: the backbone is not dilated by default, so every level is brought to one grid; it is the pipeline's own, not the
 base learner's trunk; the support's highest level is of the image blacked out around the defect; the weights
 of the shots fit any K and start equal.
 """

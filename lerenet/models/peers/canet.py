@@ -1,7 +1,7 @@
 """CANet (CVPR 2019): dense comparison with a prototype, then refinement of its own prediction.
 
 The query is compared with the support's prototype at every place; the last prediction goes back in as a
-history and is refined. Here: the backbone is not dilated, so both levels are brought to one grid; in
+history and is refined. Here: the backbone is not dilated by default, so both levels are brought to one grid; in
 training the history is the head's own first pass (in three of ten steps, without gradient) instead of a
 prediction stored at the sample's last visit; at inference there are always four refinements, where the
 released code stops at the best test score. K shots: attention over the K comparisons, our own reading of

@@ -4,7 +4,7 @@ A self-reasoning head guesses the support's defect without being told where it i
 the support into what it finds, misses and invents; each part, the whole defect and the whole background give
 a prototype. Two decoders of their own, foreground and background, see the query beside theirs and the maps
 of how like the query is to each.
-Here: the backbone is not dilated, so every level is brought to one grid; the support's highest level for the
+Here: the backbone is not dilated by default, so every level is brought to one grid; the support's highest level for the
 prior is of the image blacked out around the defect; the support's guesses are held against its true mask at
 full size (the release shrinks that mask); a query's own guess serves the loss alone, so `decode` leaves it out.
 """

@@ -3,10 +3,11 @@
 Query and support pass a three-stage encoder, each by itself; in each stage the query takes from the support's
 foreground by cosine attention that competes over the query's places. The coarsest stage's correlation map
 learns from the mask, each finer one from the next coarser. BAM's base learner and ensemble close it.
-Here: the backbone is not dilated, so every level is brought to one grid; batch norm learns its statistics (the
-released training froze it at 0 and 1 by oversight), and the shots' weights learn, too; a stage's foreground is the
-cells more than half defect, or the fullest; the weights of K shots are BAM's. Our reading: the correlation map is
-the mean cosine / 0.1, before the softmax. Each shot stands beside its own prototype, the query beside their mean.
+Here: the backbone is not dilated by default, so every level is brought to one grid; batch norm learns its
+statistics (the released training froze it at 0 and 1 by oversight), and the shots' weights learn, too; a stage's
+foreground is the cells more than half defect, or the fullest; the weights of K shots are BAM's. Our reading: the
+correlation map is the mean cosine / 0.1, before the softmax. Each shot stands beside its own prototype, the query
+beside their mean.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What several peers share: masked average, prior, ASPP, the feature enrichment of PFENet, classifiers.
 
-Every map lives on one square grid (25 x 25 by default): the backbones here are not dilated, so level 3
+Every map lives on one square grid (25 x 25 by default): the backbones are not dilated by default, so level 3
 and 4 are brought up to it. A classifier gives two channels (background, foreground); their difference
 is the logit, and two-channel cross entropy equals binary cross entropy on it.
 """

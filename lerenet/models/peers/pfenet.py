@@ -2,7 +2,7 @@
 
 The prior tells how alike each query place is to the most similar place of the masked support; feature
 enrichment joins it with the prototype and the query at four bins and lets fine guide coarse.
-Here: the backbone is not dilated, so every level is brought to one grid; the bins follow that grid
+Here: the backbone is not dilated by default, so every level is brought to one grid; the bins follow that grid
 (25, 13, 7, 4, not 60, 30, 15, 8); the support's highest level is of the image blacked out around the defect.
 """
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lerenet.cost.flops import measure_cost
 from lerenet.errors import ModelError
 from lerenet.models import configure, create_model
+from lerenet.models.backbones import weights
 from lerenet.models.backbones.factory import create_backbone
 from lerenet.models.network import Network
 
@@ -85,18 +86,22 @@ def test_a_level_that_is_no_quarter_is_refused(levels: tuple[int]) -> None:
         create_backbone(TINY, "random", levels)
 
 
-def test_weights_come_from_timm_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`init: imagenet` asks timm for what it has of that name; here, instead, for weights made up."""
+def test_weights_come_from_the_repository_that_timm_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(3)
     made = timm.create_model(TINY)
-    real = timm.create_model
+    asked: list[str] = []
 
-    def online(name: str, pretrained: bool = False, **kwargs: object) -> object:
-        return made if pretrained else real(name, **kwargs)
+    def fetch(repository: str) -> Path:
+        asked.append(repository)
+        save_file(made.state_dict(), tmp_path / "model.safetensors")
+        return tmp_path / "model.safetensors"
 
-    monkeypatch.setattr(timm, "create_model", online)
+    monkeypatch.setattr(weights, "fetch", fetch)
     own = create_backbone(TINY, "imagenet", (2,)).state_dict()
     for name, value in made.state_dict().items():
         if f"body.model.{name}" in own:
             assert torch.equal(own[f"body.model.{name}"], value)
     assert len(own) > 70
+    assert asked == [timm.get_pretrained_cfg(TINY).hf_hub_id]

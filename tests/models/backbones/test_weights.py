@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -69,24 +68,6 @@ def test_installed_weights_need_no_network(monkeypatch: pytest.MonkeyPatch) -> N
         "lerenet.models.backbones.factory.download", lambda name: pytest.fail("asked the network")
     )
     create_backbone(LITE0, "imagenet", (1,))
-
-
-@pytest.mark.parametrize("error", [OSError("offline"), URLError("no route")])
-def test_offline_resnet_names_init_and_lite0(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
-    import timm
-
-    real = timm.create_model
-
-    def offline(*args: object, pretrained: bool = False, **more: object) -> object:
-        if pretrained:
-            raise error
-        return real(*args, **more)
-
-    monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(ModelError, match="resnet50") as raised:
-        create_backbone("resnet50", "imagenet", (1,))
-    assert "`init`" in raised.value.remedy
-    assert LITE0 in raised.value.remedy
 
 
 def test_a_misshapen_tensor_is_named(tmp_path: Path) -> None:
