@@ -20,11 +20,11 @@ from PIL import Image as Picture
 from benchmarks.results import machine
 from lerenet import layout
 from lerenet.data.cataloguing import build_catalog
+from lerenet.data.groups import folds_of
 from lerenet.drawing import draw_answers
 from lerenet.enrolment.decision import SILENT, verdict_of
 from lerenet.enrolment.enrol import learn
 from lerenet.enrolment.enrolled import Enrolled, Image, Left
-from lerenet.enrolment.folds import folds_of
 from lerenet.enrolment.leave_out import operating_point, surface
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.readers import read

@@ -21,9 +21,9 @@ import typer
 from benchmarks.results import machine
 from lerenet import layout
 from lerenet.data.cataloguing import build_catalog
+from lerenet.data.groups import folds_of, in_turn
 from lerenet.enrolment.enrol import learn
 from lerenet.enrolment.enrolled import Image
-from lerenet.enrolment.folds import folds_of, in_turn
 from lerenet.enrolment.leave_out import ALIKE, readings
 from lerenet.enrolment.readers import READERS
 from lerenet.enrolment.stored import code_digest, material_of

@@ -1,6 +1,6 @@
 """What a network trained on the known classes adds: ``python -m benchmarks.known``.
 
-The folds are those of the enrolment (`lerenet.enrolment.folds`): a network is trained on the other folds' images of all
+The folds are those of the enrolment (`lerenet.data.groups`): a network is trained on the other folds' images of all
 classes and asked about this fold's, with five supports of other folds where it takes any. Rows: the paper's LERENet and
 its Baseline, trained with episodes on cached features, and one plain head with an output for every class, that takes
 no support. Trainings resume; a fold that is done is kept.
@@ -24,9 +24,9 @@ from benchmarks.readers import scored
 from benchmarks.results import machine
 from lerenet import layout
 from lerenet.data.cataloguing import build_catalog
+from lerenet.data.groups import folds_of, in_turn
 from lerenet.data.sampler import EpisodeSampler
 from lerenet.enrolment.fitted import GROUPS, HIDDEN, LR
-from lerenet.enrolment.folds import folds_of, in_turn
 from lerenet.enrolment.heads import BATCH, WEIGHT_DECAY
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.stored import material_of

@@ -76,7 +76,7 @@ def base_episodes(project: Project) -> pd.DataFrame:
     """Frozen 1-shot episodes of the classes that a fold may learn from."""
     params, split = project.params, project.split
     known = sorted([*split["base"], *split["validation"]])
-    all_held: Split = {"base": [], "validation": known, "novel": []}
+    all_held: Split = {"base": [], "validation": known, "novel": [], "left_out": None}
     settings = params.episodes.model_copy(update={"shots": (1,)})
     rows = make_episodes(project.catalog, {project.fold: all_held}, settings, params.seed)
     return rows[rows["kind"] == "defect"].reset_index(drop=True)

@@ -13,6 +13,7 @@ from lerenet.yaml_file import parse_yaml
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Fold = Literal["fold0", "fold1", "fold2"]
+Known = Literal["known0", "known1", "known2", "known3"]  # every class is trained on, these groups are not
 SplitName = Literal["fold0", "fold1", "fold2", "all"]
 Level = Annotated[int, Field(ge=0, le=4)]
 Positive = Annotated[int, Field(ge=1)]
@@ -58,8 +59,8 @@ class Recipe(Settings):
 class GridSettings(Settings):
     """What `dvc repro` runs: the product of these lists."""
 
-    folds: tuple[Fold, ...] = ("fold0", "fold1", "fold2")
-    splits: tuple[SplitName, ...] = ("fold0", "fold1", "fold2", "all")
+    folds: tuple[Fold | Known, ...] = ("fold0", "fold1", "fold2")
+    splits: tuple[SplitName | Known, ...] = ("fold0", "fold1", "fold2", "all")
     backbones: tuple[Name, ...] = ("efficientnet_lite0",)
     recipes: tuple[Name, ...] = ("lerenet",)
     shots: tuple[Positive, ...] = (1,)
@@ -74,7 +75,7 @@ class TableSettings(Settings):
 
     recipes: Annotated[tuple[Name, ...], Field(min_length=1)]
     backbones: Annotated[tuple[Name, ...], Field(min_length=1)] = ("efficientnet_lite0",)
-    folds: Annotated[tuple[Fold, ...], Field(min_length=1)] = ("fold0", "fold1", "fold2")
+    folds: Annotated[tuple[Fold | Known, ...], Field(min_length=1)] = ("fold0", "fold1", "fold2")
     shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1,)
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
 

@@ -1,4 +1,7 @@
-"""Class-disjoint splits, and the frozen evaluation episodes with their digest.
+"""The splits of both questions, and the frozen evaluation episodes with their digest.
+
+*Novel classes*: fold k of the classes is never trained on. *Known classes*: every class is trained on, fold k of their
+groups is not (`lerenet.data.groups`, the rule of the enrolment).
 
 Every draw is seeded by (seed, split, role, protocol, shots, query), so adding a class or an image
 leaves the supports of other classes as they were.
@@ -12,22 +15,47 @@ from typing import Any, TypedDict
 
 import pandas as pd
 
+from lerenet.data.groups import folds_of
 from lerenet.errors import DataError
 from lerenet.files import atomic_path, read_json, write_json
 from lerenet.params import EpisodeSettings, Params
 from lerenet.seeds import generator
 
+GROUP_FOLDS = 4  # of the known classes' groups; the splits known0 to known3 each leave one out
+
 
 class Split(TypedDict):
-    """The classes of one split: trained on, held out of training to choose weights, tested on."""
+    """One split: the classes trained on, held out of training to choose weights, tested on.
+
+    ``left_out`` is the fold of groups that is not trained on and tested instead of novel classes; None: no group is.
+    """
 
     base: list[str]
     validation: list[str]
     novel: list[str]
+    left_out: int | None
+
+
+def asked(split: Split) -> list[str]:
+    """The classes of a split's test queries."""
+    return split["novel"] if split["left_out"] is None else split["base"]
+
+
+def apart(catalog: pd.DataFrame, split: Split) -> pd.Series:
+    """Of each image whether its group is left out, bool, by the catalogue's index."""
+    folds = folds_of(catalog["group"].tolist(), GROUP_FOLDS)
+    return pd.Series(folds == (-1 if split["left_out"] is None else split["left_out"]), index=catalog.index)
+
+
+def trained_on(catalog: pd.DataFrame, split: Split) -> pd.DataFrame:
+    """The images that may be trained on, as far as groups are concerned."""
+    return catalog[~apart(catalog, split)]
 
 
 def make_splits(catalog: pd.DataFrame, settings: EpisodeSettings, seed: int) -> dict[str, Split]:
-    """Split the classes: fold k tests on its own classes, ``all`` tests on none.
+    """Split the classes: fold k tests on its own classes, ``all`` on none, ``known<k>`` on groups of all.
+
+    A known split holds no class out: its weights are those of the last epoch, and nothing is chosen.
 
     Raises:
         DataError: when a split has too few base classes to hold any out.
@@ -44,25 +72,29 @@ def make_splits(catalog: pd.DataFrame, settings: EpisodeSettings, seed: int) -> 
             )
         chosen = generator(seed, name, "validation").permutation(seen)[: settings.validation_classes]
         held = sorted(map(str, chosen))
-        splits[name] = {"base": [c for c in seen if c not in held], "validation": held, "novel": novel}
+        base = [c for c in seen if c not in held]
+        splits[name] = {"base": base, "validation": held, "novel": novel, "left_out": None}
+    for fold in range(GROUP_FOLDS):
+        known: Split = {"base": sorted(fold_of), "validation": [], "novel": [], "left_out": fold}
+        splits[f"known{fold}"] = known
     return splits
 
 
 def draw_support(
-    pool: pd.DataFrame, query: Any, shots: int, key: tuple[object, ...], apart: bool
+    pool: pd.DataFrame, query: Any, shots: int, key: tuple[object, ...], other_group: bool
 ) -> list[str]:
-    """Draw ``shots`` defect images of the query's class; ``apart``: none of the query's group.
+    """Draw ``shots`` defect images of the query's class; ``other_group``: none of the query's group.
 
     Raises:
         DataError: when fewer than ``shots`` images qualify.
     """
     allowed = pool[pool["image"] != query.image]
-    if apart:
+    if other_group:
         allowed = allowed[allowed["group"] != query.group]
     if len(allowed) < shots:
         raise DataError(
             f"{query.cls}: {len(allowed)} images can support the query {query.image}, {shots} needed"
-            + (f" (outside its group {query.group})" if apart else ""),
+            + (f" (outside its group {query.group})" if other_group else ""),
             "annotate images of more specimens, or lower episodes.shots in params.yaml",
         )
     rng = generator(*key, query.image)
@@ -70,15 +102,22 @@ def draw_support(
 
 
 def _episodes_of(
-    catalog: pd.DataFrame, cls: str, kind: str, shots: int, times: int, key: tuple[object, ...], apart: bool
+    queries: pd.DataFrame,
+    pool: pd.DataFrame,
+    cls: str,
+    kind: str,
+    shots: int,
+    times: int,
+    key: tuple[object, ...],
+    other_group: bool,
 ) -> list[dict[str, Any]]:
-    members = catalog[catalog["cls"] == cls]
-    pool = members[members["kind"] == "defect"]
+    """Episodes of a class: queries of a kind from one table, supports from another."""
+    pool = pool[(pool["cls"] == cls) & (pool["kind"] == "defect")]
     group_of = dict(zip(pool["image"], pool["group"], strict=True))
     rows = []
-    for query in members[members["kind"] == kind].itertuples():
+    for query in queries[(queries["cls"] == cls) & (queries["kind"] == kind)].itertuples():
         for repeat in range(times):
-            support = draw_support(pool, query, shots, (*key, repeat), apart)
+            support = draw_support(pool, query, shots, (*key, repeat), other_group)
             rows.append(
                 {
                     "kind": kind,
@@ -99,6 +138,9 @@ def make_episodes(
     """The frozen episodes of every split, one row each (docs/protocol.md gives the columns)."""
     rows: list[dict[str, Any]] = []
     for split, classes in splits.items():
+        if classes["left_out"] is not None:
+            rows += _known_episodes(catalog, split, classes, settings, seed)
+            continue
         for role, names in (("test", classes["novel"]), ("validation", classes["validation"])):
             for protocol, times in (("groups", settings.per_query), ("paper", 1)):
                 if protocol == "paper" and role != "test":
@@ -108,13 +150,32 @@ def make_episodes(
                         once = times if kind == "defect" else 1
                         key = (seed, split, role, protocol, shots, kind)
                         for cls in names:
-                            drawn = _episodes_of(catalog, cls, kind, shots, once, key, protocol == "groups")
+                            drawn = _episodes_of(
+                                catalog, catalog, cls, kind, shots, once, key, protocol == "groups"
+                            )
                             rows += [
                                 {"split": split, "role": role, "protocol": protocol, **row} for row in drawn
                             ]
     episodes = pd.DataFrame(rows)
     episodes.insert(0, "episode", range(len(episodes)))
     return episodes
+
+
+def _known_episodes(
+    catalog: pd.DataFrame, split: str, classes: Split, settings: EpisodeSettings, seed: int
+) -> list[dict[str, Any]]:
+    """One episode of each image left out, its supports of groups that are not: where its class has so many."""
+    known, unseen = trained_on(catalog, classes), catalog[apart(catalog, classes)]
+    supports = known[known["kind"] == "defect"].groupby("cls").size()
+    rows = []
+    for shots in settings.shots:
+        for kind in ("defect", "clean"):
+            key = (seed, split, "test", "groups", shots, kind)
+            for cls in classes["base"]:
+                if supports.get(cls, 0) >= shots:
+                    drawn = _episodes_of(unseen, known, cls, kind, shots, 1, key, other_group=True)
+                    rows += [{"split": split, "role": "test", "protocol": "groups", **row} for row in drawn]
+    return rows
 
 
 def digest_of(episodes: pd.DataFrame, catalog: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lerenet.enrolment.folds import in_turn
+from lerenet.data.groups import in_turn
 from lerenet.enrolment.leave_out import COLUMNS, TYPES, held_out, readings
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.memory import remember

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lerenet.data.groups import folds_of
 from lerenet.data.pairs import read_pair
 from lerenet.data.reading import PLAIN, Reading
 from lerenet.enrolment.curve import curve
 from lerenet.enrolment.enrolled import WHOLE, Enrolled, Image, Left, save_enrolled
 from lerenet.enrolment.fitted import FEWEST, FittedHead, fit
-from lerenet.enrolment.folds import folds_of
 from lerenet.enrolment.leave_out import choose, held_out, operating_point, readings, surface, without
 from lerenet.enrolment.material import Material, described_by, gathered
 from lerenet.enrolment.memory import Memory, remember

@@ -1,6 +1,6 @@
 """Leave-group-out: each image of a class is read by what was made without its fold, and the readers compared.
 
-A group goes to a fold for ever (`lerenet.enrolment.folds`), so no image is read by what knows its part. Where a fold
+A group goes to a fold for ever (`lerenet.data.groups`), so no image is read by what knows its part. Where a fold
 holds every example, its good parts are read with them, but for those that share a group with one.
 """
 
@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from lerenet.data.groups import folds_of
 from lerenet.enrolment.decision import OperatingPoint, calibrate, surface_bound
-from lerenet.enrolment.folds import folds_of
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.memory import Memory
 from lerenet.enrolment.readers import READERS, Known, read

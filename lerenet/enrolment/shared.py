@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lerenet.data.groups import folds_of, in_turn
 from lerenet.device import autocast, seed_step
-from lerenet.enrolment.folds import folds_of, in_turn
 from lerenet.enrolment.heads import BATCH, OneCycle, Standardised, a_turn, moments, turned, wide_loss
 from lerenet.enrolment.material import SIDE, Material
 from lerenet.enrolment.memory import Memory, similarities

@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from lerenet.data.groups import folds_of
 from lerenet.enrolment.enrolled import WHOLE, Enrolled
-from lerenet.enrolment.folds import folds_of
 from lerenet.enrolment.leave_out import choose, operating_point, readings, surface
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.readers import Known, read

@@ -20,7 +20,7 @@ from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data, collect
 from lerenet.report.figures import RULE, figures
 from lerenet.report.live import HEAD
-from lerenet.report.load import FOLD_NAMES, Loaded, Model
+from lerenet.report.load import KNOWN, KNOWN_CLASSES, QUESTIONS, Loaded, Model
 from lerenet.report.schedule import PAPER_EPOCHS
 
 BESIDE = ("matching", "baseline")  # what stands beside the shown model in the pictures
@@ -39,8 +39,16 @@ def build_report(artifacts: Path, params: Params, out: Path) -> None:
     """
     data = collect(artifacts, params)
     write_text(Path(out) / "report.html", _page(data))
-    write_json(Path(out) / "metrics.json", tables.metrics(data.rows, data.clean, data.findings))
+    write_json(Path(out) / "metrics.json", _metrics(data))
     _write_plots(data, Path(out) / "plots")
+
+
+def _metrics(data: Data) -> dict[str, float]:
+    """Of novel classes, and under ``known.`` of known ones."""
+    flat = tables.metrics(data.rows, data.clean, data.findings, data.loaded.folds_asked)
+    return flat | (
+        {f"{KNOWN}.{name}": value for name, value in _metrics(data.known).items()} if data.known else {}
+    )
 
 
 # -- the page -----------------------------------------------------------------------------------------
@@ -59,14 +67,14 @@ def _page(data: Data) -> str:
         **vars(data),
         metrics=METRICS,
         main_metric=MIOU,
-        fold_names=FOLD_NAMES,
         cost_note=NOTE,
+        known_classes=KNOWN_CLASSES,
         cost_plot=_cost_plot(data.costs),
         live_head=HEAD,
         learning=Markup(plots.learning({row.cls: row.curve for row in data.live})) if data.live else None,
         paper_epochs=PAPER_EPOCHS,
         over=OVER,
-        best={shots: _best(rows) for shots, rows in data.main.items()},
+        best=_best,
         beside={shots: beside(loaded, shots) for shots in loaded.shots},
         printed=printed(),
         printed_cost=printed_cost(),
@@ -91,10 +99,13 @@ def _cost_plot(costs: list[CostRow]) -> Markup | None:
 
 
 def _best(rows: list[tables.MainRow]) -> set[tuple[str, str]]:
-    """(model id, fold or metric) of the best score of each column."""
+    """(model id, place of a fold or metric) of the best score of each column."""
     best = set()
     whole = [row for row in rows if not row.missing]
-    columns = {fold: {row.model.id: row.folds[i] for row in whole} for i, fold in enumerate(FOLD_NAMES)}
+    columns: dict[str, dict[str, tables.Score | None]] = {
+        str(place): {row.model.id: row.folds[place] for row in whole}
+        for place in range(len(rows[0].folds) if rows else 0)
+    }
     columns |= {metric.name: {row.model.id: row.scores[metric.name] for row in whole} for metric in METRICS}
     for name, scores in columns.items():
         values = {model: score.value for model, score in scores.items() if score is not None}
@@ -162,6 +173,8 @@ def _curves_by_recipe(loaded: Loaded) -> dict[str, dict[tuple[str, int], pd.Data
     table: dict[str, dict[tuple[str, int], pd.DataFrame]] = {}
     for key, rows in loaded.curves.items():
         cell = Cell.parse(key)
+        if cell.split in QUESTIONS[KNOWN]:
+            continue  # nothing is validated there
         name = f"{cell.recipe}, {cell.backbone}, {cell.shots}-shot training"
         table.setdefault(name, {})[cell.split, cell.seed] = rows
     return table

@@ -10,7 +10,7 @@ from lerenet.paper.printed import BACKBONES, PrintedRow, printed
 from lerenet.params import Params, TableSettings
 from lerenet.report.choose import MATCHERS, REFERENCE, of_its_shots
 from lerenet.report.intervals import ALL, Gain, Intervals
-from lerenet.report.load import FLOORS, Loaded, Model
+from lerenet.report.load import FLOORS, NOVEL, Loaded, Model
 from lerenet.report.schedule import Schedule, schedule
 from lerenet.report.tables import CleanRow, MainRow
 
@@ -65,7 +65,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Section:
-    """One table of the paper: our rows by number of shots, the printed ones likewise."""
+    """One table of the paper: our rows by number of shots, the printed ones likewise, where there are any."""
 
     number: int
     title: str
@@ -94,7 +94,11 @@ def sections(
                 shots: _rows(number, models, shots, _Computed(loaded, params, mains[shots], clean, intervals))
                 for shots, models in _there(number, name, loaded, params).items()
             }
-            shown += [Section(number, TITLES[number], rows, _printed(number, rows))] if rows else []
+            shown += (
+                [Section(number, TITLES[number], rows, _printed(number, rows, loaded.question))]
+                if rows
+                else []
+            )
     return shown
 
 
@@ -116,7 +120,10 @@ def _there(number: int, name: str, loaded: Loaded, params: Params) -> dict[int, 
     return {shots: models for shots, models in by_shots.items() if _is_there(models, table, params)}
 
 
-def _printed(number: int, shown: Iterable[int]) -> dict[int, list[PrintedRow]]:
+def _printed(number: int, shown: Iterable[int], question: str) -> dict[int, list[PrintedRow]]:
+    """Nothing beside known classes: the paper asks about novel ones."""
+    if question != NOVEL:
+        return {}
     return {
         shots: [row for row in printed() if row.table == number and row.shots == shots and _ours(row)]
         for shots in shown

@@ -18,8 +18,8 @@ from lerenet.models.config import NetworkConfig, recipe_network
 from lerenet.models.lerenet.relations import matching_config
 from lerenet.params import Params
 from lerenet.report.comparison import Section, TableRow
-from lerenet.report.load import FOLD_NAMES, Loaded, Model
-from lerenet.report.tables import Score
+from lerenet.report.load import Loaded, Model
+from lerenet.report.tables import MainRow, Score
 
 TABLE = 2
 NOTE = (  # what the columns are
@@ -93,7 +93,7 @@ def _row(row: TableRow, loaded: Loaded, params: Params) -> CostRow:
     speeds = [float(one["ms_per_episode"]) for one in evaluated if "ms_per_episode" in one]
     return CostRow(
         row.method,
-        ", ".join(part for part in (row.note, _folds(row.main.missing)) if part),
+        ", ".join(part for part in (row.note, _folds(row.main)) if part),
         row.main.mean,
         next((int(one["parameters"]) for one in trained if "parameters" in one), 0 if model.floor else None),
         cost.episode_gflops,
@@ -103,9 +103,9 @@ def _row(row: TableRow, loaded: Loaded, params: Params) -> CostRow:
     )
 
 
-def _folds(missing: int) -> str:
+def _folds(row: MainRow) -> str:
     """What keeps a mean from being compared with one of all folds."""
-    return f"{len(FOLD_NAMES) - missing} of {len(FOLD_NAMES)} folds" if missing else ""
+    return f"{len(row.folds) - row.missing} of {len(row.folds)} folds" if row.missing else ""
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

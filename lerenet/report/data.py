@@ -14,7 +14,7 @@ from lerenet.report.facts import facts
 from lerenet.report.findings import Finding, findings, headline
 from lerenet.report.intervals import Intervals, resampled
 from lerenet.report.live import LiveRow, live_rows
-from lerenet.report.load import Loaded, Model, load
+from lerenet.report.load import KNOWN, Loaded, Model, load
 from lerenet.report.schedule import Schedule, kept_sentences, schedule, short_runs
 
 
@@ -35,6 +35,7 @@ class Data:
         seconds: stage, cells, wall time.
         shown: the model that figures show.
         compared: it, and matching.
+        known: the same about known classes, where anything was asked about them.
     """
 
     loaded: Loaded
@@ -57,15 +58,20 @@ class Data:
     seconds: list[tuple[str, int, float]]
     shown: Model | None
     compared: list[Model]
+    known: Data | None
 
 
 def collect(artifacts: Path, params: Params) -> Data:
-    """Read the stage folders below ``artifacts`` and compute the rest.
+    """Read the stage folders below ``artifacts`` and compute the rest, of both questions.
 
     Raises:
         LerenetError: a file that is there but can't be read; the message names it.
     """
-    loaded = load(artifacts, params)
+    known = load(artifacts, params, KNOWN)
+    return _computed(load(artifacts, params), params, _computed(known, params) if known.models else None)
+
+
+def _computed(loaded: Loaded, params: Params, known: Data | None = None) -> Data:
     compared = compared_models(loaded, params)
     intervals = resampled(loaded, params, compared)
     rows = {shots: tables.main_rows(loaded, shots, intervals) for shots in loaded.shots}
@@ -92,4 +98,5 @@ def collect(artifacts: Path, params: Params) -> Data:
         seconds=tables.stage_seconds(loaded),
         shown=shown_model(loaded, params),
         compared=compared,
+        known=known,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lerenet.params import Params
 from lerenet.report.choose import MATCHER_LABELS, headline_models
 from lerenet.report.intervals import ALL, Gain, Intervals
-from lerenet.report.load import FOLD_NAMES, Loaded, Model
+from lerenet.report.load import Loaded, Model
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ class Finding:
             "below": f"is {point} below {floor}, which needs no training: nothing was gained by training it",
             "undecided": f"can't be told apart from {floor}, which needs no training",
         }[self.verdict]
-        folds = (
-            "" if self.gain.folds == len(FOLD_NAMES) else f", {self.gain.folds} of {len(FOLD_NAMES)} folds"
-        )
+        folds = "" if self.gain.folds == self.gain.of else f", {self.gain.folds} of {self.gain.of} folds"
         images = f"{self.shots} support image{'s' * (self.shots > 1)}"
         return f"With {images}, {self.model.id} {said} ({where}; {interval}{folds})."
 

@@ -17,7 +17,7 @@ from lerenet.evaluation.metrics import METRICS, MIOU, Array
 from lerenet.evaluation.resampling import combine, defects, draw_totals, percentiles, stratify
 from lerenet.params import EvaluationSettings, Params
 from lerenet.report.choose import MATCHER_LABELS, REFERENCE
-from lerenet.report.load import FOLD_NAMES, Loaded, Model
+from lerenet.report.load import Loaded, Model
 
 ALL = ""  # in the place of a fold: all of them
 
@@ -49,6 +49,7 @@ class Gain:
     champion: float
     confidence: float
     folds: int
+    of: int  # so many folds the question has
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,13 @@ def resampled(loaded: Loaded, params: Params, compared: Sequence[Model]) -> Inte
     work, intervals = _Resampling(loaded, params.evaluation, params.seed), Intervals()
     for shots in loaded.shots:
         for model in loaded.models:
-            folds = FOLD_NAMES if len(model.seeds) > 1 else ()
+            folds = loaded.folds_asked if len(model.seeds) > 1 else ()
             for fold in (ALL, *folds):
                 draws = work.of(model, shots, [fold] if fold else None)
                 if draws is not None:
                     intervals.scores[model.id, shots, fold] = work.bounds(draws)
             for champion in _champions(loaded.models, model):
-                for fold in (ALL, *FOLD_NAMES):
+                for fold in (ALL, *loaded.folds_asked):
                     gain = work.gain(champion, model, shots, fold)
                     if gain is not None:
                         intervals.gains[champion.id, model.id, shots, fold] = gain
@@ -176,6 +177,7 @@ class _Resampling:
             champion=first.actual[name],
             confidence=confidence,
             folds=len(splits),
+            of=len(self.loaded.folds_asked),
         )
 
     def _common_splits(self, first: Model, second: Model, shots: int) -> list[str]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from lerenet.cells import Cell
 from lerenet.errors import ParamsError
 from lerenet.files import read_json
-from lerenet.params import Params
+from lerenet.params import Fold, Known, Params
 
 FLOORS = {
     "all_foreground": "All foreground",
@@ -22,7 +22,12 @@ FLOORS = {
     "matching_lerenet": "Matching, LERENet's features",
 }
 SAME_EVERYWHERE = ("all_foreground", "all_background")  # no backbone changes them
-FOLD_NAMES = ("fold0", "fold1", "fold2")
+NOVEL, KNOWN = "novel", "known"
+KNOWN_CLASSES = (
+    "Every class is trained on; each fold leaves a quarter of the groups out and asks about them (known0 to known3), "
+    "with supports of groups that were trained on. Nothing is chosen: the weights are those of the last epoch."
+)
+QUESTIONS: Mapping[str, tuple[str, ...]] = {NOVEL: get_args(Fold), KNOWN: get_args(Known)}
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Everything the report shows, as read from the stage folders."""
+    """Everything the report shows of one question, as read from the stage folders.
+
+    ``question`` is about `NOVEL` classes, which no training of a fold saw, or about `KNOWN` ones, of which each fold's
+    trainings saw other groups.
+    """
 
     root: Path
+    question: str = NOVEL
     models: list[Model] = field(default_factory=list)
     scores: pd.DataFrame = field(default_factory=pd.DataFrame)  # a row a model, seed, split, protocol, shots
     counts: pd.DataFrame = field(
@@ -71,6 +81,11 @@ class Loaded:
     inits: dict[str, str] = field(default_factory=dict)  # evaluated folder -> where its backbone began
     live: dict[str, Any] = field(default_factory=dict)  # class -> what stage inspect says of it
     skipped: list[str] = field(default_factory=list)  # evaluated on other episodes than today's
+
+    @property
+    def folds_asked(self) -> tuple[str, ...]:
+        """The folds of the question."""
+        return QUESTIONS[self.question]
 
     @property
     def shots(self) -> list[int]:
@@ -135,11 +150,11 @@ def _evaluations(root: Path, params: Params) -> Iterator[_Evaluation]:
         yield _Evaluation(folder, cell.split, cell.backbone, _cell_model(cell, params), cell.seed)
 
 
-def _read_evaluations(root: Path, params: Params, digest: str | None) -> dict[str, Any]:
+def _read_evaluations(root: Path, params: Params, digest: str | None, question: str) -> dict[str, Any]:
     """Models by id, rows of the summaries, tables of counts; inits of and skipped folders by name."""
     read: dict[str, Any] = {"models": {}, "rows": [], "counts": [], "inits": {}, "skipped": []}
     for item in _evaluations(root, params):
-        if not (item.folder / "summary.json").exists():
+        if item.split not in QUESTIONS[question] or not (item.folder / "summary.json").exists():
             continue
         about = _optional_json(item.folder / "about.json") or {}
         if digest is not None and about.get("episodes") != digest:
@@ -188,8 +203,8 @@ def _optional_json(path: Path) -> Any:
     return read_json(path) if path.exists() else None
 
 
-def load(root: Path, params: Params) -> Loaded:
-    """Read the stage folders below ``root`` (``artifacts/``).
+def load(root: Path, params: Params, question: str = NOVEL) -> Loaded:
+    """Read the stage folders below ``root`` (``artifacts/``), of the evaluations those of one question.
 
     Raises:
         LerenetError: a file that is there but can't be read; the message names it.
@@ -197,7 +212,7 @@ def load(root: Path, params: Params) -> Loaded:
     root = Path(root)
     folds = _optional_json(root / "folds" / "folds.json")
     digest = folds["digest"] if folds else None
-    read = _read_evaluations(root, params, digest)
+    read = _read_evaluations(root, params, digest, question)
     catalog = root / "catalog.parquet"
     validations = {
         name: _optional_json(root / name / "result.json") for name in ("validation", "validation_folds")
@@ -205,6 +220,7 @@ def load(root: Path, params: Params) -> Loaded:
     counts = pd.concat(read["counts"], ignore_index=True) if read["counts"] else pd.DataFrame()
     return Loaded(
         root=root,
+        question=question,
         models=_in_order(read["models"], params),
         scores=_once(pd.DataFrame(read["rows"]), ["model_id", "seed", "split", "protocol", "shots"]),
         counts=_once(counts, ["model_id", "seed", "episode"]),

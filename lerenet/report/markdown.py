@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lerenet.evaluation.metrics import METRICS, MIOU
 from lerenet.paper.printed import PrintedRow
@@ -12,7 +12,7 @@ from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data
 from lerenet.report.intervals import Gain
 from lerenet.report.live import HEAD, LiveRow, Point, counts
-from lerenet.report.load import FOLD_NAMES
+from lerenet.report.load import KNOWN, KNOWN_CLASSES
 from lerenet.report.schedule import PAPER_EPOCHS
 
 LIVE = (
@@ -42,17 +42,29 @@ def results(data: Data) -> str:
         parts.append("\n".join(f"- `{model.id}`: {text}" for model, text in data.short))
     if data.live:
         parts += ["## Live model", LIVE, _live(data.live), _learning(data.live)]
-    for shots, rows in data.main.items():
-        parts += [f"## {shots}-shot", _main(rows)]
-    for section in data.sections:
-        for shots, lines in section.rows.items():
-            parts += [f"## {section.title}, {shots}-shot", _section(lines, section.printed[shots])]
+    parts += _scores(data)
+    if data.known:
+        found = "\n".join(f"- {one.sentence}" for one in data.known.headline)
+        parts += ["## Known classes", KNOWN_CLASSES, found, *_scores(data.known)]
     if data.costs:
         parts += ["## Accuracy against cost", NOTE, _costs(data.costs)]
     if data.findings:
         parts += ["## Beside what needs no training", _beside(data)]
     parts += ["## Clean queries", _clean(data.clean), "## Wall time", _times(data.seconds)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _scores(data: Data) -> list[str]:
+    """The main table and the paper's, of one question."""
+    folds, known = data.loaded.folds_asked, ", known classes" * (data.loaded.question == KNOWN)
+    parts = []
+    for shots, rows in data.main.items():
+        parts += [f"## {shots}-shot{known}", _main(rows, folds)]
+    for section in data.sections:
+        for shots, lines in section.rows.items():
+            printed = section.printed.get(shots, [])
+            parts += [f"## {section.title}, {shots}-shot{known}", _section(lines, printed, folds)]
+    return parts
 
 
 def _live(rows: list[LiveRow]) -> str:
@@ -71,18 +83,18 @@ def _learning(rows: list[LiveRow]) -> str:
 
 def _beside(data: Data) -> str:
     """Each trained model's difference from matching, on all folds and on each."""
-    gains = data.intervals.gains
+    gains, folds = data.intervals.gains, data.loaded.folds_asked
     rows = [
         (
             one.model.id,
             str(one.shots),
             one.floor.label,
             _gain(one.gain),
-            *(_gain(gains.get((one.floor.id, one.model.id, one.shots, fold))) for fold in FOLD_NAMES),
+            *(_gain(gains.get((one.floor.id, one.model.id, one.shots, fold))) for fold in folds),
         )
         for one in data.findings
     ]
-    head = ("trained", "shots", "against, without training", "difference, mIoU", *FOLD_NAMES)
+    head = ("trained", "shots", "against, without training", "difference, mIoU", *folds)
     return _table(head, rows)
 
 
@@ -101,8 +113,8 @@ def _score(score: tables.Score | Point | None) -> str:
     return f"{score.text} ({score.interval})" if score.interval else score.text
 
 
-def _main(rows: list[tables.MainRow]) -> str:
-    head = ("model", *FOLD_NAMES, f"mean {MIOU.title}", *OTHERS, f'{MIOU.title}, protocol "paper"')
+def _main(rows: list[tables.MainRow], folds: Sequence[str]) -> str:
+    head = ("model", *folds, f"mean {MIOU.title}", *OTHERS, f'{MIOU.title}, protocol "paper"')
     lines = []
     for row in rows:
         name = f"{row.model.label} ({row.model.detail})"
@@ -115,10 +127,10 @@ def _means(row: tables.MainRow) -> list[str]:
     return [_mean(row), *(_score(score) for name, score in row.scores.items() if name != MIOU.name)]
 
 
-def _section(rows: list[TableRow], printed: list[PrintedRow]) -> str:
+def _section(rows: list[TableRow], printed: list[PrintedRow], folds: Sequence[str]) -> str:
     """Our rows, then the printed ones, which are of other images and another protocol."""
     head = (
-        "method", *FOLD_NAMES, f"mean {MIOU.title}", *OTHERS, "over lerenet", *OVER, "clean", "epochs", "kept",
+        "method", *folds, f"mean {MIOU.title}", *OTHERS, "over lerenet", *OVER, "clean", "epochs", "kept",
     )  # fmt: skip
     lines = []
     for row in rows:
@@ -159,7 +171,7 @@ def _gain(gain: Gain | None) -> str:
 
 def _mean(row: tables.MainRow) -> str:
     spread = f", seeds {row.spread.low:.1f} to {row.spread.high:.1f}" if row.spread else ""
-    folds = f" ({len(FOLD_NAMES) - row.missing} folds)" if row.missing else ""
+    folds = f" ({len(row.folds) - row.missing} folds)" if row.missing else ""
     return f"{_score(row.mean)}{spread}{folds}"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lerenet.params import Params
 from lerenet.report.choose import headline_models
-from lerenet.report.load import FOLD_NAMES, Loaded, Model
+from lerenet.report.load import Loaded, Model
 
 PAPER_EPOCHS = 200
 
@@ -18,6 +18,7 @@ class Schedule:
     epochs: tuple[int, int] | None  # None when no curve is there
     kept: tuple[int, ...]  # of each cell the epoch whose weights it kept; 0: the initial ones
     folds: int
+    of: int  # so many folds
     init: str
 
     @property
@@ -39,8 +40,8 @@ class Schedule:
         parts = []
         if self.epochs is not None and self.epochs[0] < PAPER_EPOCHS:
             parts.append(f"{self.epochs_text} epochs instead of {PAPER_EPOCHS}")
-        if self.folds < len(FOLD_NAMES):
-            parts.append(f"{self.folds} of {len(FOLD_NAMES)} folds")
+        if self.folds < self.of:
+            parts.append(f"{self.folds} of {self.of} folds")
         if self.init == "random":
             parts.append("a backbone that began with random weights")
         return ", ".join(parts)
@@ -53,7 +54,8 @@ def schedule(loaded: Loaded, model: Model) -> Schedule:
     inits = sorted({loaded.inits[cell.key] for cell in cells})
     folds = len({cell.split for cell in cells})
     kept = tuple(loaded.kept[cell.key] for cell in cells if cell.key in loaded.kept)
-    return Schedule((min(epochs), max(epochs)) if epochs else None, kept, folds, ", ".join(inits))
+    reached = (min(epochs), max(epochs)) if epochs else None
+    return Schedule(reached, kept, folds, len(loaded.folds_asked), ", ".join(inits))
 
 
 def kept_sentences(loaded: Loaded, params: Params) -> list[str]:

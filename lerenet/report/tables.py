@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from lerenet.pipeline import position
 from lerenet.report.choose import of_its_shots
 from lerenet.report.findings import Finding
 from lerenet.report.intervals import ALL, Interval, Intervals
-from lerenet.report.load import FOLD_NAMES, Loaded, Model
+from lerenet.report.load import Loaded, Model
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _rows_of(loaded: Loaded, model: Model, shots: int, protocol: str) -> pd.Data
     return rows[wanted]
 
 
-def _by_fold(rows: pd.DataFrame, metric: Metric) -> list[Score | None]:
+def _by_fold(rows: pd.DataFrame, metric: Metric, folds: Sequence[str]) -> list[Score | None]:
     """Scores a fold: of one seed as its stage wrote them, of several their mean, without an interval."""
     by_fold: dict[str, Score | None] = {}
     for split, part in rows.groupby("split"):
@@ -79,7 +79,7 @@ def _by_fold(rows: pd.DataFrame, metric: Metric) -> list[Score | None]:
             by_fold[str(split)] = _score(part.to_dict("records")[0], metric)
         else:
             by_fold[str(split)] = Score(float(part[metric.name].mean()))
-    return [by_fold.get(fold) for fold in FOLD_NAMES]
+    return [by_fold.get(fold) for fold in folds]
 
 
 def _with_interval(score: Score | None, interval: Interval | None) -> Score | None:
@@ -88,9 +88,11 @@ def _with_interval(score: Score | None, interval: Interval | None) -> Score | No
     return Score(score.value, interval.low, interval.high)
 
 
-def _fold_scores(rows: pd.DataFrame, model: Model, shots: int, intervals: Intervals) -> list[Score | None]:
-    scores = _by_fold(rows, MIOU)
-    for place, (fold, score) in enumerate(zip(FOLD_NAMES, scores, strict=True)):
+def _fold_scores(
+    rows: pd.DataFrame, model: Model, shots: int, intervals: Intervals, folds: Sequence[str]
+) -> list[Score | None]:
+    scores = _by_fold(rows, MIOU, folds)
+    for place, (fold, score) in enumerate(zip(folds, scores, strict=True)):
         if score is not None and score.low is None:
             limits = intervals.scores.get((model.id, shots, fold), {})
             scores[place] = _with_interval(score, limits.get(MIOU.name))
@@ -119,10 +121,13 @@ def main_rows(loaded: Loaded, shots: int, intervals: Intervals) -> list[MainRow]
 
 def _main_row(loaded: Loaded, model: Model, shots: int, intervals: Intervals) -> MainRow:
     groups, paper = (_rows_of(loaded, model, shots, protocol) for protocol in ("groups", "paper"))
-    folds = _fold_scores(groups, model, shots, intervals)
+    asked = loaded.folds_asked
+    folds = _fold_scores(groups, model, shots, intervals, asked)
     limits = intervals.scores.get((model.id, shots, ALL), {}) if any(folds) else {}
-    scores = {metric.name: _mean(_by_fold(groups, metric), limits.get(metric.name)) for metric in METRICS}
-    means = {metric.name: _mean(_by_fold(paper, metric)) for metric in METRICS}
+    scores = {
+        metric.name: _mean(_by_fold(groups, metric, asked), limits.get(metric.name)) for metric in METRICS
+    }
+    means = {metric.name: _mean(_by_fold(paper, metric, asked)) for metric in METRICS}
     return MainRow(model, folds, scores, means, folds.count(None), _spread(groups))
 
 
@@ -221,14 +226,14 @@ def stage_seconds(loaded: Loaded) -> list[tuple[str, int, float]]:
 
 
 def metrics(
-    main: dict[int, list[MainRow]], clean: list[CleanRow], findings: list[Finding]
+    main: dict[int, list[MainRow]], clean: list[CleanRow], findings: list[Finding], folds: Sequence[str]
 ) -> dict[str, float]:
-    """Flat numbers for DVC: ``<model>.<K>shot.miou``, its folds and bounds, clean queries, gain."""
+    """Flat numbers for DVC: ``<model>.<K>shot.miou``, its ``folds`` and bounds, clean queries, gain."""
     flat: dict[str, float] = {}
     for shots, rows in main.items():
         for row in rows:
             key = f"{row.model.id}.{shots}shot"
-            named = {f"{fold}.{MIOU.name}": score for fold, score in zip(FOLD_NAMES, row.folds, strict=True)}
+            named = {f"{fold}.{MIOU.name}": score for fold, score in zip(folds, row.folds, strict=True)}
             named |= row.scores | {f"paper_protocol.{MIOU.name}": row.paper[MIOU.name]}
             for name, score in named.items():
                 flat |= _flat(f"{key}.{name}", score)

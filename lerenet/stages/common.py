@@ -9,7 +9,7 @@ import pandas as pd
 
 from lerenet import layout
 from lerenet.data.catalog import load_catalog
-from lerenet.data.folds import Split, load_folds
+from lerenet.data.folds import Split, load_folds, trained_on
 from lerenet.evaluation.metrics import check_guards
 from lerenet.models.config import check_networks
 from lerenet.params import Params, load_params
@@ -50,6 +50,10 @@ class Inputs:
         """The classes of a split."""
         classes: Split = self.folds["splits"][name]
         return classes
+
+    def trained_on(self, name: str) -> pd.DataFrame:
+        """Rows of the catalogue that training on a split may see, as far as groups are concerned."""
+        return trained_on(self.catalog, self.split(name))
 
     def chosen(self, split: str, role: str, **match: object) -> pd.DataFrame:
         """The frozen episodes of a split and role whose columns equal ``match``."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lerenet import layout, tracking
 from lerenet.cells import Cell, parse_base
+from lerenet.data.folds import asked
 from lerenet.device import pick_device
 from lerenet.evaluation.metrics import NAMES
 from lerenet.evaluation.protocol import likeness, same_backbone, score_heads, summarise, write_masks
@@ -75,7 +76,7 @@ def _run(
         for _, backbone in subjects.values():
             if backbone.turns not in stores:
                 store = FeatureStore(backbone.to(device).eval(), inputs.catalog, params, layout.DATA)
-                store.ensure(inputs.split(split)["novel"], masked=masked)
+                store.ensure(asked(inputs.split(split)), masked=masked)
                 stores[backbone.turns] = store
         placed = {
             name: (head.to(device), stores[backbone.turns]) for name, (head, backbone) in subjects.items()

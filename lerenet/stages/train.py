@@ -28,10 +28,14 @@ from lerenet.training.trainer import CurveRow, Trainer
 
 
 def run(key: str) -> None:
-    """Train a cell of a fold; its weights are those of the best epoch on the validation episodes."""
+    """Train a cell of a fold; its weights are those of the best epoch on the validation episodes, where there are any.
+
+    A split of the known classes has none: its weights are the last ones.
+    """
     inputs, cell = Inputs.load(), Cell.parse(key)
     recipe_network(inputs.params, cell.recipe)  # or it is refused, before anything is written
-    _run("train", inputs, cell, inputs.split(cell.split)["base"], validate=True, stop=None)
+    split = inputs.split(cell.split)
+    _run("train", inputs, cell, split["base"], validate=bool(split["validation"]), stop=None)
 
 
 def run_ship() -> None:
@@ -93,8 +97,8 @@ def _trainer(
         store.ensure(classes, augmented=True, pictures=trained, masked=masked)
         store.ensure(held, masked=masked)
     sampler = EpisodeSampler(
-        inputs.catalog, classes, cell.shots, params.views.count, settings.batch, settings.clean_share, cell.seed,
-        settings.episodes_per_epoch, settings.episodes_per_query,
+        inputs.trained_on(cell.split), classes, cell.shots, params.views.count, settings.batch,
+        settings.clean_share, cell.seed, settings.episodes_per_epoch, settings.episodes_per_query,
     )  # fmt: skip
     validation = inputs.chosen(cell.split, "validation", kind="defect", shots=_validation_shots(params, cell))
     rows = inputs.catalog[inputs.catalog["cls"].isin(held)]

@@ -2,7 +2,8 @@
 
 The weights that leave this stage are those whose features match best on the frozen validation episodes,
 whose classes this training never sees. ImageNet's weights stay unless an epoch is surely better there:
-the paired interval of the difference lies above zero in each of these classes.
+the paired interval of the difference lies above zero in each of these classes. A split that holds no class
+out has no such episodes, and leaves the last epoch's weights.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lerenet.data.augment import Pixels, load_views
-from lerenet.data.folds import Split
+from lerenet.data.folds import Split, trained_on
 from lerenet.device import autocast, pick_device, seed_step
 from lerenet.errors import TrainingError
 from lerenet.evaluation.metrics import miou
@@ -135,7 +136,7 @@ def pretrain(
     """Train backbone ``name`` on the base classes of ``split``; write weights, curve and metrics to ``out``.
 
     Args:
-        episodes: the split's frozen validation episodes (1 shot, defect queries).
+        episodes: the split's frozen validation episodes (1 shot, defect queries); may be none.
 
     Returns:
         what metrics.json holds: validation mIoU of matching before and after, the epoch chosen.
@@ -145,11 +146,13 @@ def pretrain(
     backbone = create_backbone(name, params.init, params.levels).to(device)
     held = catalog[catalog["cls"].isin(split["validation"])]
     source = LiveSource(data, held, params)
-    before = matching_counts(backbone, source, episodes, params)
-    best = initial = miou(before)
-    curve, chosen, state = [{"epoch": 0, "loss": None, "miou_validation": initial}], 0, _copy(backbone)
+    before = matching_counts(backbone, source, episodes, params) if len(episodes) else None
+    best = initial = None if before is None else miou(before)
+    curve: list[dict[str, float | None]] = [{"epoch": 0, "loss": None, "miou_validation": initial}]
+    chosen, state = 0, _copy(backbone)
     if params.pretrain.epochs:
-        base = catalog[catalog["cls"].isin(split["base"])].sort_values("image")
+        rows = trained_on(catalog, split)
+        base = rows[rows["cls"].isin(split["base"])].sort_values("image")
         samples = _samples(data, base, sorted(split["base"]), params)
         model = SupervisedSegmentation(backbone, len(split["base"])).to(device)
         groups = [
@@ -160,10 +163,10 @@ def pretrain(
         with progress(f"pretrain {name}", len(samples) * params.pretrain.epochs) as tick:
             for epoch in range(1, params.pretrain.epochs + 1):
                 loss = _train_epoch(model, samples, optimizer, epoch, params, tick)
-                counts = matching_counts(backbone, source, episodes, params)
-                value = miou(counts)
+                counts = None if before is None else matching_counts(backbone, source, episodes, params)
+                value = None if counts is None else miou(counts)
                 curve.append({"epoch": epoch, "loss": loss, "miou_validation": value})
-                if value > best and (params.init == "random" or surely_better(before, counts)):
+                if _elected(before, counts, best, params.init):
                     best, chosen, state = value, epoch, _copy(backbone)
     metrics = {"miou_validation_initial": initial, "miou_validation": best, "chosen_epoch": chosen}
     out.mkdir(parents=True, exist_ok=True)
@@ -173,6 +176,13 @@ def pretrain(
         pd.DataFrame(curve).to_csv(temporary, index=False)
     write_json(out / "metrics.json", metrics)
     return metrics
+
+
+def _elected(before: pd.DataFrame | None, counts: pd.DataFrame | None, best: float | None, init: str) -> bool:
+    """Whether an epoch's weights are better than the best so far; without episodes the last ones are taken."""
+    if before is None or counts is None or best is None:
+        return True
+    return miou(counts) > best and (init == "random" or surely_better(before, counts))
 
 
 def _copy(backbone: Backbone) -> dict[str, Tensor]:

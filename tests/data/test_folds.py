@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lerenet.data.folds import build_folds, digest_of, load_folds, make_episodes, make_splits
+from lerenet.data.folds import (
+    asked,
+    build_folds,
+    digest_of,
+    load_folds,
+    make_episodes,
+    make_splits,
+    trained_on,
+)
 from lerenet.data.sampler import EpisodeSampler
 from lerenet.errors import DataError
 from lerenet.params import EpisodeSettings, Params
@@ -35,6 +43,8 @@ SETTINGS = EpisodeSettings(shots=(1, 5), per_query=2, validation_classes=2)
 def test_splits_are_class_disjoint_and_the_shipping_split_tests_nothing() -> None:
     splits = make_splits(make_catalog(), SETTINGS, 0)
     for name, split in splits.items():
+        if name.startswith("known"):
+            continue
         parts = [set(split["base"]), set(split["validation"]), set(split["novel"])]
         assert sum(map(len, parts)) == len(set.union(*parts)) == 12
         assert [len(p) for p in parts] == ([10, 2, 0] if name == "all" else [6, 2, 4])
@@ -62,9 +72,35 @@ def test_every_episode_keeps_groups_apart_and_every_test_image_is_a_query(
     tested = episodes[
         (episodes["role"] == "test") & (episodes["protocol"] == "groups") & (episodes["kind"] == "defect")
     ]
+    tested = tested[~tested["split"].str.startswith("known")]
     times = tested.groupby(["shots", "query"]).size()
     assert (times == 2).all()
     assert set(tested["query"]) == set(catalog[catalog["kind"] == "defect"]["image"])
+
+
+def test_known_classes_are_asked_about_groups_that_are_left_out_each_image_once() -> None:
+    catalog = make_catalog(classes=6, groups=9)
+    splits = make_splits(catalog, SETTINGS, 0)
+    episodes = make_episodes(catalog, splits, SETTINGS, 0)
+    group = dict(zip(catalog["image"], catalog["group"], strict=True))
+    asked_about = []
+    for name in ("known0", "known1", "known2", "known3"):
+        split, own = splits[name], episodes[episodes["split"] == name]
+        assert asked(split) == split["base"] == sorted(catalog["cls"].unique())
+        learnt = set(trained_on(catalog, split)["group"])
+        assert not learnt & set(own["query_group"])
+        for row in own.itertuples():
+            assert {group[image] for image in row.support} <= learnt
+            assert len(set(row.support)) == row.shots
+        sampler = EpisodeSampler(trained_on(catalog, split), split["base"], 1, 0, 4, 0.2, 0)
+        assert not set(sampler.images) & set(own["query"])
+        asked_about += [(row.shots, row.query) for row in own.itertuples()]
+    assert len(asked_about) == len(set(asked_about))
+    supported = episodes[episodes["split"].str.startswith("known")]
+    assert {image for shots, image in asked_about if shots == 1} == set(catalog["image"])
+    assert set(supported["role"]) == {"test"}
+    for name in ("fold0", "all"):
+        assert len(trained_on(catalog, splits[name])) == len(catalog)
 
 
 def test_the_digest_is_stable_and_sees_a_changed_file_or_episode() -> None:

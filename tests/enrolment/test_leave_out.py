@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lerenet.data.groups import fold_of, in_turn
 from lerenet.enrolment.enrol import remembered
 from lerenet.enrolment.fitted import fit
-from lerenet.enrolment.folds import fold_of, in_turn
 from lerenet.enrolment.leave_out import choices, choose, held_out, operating_point, readings, without
 from lerenet.enrolment.memory import remember
 from lerenet.enrolment.readers import Known

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lerenet.data.groups import fold_of
 from lerenet.enrolment.enrol import learn, remembered, with_shared
 from lerenet.enrolment.enrolled import (
     CLASSES,
@@ -22,7 +23,6 @@ from lerenet.enrolment.enrolled import (
     save_enrolled,
     save_heads,
 )
-from lerenet.enrolment.folds import fold_of
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.memory import similarities
 from lerenet.enrolment.readers import OF_ALL, Known, read

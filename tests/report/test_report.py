@@ -512,3 +512,50 @@ def test_table_2_has_its_costs_and_a_plot_of_accuracy_against_cost(
     plain = params.model_copy(update={"tables": {}})
     assert collect(root, plain).costs == []
     assert "cost" not in page.values("id")
+
+
+# -- known classes ------------------------------------------------------------------------------------
+
+GROUPS = {f"known{fold}": ["Al_Pit", "KSDD"] for fold in range(4)}
+
+
+def test_known_classes_are_a_question_of_their_own(tmp_path: Path) -> None:
+    recipes = ("lerenet", "mpr")
+    root = make_artifacts(tmp_path / "artifacts", recipes=recipes, queries=3)
+    alone = collect(root, WITH_TABLES).rows[1][0].mean
+    other = make_artifacts(
+        tmp_path / "other" / "artifacts",
+        folds=tuple(GROUPS),
+        recipes=recipes,
+        queries=3,
+        classes=GROUPS,
+        lift=2.0,
+    )
+    for stage in ("floors", "evaluate", "train"):
+        shutil.copytree(other / stage, root / stage, dirs_exist_ok=True)
+    data = collect(root, WITH_TABLES)
+    assert data.known is not None
+    assert data.rows[1][0].mean == alone  # the novel ones' numbers are as they were
+    (row,) = [row for row in data.known.rows[1] if row.model.id == "lerenet"]
+    folds = [
+        json.loads((root / "evaluate" / f"{fold}-{BACKBONE}-lerenet-1-0" / "summary.json").read_text())
+        for fold in GROUPS
+    ]
+    scores = [r["miou"] for rows in folds for r in rows if (r["protocol"], r["shots"]) == ("groups", 1)]
+    assert [score.value for score in row.folds if score] == pytest.approx(scores)
+    assert row.mean is not None
+    assert row.mean.value == pytest.approx(sum(scores) / 4)
+    assert [section.number for section in data.known.sections] == [3]
+    assert all(finding.gain.folds == finding.gain.of == 4 for finding in data.known.findings)
+    text = results(data)
+    assert "## 1-shot, known classes" in text
+    assert "| model | known0 | known1 | known2 | known3 | mean mIoU |" in text
+    assert "## Table 3: what MPR, MPE and the edge information bring, 1-shot, known classes" in text
+    build_report(root, WITH_TABLES, tmp_path / "report")
+    page = Page((tmp_path / "report" / "report.html").read_text(encoding="utf-8"))
+    assert row.mean.text in page.text
+    assert {"known", "known-1", "known-table3-1"} <= set(page.values("id"))
+    assert len(page.values("id")) == len(set(page.values("id")))
+    numbers = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert numbers["known.lerenet.1shot.miou"] == pytest.approx(row.mean.value, abs=1e-5)
+    assert numbers["known.lerenet.1shot.known3.miou"] == pytest.approx(scores[3], abs=1e-5)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from lerenet.data.folds import digest_of
+from lerenet.data.folds import apart, asked, digest_of
 from lerenet.data.validation.catalog_checks import (
     ANY,
     TEXT,
@@ -101,14 +101,29 @@ def episode_frame(folds: Mapping[str, Any], episodes: pd.DataFrame, catalog: pd.
     listed: list[Any] = list(episodes.itertuples())
     table = pd.DataFrame([_offences(row, cls, kind, group) for row in listed], index=episodes.index)
     frame = pd.concat([episodes.drop(columns=["support", "support_groups"]), table], axis=1)
-    role = {"test": "novel", "validation": "validation"}
+    splits = folds["splits"]
+    classes = {
+        (name, role): classes
+        for name, split in splits.items()
+        for role, classes in (("test", asked(split)), ("validation", split["validation"]))
+    }
     wrong = [
-        f"{row.cls} is not {role.get(row.role, row.role)} in {row.split}"
-        if row.cls not in folds["splits"].get(row.split, {}).get(role.get(row.role, ""), [])
-        else None
+        None
+        if row.cls in classes.get((row.split, row.role), ())
+        else f"{row.cls} is not for {row.role} in {row.split}"
         for row in listed
     ]
     frame["wrong_role"] = pd.Series(wrong, index=episodes.index, dtype=object)
+    unseen = {name: set(catalog.loc[apart(catalog, split), "image"]) for name, split in splits.items()}
+    known = {name for name, split in splits.items() if split["left_out"] is not None}
+    frame["trained_on"] = pd.Series(
+        [row.query if row.split in known and row.query not in unseen[row.split] else None for row in listed],
+        index=episodes.index, dtype=object,
+    )  # fmt: skip
+    frame["left_out"] = pd.Series(
+        [_first([n for n in map(str, row.support) if n in unseen.get(row.split, ())]) for row in listed],
+        index=episodes.index, dtype=object,
+    )  # fmt: skip
     texts = ["unknown", "query_in_support", "repeated", "foreign", "clean_support", "shared_group"]
     return frame.astype(dict.fromkeys(texts, object))
 
@@ -149,6 +164,8 @@ def _episode_checks() -> tuple[Check, ...]:
         in_set("protocol", ["groups", "paper"], "an episode's protocol is groups or paper", AGAIN),
         is_null("unknown", "every image of an episode is in the catalogue", AGAIN),
         is_null("wrong_role", "test episodes show novel classes, validation episodes held-out ones", AGAIN),
+        is_null("trained_on", "of known classes only images are asked whose group is left out", AGAIN),
+        is_null("left_out", "no support is of a group that is left out", AGAIN),
         equal("support_length", "shots", "an episode has as many supports as shots", AGAIN),
         is_null("query_in_support", "the query is not among its supports", AGAIN),
         is_null("repeated", "no support comes twice in an episode", AGAIN),

@@ -343,3 +343,30 @@ def test_novel_class_of_another_fold_is_named(drawn: Drawn, catalog: pd.DataFram
 def test_folds_without_splits(drawn: Drawn, catalog: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no 'splits'"):
         validate_folds({}, drawn[1], catalog, tmp_path)
+
+
+def test_of_known_classes_what_was_trained_on_is_neither_asked_nor_left_out(
+    drawn: Drawn, catalog: pd.DataFrame
+) -> None:
+    from lerenet.data.folds import apart
+    from lerenet.data.validation.episode_checks import episode_frame
+
+    folds, episodes = drawn
+    split, split_of = next(
+        (name, value)
+        for name, value in folds["splits"].items()
+        if value["left_out"] is not None and (episodes["split"] == name).any()
+    )
+    index = _first(episodes, split=split)
+    row = episodes.loc[index]
+    own = catalog[(catalog["cls"] == row["cls"]) & (catalog["kind"] == row["kind"])]
+    unseen = apart(own, split_of)
+    episodes.at[index, "query"] = own.loc[~unseen, "image"].iloc[0]
+    other = _first(episodes.drop(index), split=split)
+    _support(episodes, other, [episodes.at[other, "query"]])
+    frame = episode_frame(folds, episodes, catalog)
+    assert frame.loc[index, "trained_on"] == episodes.at[index, "query"]
+    assert frame.loc[other, "left_out"] == episodes.at[other, "query"]
+    rest = frame.drop([index, other])
+    assert rest["trained_on"].isna().all()
+    assert rest["left_out"].isna().all()
