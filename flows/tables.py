@@ -25,7 +25,7 @@ from lerenet.cli.terminal import run_app
 from lerenet.errors import ParamsError
 from lerenet.evaluation.metrics import METRICS, NAMES
 from lerenet.files import atomic_path, read_json
-from lerenet.params import Params, TableSettings, explain, load_params
+from lerenet.params import KNOWN, QUESTIONS, Params, TableSettings, explain, load_params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,14 +168,15 @@ def scores(table: TableSettings, root: Path) -> pd.DataFrame:
 
 
 def means(rows: pd.DataFrame) -> dict[str, float]:
-    """``<recipe>.<K>shot.<metric>``: mean over folds of the mean over seeds.
+    """``<recipe>.<K>shot.<metric>``: mean over folds of the mean over seeds; of known classes under ``known.``.
 
-    With several backbones the first part is ``<recipe>-<backbone>``.
+    With several backbones the recipe's part is ``<recipe>-<backbone>``.
     """
     several = rows["backbone"].nunique() > 1
+    known = rows["split"].isin(QUESTIONS[KNOWN])
     flat = {}
-    for (recipe, backbone, shots), part in rows.groupby(["recipe", "backbone", "shots"]):
-        name = f"{recipe}-{backbone}" if several else recipe
+    for (recipe, backbone, shots, asked), part in rows.groupby(["recipe", "backbone", "shots", known]):
+        name = f"{KNOWN}." * bool(asked) + (f"{recipe}-{backbone}" if several else str(recipe))
         for metric in METRICS:
             mean = part.groupby("split")[metric.name].mean().mean()
             flat[f"{name}.{shots}shot.{metric.name}"] = float(mean)

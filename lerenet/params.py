@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,6 +16,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Fold = Literal["fold0", "fold1", "fold2"]
 Known = Literal["known0", "known1", "known2", "known3"]  # every class is trained on, these groups are not
 SplitName = Literal["fold0", "fold1", "fold2", "all"]
+NOVEL, KNOWN = "novel", "known"
+QUESTIONS: Mapping[str, tuple[str, ...]] = {NOVEL: get_args(Fold), KNOWN: get_args(Known)}  # and their folds
 Level = Annotated[int, Field(ge=0, le=4)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -75,7 +78,7 @@ class TableSettings(Settings):
 
     recipes: Annotated[tuple[Name, ...], Field(min_length=1)]
     backbones: Annotated[tuple[Name, ...], Field(min_length=1)] = ("efficientnet_lite0",)
-    folds: Annotated[tuple[Fold | Known, ...], Field(min_length=1)] = ("fold0", "fold1", "fold2")
+    folds: Annotated[tuple[Fold | Known, ...], Field(min_length=1)] = (*get_args(Fold), *get_args(Known))
     shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1,)
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
 

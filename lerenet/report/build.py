@@ -13,14 +13,14 @@ from lerenet.cells import Cell
 from lerenet.evaluation.metrics import METRICS, MIOU
 from lerenet.files import atomic_dir, write_json, write_text
 from lerenet.paper.printed import printed, printed_cost
-from lerenet.params import Params, load_params
+from lerenet.params import KNOWN, QUESTIONS, Params, load_params
 from lerenet.report import plots, tables
 from lerenet.report.comparison import OVER, beside
 from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data, collect
 from lerenet.report.figures import RULE, figures
 from lerenet.report.live import HEAD
-from lerenet.report.load import KNOWN, KNOWN_CLASSES, QUESTIONS, Loaded, Model
+from lerenet.report.load import KNOWN_CLASSES, Loaded, Model
 from lerenet.report.schedule import PAPER_EPOCHS
 
 BESIDE = ("matching", "baseline")  # what stands beside the shown model in the pictures

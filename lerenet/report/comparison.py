@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lerenet.paper.printed import BACKBONES, PrintedRow, printed
-from lerenet.params import Params, TableSettings
+from lerenet.params import NOVEL, Params, TableSettings
 from lerenet.report.choose import MATCHERS, REFERENCE, of_its_shots
 from lerenet.report.intervals import ALL, Gain, Intervals
-from lerenet.report.load import FLOORS, NOVEL, Loaded, Model
+from lerenet.report.load import FLOORS, Loaded, Model
 from lerenet.report.schedule import Schedule, schedule
 from lerenet.report.tables import CleanRow, MainRow
 

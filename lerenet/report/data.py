@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lerenet.params import Params
+from lerenet.params import KNOWN, Params
 from lerenet.report import tables
 from lerenet.report.choose import compared_models, shown_model
 from lerenet.report.comparison import Section, sections
@@ -14,7 +14,7 @@ from lerenet.report.facts import facts
 from lerenet.report.findings import Finding, findings, headline
 from lerenet.report.intervals import Intervals, resampled
 from lerenet.report.live import LiveRow, live_rows
-from lerenet.report.load import KNOWN, Loaded, Model, load
+from lerenet.report.load import Loaded, Model, load
 from lerenet.report.schedule import Schedule, kept_sentences, schedule, short_runs
 
 

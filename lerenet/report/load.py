@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 
 from lerenet.cells import Cell
 from lerenet.errors import ParamsError
 from lerenet.files import read_json
-from lerenet.params import Fold, Known, Params
+from lerenet.params import NOVEL, QUESTIONS, Params
 
 FLOORS = {
     "all_foreground": "All foreground",
@@ -22,12 +22,10 @@ FLOORS = {
     "matching_lerenet": "Matching, LERENet's features",
 }
 SAME_EVERYWHERE = ("all_foreground", "all_background")  # no backbone changes them
-NOVEL, KNOWN = "novel", "known"
 KNOWN_CLASSES = (
     "Every class is trained on; each fold leaves a quarter of the groups out and asks about them (known0 to known3), "
     "with supports of groups that were trained on. Nothing is chosen: the weights are those of the last epoch."
 )
-QUESTIONS: Mapping[str, tuple[str, ...]] = {NOVEL: get_args(Fold), KNOWN: get_args(Known)}
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from lerenet.evaluation.metrics import METRICS, MIOU
 from lerenet.paper.printed import PrintedRow
+from lerenet.params import KNOWN
 from lerenet.report import tables
 from lerenet.report.comparison import OVER, TableRow
 from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data
 from lerenet.report.intervals import Gain
 from lerenet.report.live import HEAD, LiveRow, Point, counts
-from lerenet.report.load import KNOWN, KNOWN_CLASSES
+from lerenet.report.load import KNOWN_CLASSES
 from lerenet.report.schedule import PAPER_EPOCHS
 
 LIVE = (

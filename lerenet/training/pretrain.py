@@ -145,8 +145,8 @@ def pretrain(
     seed_step(params.seed, 0, 0)
     backbone = create_backbone(name, params.init, params.levels).to(device)
     held = catalog[catalog["cls"].isin(split["validation"])]
-    source = LiveSource(data, held, params)
-    before = matching_counts(backbone, source, episodes, params) if len(episodes) else None
+    source = LiveSource(data, held, params) if len(episodes) else None
+    before = None if source is None else matching_counts(backbone, source, episodes, params)
     best = initial = None if before is None else miou(before)
     curve: list[dict[str, float | None]] = [{"epoch": 0, "loss": None, "miou_validation": initial}]
     chosen, state = 0, _copy(backbone)
@@ -163,7 +163,7 @@ def pretrain(
         with progress(f"pretrain {name}", len(samples) * params.pretrain.epochs) as tick:
             for epoch in range(1, params.pretrain.epochs + 1):
                 loss = _train_epoch(model, samples, optimizer, epoch, params, tick)
-                counts = None if before is None else matching_counts(backbone, source, episodes, params)
+                counts = None if source is None else matching_counts(backbone, source, episodes, params)
                 value = None if counts is None else miou(counts)
                 curve.append({"epoch": epoch, "loss": loss, "miou_validation": value})
                 if _elected(before, counts, best, params.init):

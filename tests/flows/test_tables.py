@@ -61,9 +61,9 @@ def params_file(tmp_path: Path) -> Path:
 def test_a_table_is_the_product_of_its_lists(params_file: Path) -> None:
     table = tables.choose(load_params(params_file), "table3")
     keys = [cell.key for cell in tables.cells(table)]
-    assert len(keys) == len(set(keys)) == 3 * 1 * 2 * 2 * 2
+    assert len(keys) == len(set(keys)) == (3 + 4) * 1 * 2 * 2 * 2
     assert keys[0] == "fold0-efficientnet_lite0-lerenet-1-0"
-    assert keys[-1] == "fold2-efficientnet_lite0-paper-5-1"
+    assert keys[-1] == "known3-efficientnet_lite0-paper-5-1"
 
 
 def test_the_command_line_narrows_a_table(params_file: Path) -> None:
@@ -370,4 +370,18 @@ def test_several_backbones_have_names_of_their_own() -> None:
     assert tables.means(rows) == {
         "a-vgg16.1shot.miou": 10.0, "a-vgg16.1shot.fb_iou": 1.0,
         "a-resnet50.1shot.miou": 20.0, "a-resnet50.1shot.fb_iou": 2.0,
+    }  # fmt: skip
+
+
+def test_known_classes_have_means_of_their_own() -> None:
+    rows = pd.DataFrame(
+        [
+            ("a", "vgg16", 1, "fold0", 10.0, 1.0),
+            ("a", "vgg16", 1, "known0", 20.0, 2.0),
+            ("a", "vgg16", 1, "known3", 40.0, 4.0),
+        ],
+        columns=["recipe", "backbone", "shots", "split", "miou", "fb_iou"],
+    )
+    assert tables.means(rows) == {
+        "a.1shot.miou": 10.0, "a.1shot.fb_iou": 1.0, "known.a.1shot.miou": 30.0, "known.a.1shot.fb_iou": 3.0,
     }  # fmt: skip

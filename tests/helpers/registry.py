@@ -31,7 +31,7 @@ from tests.helpers.enrolment import SIZE, material_like
 class Blank(torch.nn.Identity):
     """A backbone and a head without weights."""
 
-    turns, levels = 1, ()
+    turns, stride, levels = 1, None, ()
 
 
 class Threshold(torch.nn.Module):

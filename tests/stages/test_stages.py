@@ -336,3 +336,49 @@ def test_a_saved_model_names_the_levels_and_turns_that_it_was_trained_with(ran: 
     config = read_json(ran / layout.TRAIN / CELL / "model" / "config.json")
     assert config["model"]["levels"] == [2, 3]  # of the project's 1 to 3
     assert config["model"]["turns"] == 4
+
+
+def test_of_known_classes_only_other_groups_are_trained_on_and_nothing_is_chosen(
+    ran: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from lerenet.data.sampler import EpisodeSampler
+    from lerenet.stages import evaluate, pretrain, train
+    from lerenet.stages.common import Inputs
+    from lerenet.training import pretrain as pretraining
+
+    folder = shutil.copytree(ran, tmp_path / "known")
+    monkeypatch.chdir(folder)
+    inputs = Inputs.load()
+    split = next(
+        name
+        for name in ("known0", "known1", "known2", "known3")
+        if len(inputs.chosen(name, "test", kind="defect", shots=1))
+    )
+    asked_about = set(inputs.chosen(split, "test")["query_group"])
+    seen: list[set[str]] = []
+    samples, batch_at = pretraining._samples, EpisodeSampler.batch_at
+
+    def watched(data: Path, rows: pd.DataFrame, *words: object) -> object:
+        seen.append(set(rows["group"]))
+        return samples(data, rows, *words)  # type: ignore[arg-type]
+
+    def drawn(sampler: EpisodeSampler, epoch: int, step: int) -> object:
+        episodes = batch_at(sampler, epoch, step)
+        group = dict(zip(inputs.catalog["image"], inputs.catalog["group"], strict=True))
+        seen.append({group[name] for one in episodes for name, _ in (one.query, *one.support)})
+        return episodes
+
+    monkeypatch.setattr(pretraining, "_samples", watched)
+    monkeypatch.setattr(EpisodeSampler, "batch_at", drawn)
+    cell = f"{split}-efficientnet_lite0-lerenet-1-0"
+    pretrain.run(f"{split}-efficientnet_lite0")
+    train.run(cell)
+    evaluate.run_floors(f"{split}-efficientnet_lite0")
+    evaluate.run(cell)
+    assert len(seen) > 1
+    assert not set().union(*seen) & asked_about
+    made = read_json(layout.PRETRAIN / f"{split}-efficientnet_lite0" / "metrics.json")
+    assert (made["chosen_epoch"], made["miou_validation"]) == (1, None)
+    assert read_json(layout.TRAIN / cell / "metrics.json")["best_epoch"] == 2
+    counts = pd.read_parquet(layout.EVALUATE / cell / "counts.parquet")
+    assert set(counts["query_group"]) == asked_about
