@@ -45,6 +45,7 @@ class TrainSettings(Settings):
     clean_share: Share = 0.1  # of the queries, clean images
     episodes_per_query: Annotated[int, Field(ge=0)] = 8  # different ones of each image; 0: new ones each time
     elect: Literal["surely_better", "best"] = "surely_better"  # against weights that work untrained
+    watch: Annotated[int, Field(ge=0)] = 0  # epochs between scores on the test episodes, for the curve alone
     max_bad_steps: Positive = 3  # consecutive non-finite losses before the run stops
 
 

@@ -102,6 +102,15 @@ def miou(counts: pd.DataFrame) -> float:
     return float(np.mean(list(class_iou(counts).values())))
 
 
+def scores(counts: pd.DataFrame) -> dict[str, float]:
+    """Every metric of one fold's episodes, by name."""
+    classes = np.stack([summed(rows) for _, rows in counts.groupby("cls")])  # (classes, 4)
+    return {
+        metric.name: float(metric.of(classes.sum(0)) if metric.pooled else metric.of(classes).mean())
+        for metric in METRICS
+    }
+
+
 def clean_scores(counts: pd.DataFrame) -> dict[str, float]:
     """On clean queries: the share of pixels falsely marked, and of images left wholly clean (0..1)."""
     false, total = float(counts["fp"].sum()), float(counts[["fp", "tn"]].to_numpy().sum())

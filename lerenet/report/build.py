@@ -15,6 +15,7 @@ from lerenet.files import atomic_dir, write_json, write_text
 from lerenet.paper.printed import printed, printed_cost
 from lerenet.params import KNOWN, QUESTIONS, Params, load_params
 from lerenet.report import plots, tables
+from lerenet.report.as_printed import NOTE as AS_PRINTED
 from lerenet.report.comparison import OVER, beside
 from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data, collect
@@ -69,6 +70,7 @@ def _page(data: Data) -> str:
         main_metric=MIOU,
         cost_note=NOTE,
         known_classes=KNOWN_CLASSES,
+        as_printed=AS_PRINTED.replace("*", ""),
         cost_plot=_cost_plot(data.costs),
         live_head=HEAD,
         learning=Markup(plots.learning({row.cls: row.curve for row in data.live})) if data.live else None,
@@ -173,9 +175,8 @@ def _curves_by_recipe(loaded: Loaded) -> dict[str, dict[tuple[str, int], pd.Data
     table: dict[str, dict[tuple[str, int], pd.DataFrame]] = {}
     for key, rows in loaded.curves.items():
         cell = Cell.parse(key)
-        if cell.split in QUESTIONS[KNOWN]:
-            continue  # nothing is validated there
-        name = f"{cell.recipe}, {cell.backbone}, {cell.shots}-shot training"
+        about = ", known classes" * (cell.split in QUESTIONS[KNOWN])
+        name = f"{cell.recipe}, {cell.backbone}, {cell.shots}-shot training{about}"
         table.setdefault(name, {})[cell.split, cell.seed] = rows
     return table
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lerenet.params import KNOWN, Params
 from lerenet.report import tables
+from lerenet.report.as_printed import BestRow, best_rows
 from lerenet.report.choose import compared_models, shown_model
 from lerenet.report.comparison import Section, sections
 from lerenet.report.costs import CostRow, cost_rows
@@ -35,6 +36,7 @@ class Data:
         seconds: stage, cells, wall time.
         shown: the model that figures show.
         compared: it, and matching.
+        best_epochs: of watched trainings, what the paper's protocol as it is gives.
         known: the same about known classes, where anything was asked about them.
     """
 
@@ -58,6 +60,7 @@ class Data:
     seconds: list[tuple[str, int, float]]
     shown: Model | None
     compared: list[Model]
+    best_epochs: list[BestRow]
     known: Data | None
 
 
@@ -98,5 +101,6 @@ def _computed(loaded: Loaded, params: Params, known: Data | None = None) -> Data
         seconds=tables.stage_seconds(loaded),
         shown=shown_model(loaded, params),
         compared=compared,
+        best_epochs=best_rows(loaded),
         known=known,
     )

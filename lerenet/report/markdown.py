@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lerenet.evaluation.metrics import METRICS, MIOU
-from lerenet.paper.printed import PrintedRow
+from lerenet.paper.printed import PrintedRow, printed
 from lerenet.params import KNOWN
 from lerenet.report import tables
+from lerenet.report.as_printed import NOTE as NOTE_AS_PRINTED
 from lerenet.report.comparison import OVER, TableRow
 from lerenet.report.costs import NOTE, CostRow
 from lerenet.report.data import Data
@@ -44,6 +45,8 @@ def results(data: Data) -> str:
     if data.live:
         parts += ["## Live model", LIVE, _live(data.live), _learning(data.live)]
     parts += _scores(data)
+    if data.best_epochs:
+        parts += ["## As the paper measures", NOTE_AS_PRINTED, _best(data)]
     if data.known:
         found = "\n".join(f"- {one.sentence}" for one in data.known.headline)
         parts += ["## Known classes", KNOWN_CLASSES, found, *_scores(data.known)]
@@ -63,9 +66,19 @@ def _scores(data: Data) -> list[str]:
         parts += [f"## {shots}-shot{known}", _main(rows, folds)]
     for section in data.sections:
         for shots, lines in section.rows.items():
-            printed = section.printed.get(shots, [])
-            parts += [f"## {section.title}, {shots}-shot{known}", _section(lines, printed, folds)]
+            beside = section.printed.get(shots, [])
+            parts += [f"## {section.title}, {shots}-shot{known}", _section(lines, beside, folds)]
     return parts
+
+
+def _best(data: Data) -> str:
+    """Our rows, then the printed ones of every table."""
+    head = ("method", *data.loaded.folds_asked, *(metric.title for metric in METRICS))
+    lines = [(f"{row.model.label} ({row.model.detail})", *row.cells) for row in data.best_epochs]
+    for line in printed():
+        name = f"*as printed, Table {line.table}, {line.shots}-shot:* {line.method} ({line.backbone})"
+        lines.append((name, *line.folds, *(line.scores.get(metric.name, "") for metric in METRICS)))
+    return _table(head, lines)
 
 
 def _live(rows: list[LiveRow]) -> str:
@@ -128,7 +141,7 @@ def _means(row: tables.MainRow) -> list[str]:
     return [_mean(row), *(_score(score) for name, score in row.scores.items() if name != MIOU.name)]
 
 
-def _section(rows: list[TableRow], printed: list[PrintedRow], folds: Sequence[str]) -> str:
+def _section(rows: list[TableRow], beside: list[PrintedRow], folds: Sequence[str]) -> str:
     """Our rows, then the printed ones, which are of other images and another protocol."""
     head = (
         "method", *folds, f"mean {MIOU.title}", *OTHERS, "over lerenet", *OVER, "clean", "epochs", "kept",
@@ -141,7 +154,7 @@ def _section(rows: list[TableRow], printed: list[PrintedRow], folds: Sequence[st
         gains = [_gain(row.over_reference), *(_gain(gain) for gain in row.over_matching)]
         epochs = (row.schedule.epochs_text, row.schedule.kept_text) if row.schedule else ("", "")
         lines.append((name, *scores, *gains, clean, *epochs))
-    for line in printed:
+    for line in beside:
         name = f"*as printed, other images and protocol:* {line.method} ({line.backbone})"
         cells = (name, *line.folds, *(line.scores.get(metric.name, "") for metric in METRICS))
         lines.append((*cells, *[""] * (len(head) - len(cells))))

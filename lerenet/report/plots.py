@@ -73,21 +73,26 @@ def _legend(axis: Any, **settings: Any) -> None:
     axis.legend(frameon=False, labelcolor=INK, **settings)
 
 
-SPLITS = ("fold0", "fold1", "fold2", "all")
 LINES = ("-", "--", ":", "-.")  # of seeds
+PANELS = {  # columns of a curve, left to right; one that no cell has is left out
+    "loss": "training loss",
+    "miou_validation": "mIoU on validation classes",
+    "miou_groups": "mIoU on the test episodes",
+}
 
 
 def curves(tables: dict[tuple[str, int], pd.DataFrame], name: str) -> str:
-    """Loss and validation mIoU against the epoch: a colour a split, a line style a training seed.
+    """Loss and mIoU, on validation and test episodes, against the epoch: a colour a split, a line style a seed.
 
     Args:
         tables: (split, seed) to the rows of its ``curve.csv``.
         name: of the recipe, for the alternative text.
     """
-    figure, (left, right) = _figure(9, 2.9, columns=2)
+    there = [column for column in PANELS if any(_scored(rows, column) for rows in tables.values())]
+    figure, axes = _figure(9, 2.9, columns=max(1, len(there)))
     seeds = sorted({seed for _, seed in tables})
     for (split, seed), rows in sorted(tables.items()):
-        place = SPLITS.index(split)
+        place = 3 if split == "all" else int(split[-1])
         style = {
             "color": COLOURS[place],
             "marker": MARKERS[place],
@@ -95,16 +100,23 @@ def curves(tables: dict[tuple[str, int], pd.DataFrame], name: str) -> str:
             "linestyle": LINES[seeds.index(seed) % len(LINES)],
             "label": f"{split}, seed {seed}" if len(seeds) > 1 else split,
         }
-        loss = rows.groupby("epoch")["loss"].mean()
-        left.plot(loss.index, loss.to_numpy(), **style)
-        scored = rows.dropna(subset=["miou_validation"]) if "miou_validation" in rows else rows.iloc[:0]
-        if len(scored):
-            score = scored.groupby("epoch")["miou_validation"].last()
-            right.plot(score.index, score.to_numpy(), **style)
-    left.set(xlabel="epoch", ylabel="training loss")
-    right.set(xlabel="epoch", ylabel="validation mIoU (points)")
-    figure.legend(*left.get_legend_handles_labels(), frameon=False, labelcolor=INK, loc="outside right upper")
-    return _svg(figure, f"Training loss and validation mIoU of {name} by epoch", f"curve-{_slug(name)}")
+        for axis, column in zip(axes, there, strict=False):
+            if _scored(rows, column):
+                values = rows.dropna(subset=[column]).groupby("epoch")[column].last()
+                axis.plot(values.index, values.to_numpy(), **style)
+    for axis, column in zip(axes, there, strict=False):
+        axis.set(xlabel="epoch", ylabel=PANELS[column])
+    shown = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(list(shown.values()), list(shown), frameon=False, labelcolor=INK, loc="outside right upper")
+    return _svg(figure, f"Training loss and mIoU of {name} by epoch", f"curve-{_slug(name)}")
+
+
+def _scored(rows: pd.DataFrame, column: str) -> bool:
+    return column in rows and bool(rows[column].notna().any())
 
 
 def _slug(name: str) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lerenet import layout, tracking
 from lerenet.cells import Cell, ship_cells
+from lerenet.data.folds import asked
 from lerenet.data.sampler import EpisodeSampler
 from lerenet.device import pick_device, seed_step
 from lerenet.features.live import LiveSource
@@ -91,7 +92,10 @@ def _trainer(
     head = create_model(recipe_network(params, cell.recipe), channels, params.image_size).to(pick_device())
     masked = "masked" in head.reads
     store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)
-    held = inputs.split(cell.split)["validation"] if validate else []
+    split = inputs.split(cell.split)
+    watched = _watched(inputs, cell) if settings.watch else {}
+    scored = [*(split["validation"] if validate else []), *(asked(split) if watched else [])]
+    held = [cls for cls in scored if cls not in classes]
     total = store.size(classes, augmented=True, masked=masked) + store.size(held, masked=masked)
     with progress(f"features {cell.key}", total) as store.tick:
         store.ensure(classes, augmented=True, pictures=trained, masked=masked)
@@ -101,12 +105,21 @@ def _trainer(
         settings.clean_share, cell.seed, settings.episodes_per_epoch, settings.episodes_per_query,
     )  # fmt: skip
     validation = inputs.chosen(cell.split, "validation", kind="defect", shots=_validation_shots(params, cell))
-    rows = inputs.catalog[inputs.catalog["cls"].isin(held)]
+    rows = inputs.catalog[inputs.catalog["cls"].isin(scored)]
     return Trainer(
         head=head, store=store, sampler=sampler, settings=settings, validation=validation if validate else None,
-        live=LiveSource(layout.DATA, rows, params) if trained and validate else None, folder=folder,
+        live=LiveSource(layout.DATA, rows, params) if trained and len(rows) else None, watched=watched, folder=folder,
         device=pick_device(), seed=cell.seed, stop_epoch=settings.epochs if stop is None else stop,
     )  # fmt: skip
+
+
+def _watched(inputs: Inputs, cell: Cell) -> dict[str, pd.DataFrame]:
+    """The test episodes of the cell's shots by protocol; those of a query's first supports alone."""
+    shots = _validation_shots(inputs.params, cell)
+    episodes = inputs.chosen(cell.split, "test", kind="defect", shots=shots).drop_duplicates(
+        ["protocol", "query"]
+    )
+    return {str(name): rows.reset_index(drop=True) for name, rows in episodes.groupby("protocol")}
 
 
 def _validation_shots(params: Params, cell: Cell) -> int:

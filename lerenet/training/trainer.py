@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from torch import Tensor
 from lerenet.data.sampler import Episode, EpisodeSampler
 from lerenet.device import autocast, in_bf16, seed_step
 from lerenet.errors import TrainingError
-from lerenet.evaluation.metrics import COUNTS, miou
+from lerenet.evaluation.metrics import COUNTS, miou, scores
 from lerenet.evaluation.resampling import surely_better
 from lerenet.evaluation.score import score
 from lerenet.features.live import LiveSource, Passing
@@ -51,8 +51,9 @@ class Trainer:
         head: the network; its backbone is ``store.backbone``.
         store: features (frozen backbone) or pictures (trained backbone) of every image an episode names.
         validation: frozen validation episodes, or None: the last weights are kept.
-        live: the validation images, when the backbone is trained and its features change.
+        live: the validation images, and those of ``watched``, when the backbone is trained and its features change.
         stop_epoch: stop after this many of ``settings.epochs`` (the decay still spans them all).
+        watched: test episodes by protocol, scored each ``settings.watch`` epochs; nothing is chosen by them.
         on_epoch: called with each epoch's row of the curve.
     """
 
@@ -66,6 +67,7 @@ class Trainer:
     device: torch.device
     seed: int
     stop_epoch: int
+    watched: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     on_epoch: Callable[[CurveRow], None] = lambda row: None
     tick: Callable[..., None] = lambda done=1, note=None: None
     history: list[CurveRow] = field(default_factory=list)
@@ -151,19 +153,24 @@ class Trainer:
 
     def _record(self, epoch: int, loss: float | None, seconds: float) -> None:
         """Score ``epoch`` finished epochs on the validation episodes; keep the weights if they are elected."""
-        value = None
-        if self.validation is not None:
+        value, watched = None, self.settings.watch and epoch % self.settings.watch == 0
+        if self.validation is not None or watched:
             source = self._source()
-            counts = score(
-                self.head, source, self.validation, self.device, self.precision, relations=self.relations
-            )
+        if self.validation is not None:
+            counts = self._counts(source, self.validation)
             value = miou(counts)
             if value > self.best.get("miou", -1.0) and self._beats_initial(counts):
                 self.best = {"epoch": epoch, "miou": value, "weights": self._weights()}
         row: CurveRow = {"epoch": epoch, "step": epoch * self.steps, "loss": loss, "miou_validation": value}
         row |= {"lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds}
+        for protocol, episodes in self.watched.items() if watched else ():
+            found = scores(self._counts(source, episodes))
+            row |= {f"{name}_{protocol}": points for name, points in found.items()}
         self.history.append(row)
         self.on_epoch(row)
+
+    def _counts(self, source: FeatureSource, episodes: pd.DataFrame) -> pd.DataFrame:
+        return score(self.head, source, episodes, self.device, self.precision, relations=self.relations)
 
     def _beats_initial(self, counts: pd.DataFrame) -> bool:
         if not self.head.works_untrained or self.settings.elect == "best":

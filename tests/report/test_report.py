@@ -559,3 +559,37 @@ def test_known_classes_are_a_question_of_their_own(tmp_path: Path) -> None:
     numbers = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert numbers["known.lerenet.1shot.miou"] == pytest.approx(row.mean.value, abs=1e-5)
     assert numbers["known.lerenet.1shot.known3.miou"] == pytest.approx(scores[3], abs=1e-5)
+
+
+# -- the paper's protocol as it is --------------------------------------------------------------------
+
+
+def test_of_watched_trainings_the_best_epoch_on_the_test_fold_stands_beside_the_printed_numbers(
+    tmp_path: Path,
+) -> None:
+    root = make_artifacts(tmp_path / "artifacts", seeds=(0, 1), queries=3)
+    assert collect(root, PARAMS).best_epochs == []
+    watched = {
+        (fold, seed): [10.0 + place, 30.0 + 10 * seed, 20.0]
+        for place, fold in enumerate(CLASSES)
+        for seed in (0, 1)
+    }
+    for (fold, seed), scores in watched.items():
+        path = root / "train" / f"{fold}-{BACKBONE}-lerenet-1-{seed}" / "curve.csv"
+        curve = pd.read_csv(path)
+        curve.loc[[1, 3, 5], "miou_paper"] = scores
+        curve.loc[[1, 3, 5], "fb_iou_paper"] = [60.0, 50.0, 55.0]  # best at another epoch
+        curve.loc[[1, 3, 5], "miou_groups"] = scores
+        curve.to_csv(path, index=False)
+    (row,) = collect(root, PARAMS).best_epochs
+    assert row.folds == [(35.0, 4.0)] * 3
+    assert row.scores == {"miou": 35.0, "fb_iou": 60.0}
+    text = results_text(root, PARAMS)
+    assert "| 35.0 (epoch 4) | 35.0 (epoch 4) | 35.0 (epoch 4) | 35.0 | 60.0 |" in text
+    assert len([line for line in text.splitlines() if line.startswith("| *as printed, Table ")]) == len(
+        printed()
+    )
+    build_report(root, PARAMS, tmp_path / "report")
+    page = Page((tmp_path / "report" / "report.html").read_text(encoding="utf-8"))
+    assert "as-printed" in page.values("id")
+    assert "mIoU on the test episodes" in " ".join(page.text)

@@ -13,10 +13,10 @@ import torch
 from lerenet import layout
 from lerenet.cells import Cell
 from lerenet.errors import ParamsError, TrainingError
-from lerenet.evaluation.metrics import miou
+from lerenet.evaluation.metrics import miou, scores
 from lerenet.files import TEMPORARY, read_json
 from lerenet.models.backbones.factory import create_backbone
-from tests.helpers.pipeline import drawn_project
+from tests.helpers.pipeline import drawn_project, write_params
 
 CELL = "fold0-efficientnet_lite0-lerenet-1-0"
 pytestmark = [
@@ -382,3 +382,26 @@ def test_of_known_classes_only_other_groups_are_trained_on_and_nothing_is_chosen
     assert read_json(layout.TRAIN / cell / "metrics.json")["best_epoch"] == 2
     counts = pd.read_parquet(layout.EVALUATE / cell / "counts.parquet")
     assert set(counts["query_group"]) == asked_about
+
+
+def test_a_watched_training_is_the_same_and_its_curve_has_the_test_scores(
+    ran: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from lerenet.stages import train
+
+    folder = shutil.copytree(ran, tmp_path / "watched")
+    monkeypatch.chdir(folder)
+    before = read_json(layout.TRAIN / CELL / "metrics.json")
+    write_params(folder, train={"epochs": 2, "batch": 4, "watch": 2})
+    train.run(CELL)
+    after = read_json(layout.TRAIN / CELL / "metrics.json")
+    assert after["weights_sha256"] == before["weights_sha256"]
+    curve = pd.read_csv(layout.TRAIN / CELL / "curve.csv").set_index("epoch")
+    assert curve["miou_paper"].notna().tolist() == [True, False, True]
+    counts = pd.read_parquet(layout.EVALUATE / CELL / "counts.parquet")
+    own = counts[(counts["protocol"] == "paper") & (counts["shots"] == 1)]
+    found = scores(own)
+    if before["best_epoch"] in (0, 2):
+        for name, value in found.items():
+            assert curve.loc[before["best_epoch"], f"{name}_paper"] == pytest.approx(value, abs=0.5)
+    assert found["miou"] == pytest.approx(miou(own))
