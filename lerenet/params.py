@@ -143,6 +143,7 @@ class GateSettings(Settings):
 
     min_gain: float = 0.0
     max_class_drop: Annotated[float, Field(ge=0)] = 10.0
+    max_novel_drop: Annotated[float, Field(ge=0)] = 0.5  # in mIoU on novel classes, where it is a sure one
     max_drop: dict[Name, Annotated[float, Field(ge=0)]] = {
         "fb_iou": 1.0
     }  # of other metrics than mIoU, by name

@@ -106,8 +106,10 @@ def decide(
     gain = paired_bootstrap(champion, challenger, settings.draws, seed, settings.confidence)
     p = chance_of_gain(champion, challenger, settings.draws, seed)
     harmed = broken + _harmed(gain, settings) + list(live.harmed if live else ())
-    if live and gain.high < 0:
-        harmed.append("novel classes surely get worse")
+    if live and gain.high < 0 and -gain.gain > settings.max_novel_drop:
+        harmed.append(
+            f"novel classes surely get worse, by {-gain.gain:.2f} points, more than {settings.max_novel_drop:.2f}"
+        )
     verdict = Verdict("rejected", (), gain, scores, live=live)
     return _judge(_routes(gain, p, live), harmed, verdict, settings)
 

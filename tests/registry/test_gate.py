@@ -14,6 +14,7 @@ from lerenet.evaluation.resampling import Change, paired_bootstrap
 from lerenet.params import GateSettings
 from lerenet.registry import gate
 from lerenet.registry.gate import Guards, Route, Verdict, decide, episodes_needed, forced
+from lerenet.registry.live_gate import LiveComparison
 from tests.helpers.counts import make_counts
 
 SETTINGS = GateSettings(draws=1000)
@@ -50,6 +51,19 @@ def test_a_spoiled_challenger_is_rejected_with_its_interval() -> None:
     assert verdict.gain is not None
     assert verdict.gain.high < 0
     assert "interval" in " ".join(verdict.reasons)
+
+
+def test_a_tenth_of_a_point_on_novel_classes_is_no_reason_and_a_whole_one_is() -> None:
+    live = LiveComparison(None, None, None, ())
+    little, much = shifted(CHAMPION, -1), shifted(CHAMPION, -60)
+    for challenger, harmed in ((little, False), (much, True)):
+        verdict = decide(CHAMPION, challenger, SETTINGS, GOOD, live=live)
+        assert verdict.gain is not None
+        assert verdict.gain.high < 0
+        assert (-verdict.gain.gain > SETTINGS.max_novel_drop) == harmed
+        assert any("novel classes surely get worse" in reason for reason in verdict.reasons) == harmed
+    strict = SETTINGS.model_copy(update={"max_novel_drop": 0.0})
+    assert "novel classes surely get worse" in decide(CHAMPION, little, strict, GOOD, live=live).reasons[0]
 
 
 def test_the_same_model_again_is_rejected() -> None:
