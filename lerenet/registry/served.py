@@ -36,6 +36,7 @@ REQUIREMENTS = (  # of what `CODE` imports; tests/registry/test_served.py holds 
     "torch",
     "torchvision",
     "timm",
+    "huggingface-hub",
     "safetensors",
     "numpy",
     "pandas",

@@ -72,4 +72,5 @@ def test_the_requirements_are_what_the_code_imports() -> None:
     roots = imported(served.CODE, set()) - set(sys.stdlib_module_names)
     assert "torch" in roots
     required = set(served.REQUIREMENTS)
-    assert [root for root in roots if not required & {name.lower() for name in owners[root]}] == []
+    named = {root: {name.lower().replace("_", "-") for name in owners[root]} for root in roots}
+    assert [root for root, names in named.items() if not required & names] == []
