@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -161,23 +161,27 @@ def measure(
     parts: Sequence[Callable[[], None]] = PARTS,
     steps: int | None = None,
     epochs: int | None = None,
-) -> list[dict[str, Any]]:
-    """The parts on made data of so many images, in a temporary folder."""
+) -> Iterator[dict[str, Any]]:
+    """The parts on made data of so many images, in a temporary folder; a row as each ends, the last with sizes."""
     before, folder = Path.cwd(), Path(tempfile.mkdtemp(prefix="lerenet-scale-"))
     os.chdir(folder)
     try:
         make(images, steps, epochs)
-        rows = []
         for part in parts:
-            rows.append({"images": images, "classes": classes_of(images), **apart(part)})
-            typer.echo(f"{images:,} images, {part.__name__}: {rows[-1]['seconds']:.1f} s")
-        for name in KEPT:
-            size = sum(path.stat().st_size for path in (folder / name).rglob("*") if path.is_file())
-            rows[-1][name] = size / 2**20
-        return rows
+            row = {"images": images, "classes": classes_of(images), **apart(part)}
+            typer.echo(
+                f"{images:,} images, {part.__name__}: {row['seconds']:.1f} s, {row['peak_mib']:,.0f} MiB"
+            )
+            if part is parts[-1]:
+                row |= {name: _mib(folder / name) for name in KEPT}
+            yield row
     finally:
         os.chdir(before)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mib(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -187,12 +191,17 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [f"| part | {' | '.join(heads)} |", "|---|" + "---|" * len(sizes)]
     for part in dict.fromkeys(row["part"] for row in rows):
         found = {row["images"]: row for row in rows if row["part"] == part}
-        cells = [f"{found[size]['seconds']:.1f} s, {found[size]['peak_mib']:.0f} MiB" for size in sizes]
+        cells = [_cell(found[size]) if size in found else "-" for size in sizes]
         lines.append(f"| `{part}` | {' | '.join(cells)} |")
     for name in KEPT:
         kept = {row["images"]: row[name] for row in rows if name in row}
-        lines.append(f"| `{name}` on disk | {' | '.join(f'{kept[size]:,.0f} MiB' for size in sizes)} |")
+        cells = [f"{kept[size]:,.0f} MiB" if size in kept else "-" for size in sizes]
+        lines.append(f"| `{name}` on disk | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any]) -> str:
+    return f"{row['seconds']:.1f} s, {row['peak_mib']:.0f} MiB"
 
 
 def main(
@@ -216,8 +225,11 @@ def main(
     if strange:
         raise typer.BadParameter(f"{', '.join(sorted(strange))}: no part; one of {', '.join(NAMES)}")
     parts = [part for part in PARTS if not only or part.__name__ in only]
-    rows = [row for size in sorted(set(images)) for row in measure(size, parts, steps, epochs)]
-    write_json(out, {"machine": machine(), "steps": steps, "epochs": epochs, "rows": rows})
+    out, rows = out.resolve(), []
+    for size in sorted(set(images)):
+        for row in measure(size, parts, steps, epochs):
+            rows.append(row)
+            write_json(out, {"machine": machine(), "steps": steps, "epochs": epochs, "rows": rows})
     typer.echo(table(rows))
     typer.echo(f"written: {out}")
 
