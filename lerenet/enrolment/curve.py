@@ -7,6 +7,7 @@ reader that was chosen, the left-out readings say.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from lerenet.data.groups import in_turn
 from lerenet.enrolment.leave_out import COLUMNS, TYPES, held_out, readings
 from lerenet.enrolment.material import Material
-from lerenet.enrolment.memory import remember
+from lerenet.enrolment.memory import Memory, remember
 from lerenet.enrolment.readers import READERS, Known
 from lerenet.enrolment.verdicts import episodes
 from lerenet.evaluation.metrics import MIOU
@@ -36,13 +37,15 @@ def curve(material: Material, folds: int, budget: int, counts: Sequence[int], se
         known = np.array([place for place in material.examples if kept[place]])
         order = known[in_turn(material.groups[known].tolist(), generator(seed, "curve", fold))]
         defects, clean = asked[material.defect[asked]], good[kept[good]].tolist()
+        alike: Memory | None = None  # the good parts are the same for every count, and thinned once
         for count in counts:
             if count >= len(order) or not len(defects):
                 continue
             chosen = order[:count].tolist()
-            memory = remember(
-                material.descriptors[chosen], material.shares(chosen), material.descriptors[clean], budget
-            )
+            given = material.descriptors[clean] if alike is None else None
+            memory = remember(material.descriptors[chosen], material.shares(chosen), given, budget)
+            alike = alike or memory
+            memory = replace(memory, good=alike.good, good_from=alike.good_from)
             rows = readings(material, Known(memory), defects, fold, READERS[:1])
             parts.append(rows.assign(examples=count))
     return pd.concat(parts, ignore_index=True).drop(columns="place")

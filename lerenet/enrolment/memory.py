@@ -127,7 +127,7 @@ def _thinned(
 
 
 def k_centres(vectors: Tensor, count: int) -> Tensor:
-    """Indices (count,) of rows (n, c): the farthest from those already taken, again and again.
+    """Indices (count,) of rows (n, c), all different: the farthest from those already taken, again and again.
 
     Distances are taken after a random projection, which keeps them within some percent.
     """
@@ -135,12 +135,16 @@ def k_centres(vectors: Tensor, count: int) -> Tensor:
     if side > PROJECTED:
         drawn = generator(0, "k-centre", side).standard_normal((side, PROJECTED)) / PROJECTED**0.5
         vectors = vectors @ torch.as_tensor(drawn, dtype=vectors.dtype, device=vectors.device)
+    squares = vectors.square().sum(1)
     distance = (vectors - vectors.mean(0)).square().sum(1)  # (n,), of the first: how far it is from the mean
     centres = torch.empty(count, dtype=torch.long, device=vectors.device)
     for place in range(count):
-        centres[place] = distance.argmax()
-        near = (vectors - vectors[centres[place]]).square().sum(1)
+        centres[place] = taken = distance.argmax()
+        near = (
+            torch.addmv(squares, vectors, vectors[taken], alpha=-2) + squares[taken]
+        )  # |a|^2 - 2 a b + |b|^2
         distance = near if place == 0 else torch.minimum(distance, near)
+        distance[taken] = float("-inf")  # rounding may leave it a little above 0
     return centres
 
 
