@@ -17,14 +17,20 @@ from lerenet.params import Params
 
 
 class LiveSource:
-    """Features of some catalogue rows under a backbone that is being trained, held in memory."""
+    """Features of some catalogue rows under a backbone that is being trained, held in memory.
 
-    def __init__(self, data: Path, rows: pd.DataFrame, params: Params) -> None:
+    Args:
+        normals: those of ``rows`` whose defect-free images may stand beside others; None: all.
+    """
+
+    def __init__(
+        self, data: Path, rows: pd.DataFrame, params: Params, normals: pd.DataFrame | None = None
+    ) -> None:
         plain = [load_plain(data, row, params.image_size) for _, row in rows.iterrows()]
         self._pictures = [picture for picture, _ in plain]
         self._masks = torch.stack([torch.from_numpy(mask.copy()) for _, mask in plain]).float()
         self._at = {name: i for i, name in enumerate(rows["image"])}
-        self._rows = {name: part for _, part in rows.groupby("cls") for name in part["image"]}
+        self._rows, self._normals = rows, rows if normals is None else normals
         self._masked: dict[int, Tensor] = {}
         self._levels: dict[int, Tensor] = {}
         self._precision = params.precision
@@ -52,7 +58,7 @@ class LiveSource:
 
     def normal(self, view: View) -> View | None:
         """A defect-free image of the same class, as `FeatureStore.normal`."""
-        return normal_of(self._rows[view[0]], view)
+        return normal_of(self._rows, self._normals, view)
 
     def masks(self, views: Sequence[View]) -> Tensor:
         """(n, H, W) in {0, 1}."""

@@ -47,10 +47,11 @@ def fingerprint(module: torch.nn.Module) -> str:
     return hasher.hexdigest()
 
 
-def normal_of(rows: pd.DataFrame, view: View) -> View | None:
-    """The defect-free image among a class's rows that stands beside ``view``, never of its group."""
-    group = rows.loc[rows["image"] == view[0], "group"].iloc[0]
-    clean = sorted(rows.loc[(rows["kind"] == "clean") & (rows["group"] != group), "image"])
+def normal_of(rows: pd.DataFrame, normals: pd.DataFrame, view: View) -> View | None:
+    """The defect-free image among ``normals`` that stands beside ``view``, of its class and never of its group."""
+    own = rows[rows["image"] == view[0]].iloc[0]
+    there = (normals["cls"] == own["cls"]) & (normals["kind"] == "clean") & (normals["group"] != own["group"])
+    clean = sorted(normals.loc[there, "image"])
     return (clean[crc32(f"{view[0]} {view[1]}".encode()) % len(clean)], 0) if clean else None
 
 
@@ -83,6 +84,7 @@ class FeatureStore:
         backbone: in eval mode; its ``levels`` are what is cached.
         catalog: the data catalogue; rows name the files.
         tick: called with the number of (image, view) pairs done, for a progress bar.
+        normals: the rows whose defect-free images may stand beside others (`normal`); None: the catalogue's.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class FeatureStore:
         data: Path,
         cache: Path = CACHE / "features",
         tick: Callable[[int], None] = lambda done: None,
+        normals: pd.DataFrame | None = None,
     ) -> None:
         self.backbone, self.catalog, self.params = backbone, catalog, params
+        self.normals = catalog if normals is None else normals
         self.data, self.cache, self.tick = data, cache, tick
         self.weights = fingerprint(backbone)
         self._rows = {cls: part.sort_values("image") for cls, part in catalog.groupby("cls")}
@@ -131,7 +135,7 @@ class FeatureStore:
     def normal(self, view: View) -> View | None:
         """A defect-free image of the same class, always the same one for an image; None where there is none."""
         cls, _ = self._where[view[0]]
-        return normal_of(self._rows[cls], view)
+        return normal_of(self._rows[cls], self.normals, view)
 
     def masks(self, views: Sequence[View]) -> Tensor:
         """(n, H, W) float32 masks in {0, 1}."""

@@ -75,7 +75,13 @@ def _run(
         stores: dict[int, FeatureStore] = {}
         for _, backbone in subjects.values():
             if backbone.turns not in stores:
-                store = FeatureStore(backbone.to(device).eval(), inputs.catalog, params, layout.DATA)
+                store = FeatureStore(
+                    backbone.to(device).eval(),
+                    inputs.catalog,
+                    params,
+                    layout.DATA,
+                    normals=inputs.trained_on(split),
+                )
                 store.ensure(asked(inputs.split(split)), masked=masked)
                 stores[backbone.turns] = store
         placed = {

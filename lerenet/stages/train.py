@@ -91,7 +91,8 @@ def _trainer(
     channels = dict(zip(backbone.levels, backbone.channels, strict=True))
     head = create_model(recipe_network(params, cell.recipe), channels, params.image_size).to(pick_device())
     masked = "masked" in head.reads
-    store = FeatureStore(backbone, inputs.catalog, params, layout.DATA)
+    known = inputs.trained_on(cell.split)
+    store = FeatureStore(backbone, inputs.catalog, params, layout.DATA, normals=known)
     split = inputs.split(cell.split)
     watched = _watched(inputs, cell) if settings.watch else {}
     scored = [*(split["validation"] if validate else []), *(asked(split) if watched else [])]
@@ -101,14 +102,16 @@ def _trainer(
         store.ensure(classes, augmented=True, pictures=trained, masked=masked)
         store.ensure(held, masked=masked)
     sampler = EpisodeSampler(
-        inputs.trained_on(cell.split), classes, cell.shots, params.views.count, settings.batch,
+        known, classes, cell.shots, params.views.count, settings.batch,
         settings.clean_share, cell.seed, settings.episodes_per_epoch, settings.episodes_per_query,
     )  # fmt: skip
     validation = inputs.chosen(cell.split, "validation", kind="defect", shots=_validation_shots(params, cell))
     rows = inputs.catalog[inputs.catalog["cls"].isin(scored)]
     return Trainer(
         head=head, store=store, sampler=sampler, settings=settings, validation=validation if validate else None,
-        live=LiveSource(layout.DATA, rows, params) if trained and len(rows) else None, watched=watched, folder=folder,
+        live=LiveSource(layout.DATA, rows, params, rows[rows["image"].isin(known["image"])])
+        if trained and len(rows) else None,
+        watched=watched, folder=folder,
         device=pick_device(), seed=cell.seed, stop_epoch=settings.epochs if stop is None else stop,
     )  # fmt: skip
 

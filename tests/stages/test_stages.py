@@ -405,3 +405,31 @@ def test_a_watched_training_is_the_same_and_its_curve_has_the_test_scores(
         for name, value in found.items():
             assert curve.loc[before["best_epoch"], f"{name}_paper"] == pytest.approx(value, abs=0.5)
     assert found["miou"] == pytest.approx(miou(own))
+
+
+def test_a_defect_free_companion_is_never_of_a_group_that_is_left_out(
+    ran: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lerenet.data.folds import apart
+    from lerenet.features.live import LiveSource
+    from lerenet.features.store import FeatureStore
+    from lerenet.stages.common import Inputs
+    from lerenet.stages.recipes import cell_backbone
+
+    monkeypatch.chdir(ran)
+    inputs = Inputs.load()
+    backbone = cell_backbone(inputs.params, Cell.parse(CELL))
+    clean = inputs.catalog[inputs.catalog["kind"] == "clean"]
+    split = next(s for s in ("known0", "known1", "known2", "known3") if apart(clean, inputs.split(s)).any())
+    known = inputs.trained_on(split)
+    free = FeatureStore(backbone, inputs.catalog, inputs.params, layout.DATA)
+    bound = FeatureStore(backbone, inputs.catalog, inputs.params, layout.DATA, normals=known)
+    live = LiveSource(layout.DATA, inputs.catalog, inputs.params, known)
+    defects = inputs.catalog[inputs.catalog["kind"] == "defect"]["image"]
+    beside = {
+        source: {source.normal((name, 0)) for name in defects} - {None} for source in (free, bound, live)
+    }
+    left_out = {(name, 0) for name in clean.loc[apart(clean, inputs.split(split)), "image"]}
+    assert beside[free] & left_out
+    assert beside[bound] == beside[live]
+    assert not beside[bound] & left_out
