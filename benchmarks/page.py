@@ -176,7 +176,11 @@ SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 def headed(text: str) -> dict[str, str]:
     """Sections of a page by their headings, in its order; what stands before the first is under none."""
     parts = text.strip().split("\n\n## ")
-    return {"": parts[0]} | {part.partition("\n")[0]: f"## {part}" for part in parts[1:]}
+    found = {"": parts[0]}
+    for part in parts[1:]:
+        head = part.partition("\n")[0]
+        found[head] = f"{found[head]}\n\n## {part}" if head in found else f"## {part}"
+    return found
 
 
 def main(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lerenet.cells import View
+from lerenet.errors import DataError
 from lerenet.seeds import generator
 
 
@@ -46,6 +47,11 @@ class EpisodeSampler:
         self._group = dict(zip(rows["image"], rows["group"], strict=True))
         defects = rows[rows["kind"] == "defect"]
         self._queries = sorted(defects["image"])
+        if not self._queries:
+            raise DataError(
+                f"no image of {', '.join(self.classes)} may be trained on",
+                "import images of more parts, or leave this fold out (`grid.folds`, `--folds` of a table)",
+            )
         self._pool = {str(c): sorted(part["image"]) for c, part in defects.groupby("cls")}
         clean = rows[rows["kind"] == "clean"]
         self._clean = {str(c): sorted(part["image"]) for c, part in clean.groupby("cls")}

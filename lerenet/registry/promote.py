@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ from lerenet.registry.registered import Version
 from lerenet.tracking import store
 
 LOCK_SECONDS = 600.0
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -66,7 +68,10 @@ def promotion_lock() -> Iterator[None]:
         yield
     finally:
         lock.release()
-    telling.tell()
+    try:
+        telling.tell()
+    except Exception as error:  # what was decided is done; the watcher tells it
+        log.warning("not told yet: %s", error)
 
 
 def promote(

@@ -10,6 +10,7 @@ from lerenet.registry import copies, ledger, truth
 from lerenet.registry import versions as registry
 from lerenet.registry.registered import Version
 
+UNDO = "undo "  # begins the id of an entry that takes a change back, before that change's id
 UNDONE = "undone"  # outcome of an entry that takes back what nobody asked to be taken back
 WHY = "interrupted before it went live"
 
@@ -80,7 +81,7 @@ def undo(change: dict[str, Any], operator: str, reason: str, outcome: str = UNDO
         "event": "rollback", "version": before.number, "previous": change["version"], "outcome": outcome,
         "operator": operator, "reason": reason or WHY, "lock": before.tags.get("lock", ""),
     }  # fmt: skip
-    truth.write(entry, f"undo {change.get('id')}")
+    truth.write(entry, f"{UNDO}{change.get('id')}")
 
 
 def predecessor(number: str, left: str) -> Version:

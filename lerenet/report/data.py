@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lerenet.params import KNOWN, Params
@@ -70,8 +70,9 @@ def collect(artifacts: Path, params: Params) -> Data:
     Raises:
         LerenetError: a file that is there but can't be read; the message names it.
     """
-    known = load(artifacts, params, KNOWN)
-    return _computed(load(artifacts, params), params, _computed(known, params) if known.models else None)
+    novel, known = load(artifacts, params), load(artifacts, params, KNOWN)
+    novel = replace(novel, skipped=[*novel.skipped, *known.skipped])
+    return _computed(novel, params, _computed(known, params) if known.models else None)
 
 
 def _computed(loaded: Loaded, params: Params, known: Data | None = None) -> Data:

@@ -11,6 +11,7 @@ from lerenet import layout, tracking
 from lerenet.cells import Cell, parse_base
 from lerenet.data.folds import asked
 from lerenet.device import pick_device
+from lerenet.errors import DataError
 from lerenet.evaluation.metrics import NAMES
 from lerenet.evaluation.protocol import likeness, same_backbone, score_heads, summarise, write_masks
 from lerenet.features.store import FeatureStore
@@ -88,6 +89,11 @@ def _run(
             name: (head.to(device), stores[backbone.turns]) for name, (head, backbone) in subjects.items()
         }
         episodes = inputs.chosen(split, "test")
+        if episodes.empty:
+            raise DataError(
+                f"{split}: no image is asked about, for no part of it is in that fold",
+                "import images of more parts, or leave this fold out (`grid.folds`, `--folds` of a table)",
+            )
         started = time.monotonic()
         with progress(f"{stage} {key}", len(episodes) * len(subjects)) as tick:
             counts = score_heads(placed, episodes, params.precision, tick)

@@ -241,6 +241,7 @@ class Trainer:
             "params": self.store.params.model_dump(include={"seed", "image_size", "views"}),
             "classes": list(self.sampler.classes),
             "images": self.sampler.images,
+            "normals": sorted(self.store.normals["image"]) if "normal" in self.head.reads else [],
             "units": [str(self.store.unit(cls, False).name) for cls in self.sampler.classes],
             "shots": self.sampler.shots,
             "stop": self.stop_epoch,

@@ -185,3 +185,8 @@ def test_clean_queries_come_in_their_share() -> None:
     episodes = [e for step in range(50) for e in make_sampler().batch_at(step, 0)]
     share = sum("/Nd/" in e.query[0] for e in episodes) / len(episodes)
     assert 0.15 < share < 0.35
+
+
+def test_a_fold_that_leaves_nothing_to_train_on_is_refused() -> None:
+    with pytest.raises(DataError, match="no image of C00, C03 may be trained on"):
+        make_sampler(catalog=make_catalog().iloc[:0])

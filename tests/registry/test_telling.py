@@ -98,20 +98,91 @@ def test_what_was_interrupted_is_told_once_it_is_finished_or_undone(
     assert titles(chat)[1:] == ["version 1 stays champion, a change was undone (not 2)", "version 3 rejected"]
 
 
-def test_a_receiver_that_was_down_hears_it_later_and_nobody_who_comes_later_hears_old_news(
-    project: Path, chat: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as nobody:
-        nobody.delenv(VARIABLE)
-        number, params = offered(project, 0.4)
-        promote(number, params)
-    tell()
-    assert chat.got == []
+def test_a_receiver_that_was_down_hears_it_later(project: Path, chat: Receiver) -> None:
     chat.status = 500
-    number, params = offered(project, 0.6)
-    assert promote(number, params).promotes
+    for quality in (0.4, 0.6):
+        number, params = offered(project, quality)
+        assert promote(number, params).promotes  # nobody waits for the receiver
+    before = len(chat.got)
     chat.status = 200
     tell()
     tell()
-    assert titles(chat) == ["version 2 promoted"] * 2  # the first was not taken
+    assert titles(chat)[before:] == ["version 1 first", "version 2 promoted"]
     assert len(ledger.read()) == 2
+
+
+def test_a_shell_that_knows_no_receiver_leaves_it_to_the_watcher(
+    project: Path, chat: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as shell:
+        shell.delenv(VARIABLE)
+        for quality in (0.4, 0.6):
+            number, params = offered(project, quality)
+            promote(number, params)
+    tell()
+    assert titles(chat) == ["version 2 promoted"]  # never told from: the newest is news
+    with monkeypatch.context() as shell:
+        shell.delenv(VARIABLE)
+        rollback(operator="ada", reason="2 is bad")
+    tell()
+    assert titles(chat)[1:] == ["version 1 is champion again (not 2)"]
+
+
+def test_what_is_older_than_a_week_is_no_news(
+    project: Path, chat: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, params = offered(project, 0.4)
+    with monkeypatch.context() as later:
+        later.setattr("lerenet.registry.telling.DAYS", 0.0)
+        promote(number, params)
+    tell()
+    assert chat.got == []
+    promote(*offered(project, 0.2))
+    assert titles(chat) == ["version 2 rejected"]
+
+
+def test_what_goes_wrong_in_telling_undoes_nothing(
+    project: Path, chat: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> None:
+        raise TimeoutError("told.lock")
+
+    number, params = offered(project, 0.4)
+    with monkeypatch.context() as broken:
+        broken.setattr("lerenet.registry.promote.telling.tell", fails)
+        assert promote(number, params).promotes
+    assert "not told yet" in caplog.text
+    tell()
+    assert titles(chat) == ["version 1 first"]
+
+
+@pytest.mark.parametrize("how", ["rollback", "next"])
+def test_a_promotion_that_was_taken_back_was_never_one_and_forced_again_it_is(
+    project: Path, chat: Receiver, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    numbers = []
+    for quality in (0.4, 0.6):
+        number, params = offered(project, quality)
+        numbers.append(number)
+    promote(numbers[0], params)
+
+    def dies(version: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as shell, pytest.raises(KeyboardInterrupt):
+        shell.delenv(VARIABLE)
+        shell.setattr(registry, "set_champion", dies)
+        promote(numbers[1], params)
+    with monkeypatch.context() as shell:
+        shell.delenv(VARIABLE)
+        if how == "rollback":
+            rollback(operator="ada", reason="not yet")
+        else:
+            third, params = offered(project, 0.2)
+            promote(third, params)
+        promote(numbers[1], params, force=True, operator="ada", reason="now")
+    tell()
+    told = titles(chat)[1:]
+    assert told[0] == "version 1 stays champion, a change was undone (not 2)"
+    assert told[-1] == "version 2 forced"
+    assert "version 2 promoted" not in told
