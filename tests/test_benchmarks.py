@@ -181,7 +181,8 @@ def test_untrained_scores_every_variant_on_the_base_classes(monkeypatch: pytest.
 def test_a_page_keeps_the_sections_that_are_not_made_anew(tmp_path: Path) -> None:
     out = tmp_path / "page.md"
     out.write_text(
-        "# Old\n\nnote\n\n## Which class is answered\n\nold\n\n### more\n\n## Which class is answered\n\nolder\n\n## Size\n\nof last year\n"
+        "# Old\n\nnote\n\n## Which class is answered\n\nold\n\n### more\n\n"
+        "## Which class is answered\n\nolder\n\n## Size\n\nof last year\n"
     )
     facts = {"cpu": "one", "cores": 2, "torch": "2", "date": "today"}
     row = {"images": 500, "classes": 25, "part": "start", "seconds": 1.0, "peak_mib": 9.0} | dict.fromkeys(
