@@ -25,7 +25,7 @@ from lerenet.cli.terminal import run_app
 from lerenet.errors import ParamsError
 from lerenet.evaluation.metrics import METRICS, NAMES
 from lerenet.files import atomic_path, read_json
-from lerenet.params import KNOWN, QUESTIONS, Params, TableSettings, explain, load_params
+from lerenet.params import KNOWN, NOVEL, QUESTIONS, Params, TableSettings, explain, load_params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,7 +147,7 @@ def run_table(name: str, table: TableSettings, params: Params, settings: Mapping
         with atomic_path(folder / "scores.csv") as temporary:
             rows.to_csv(temporary, index=False)
         run.log_artifact(folder / "scores.csv")
-        run.log_metrics(means(rows))
+        run.log_metrics(means(rows) | known(layout.TABLES / name))
 
 
 def scores(table: TableSettings, root: Path) -> pd.DataFrame:
@@ -168,19 +168,29 @@ def scores(table: TableSettings, root: Path) -> pd.DataFrame:
 
 
 def means(rows: pd.DataFrame) -> dict[str, float]:
-    """``<recipe>.<K>shot.<metric>``: mean over folds of the mean over seeds; of known classes under ``known.``.
+    """``<recipe>.<K>shot.<metric>`` of novel classes: mean over folds of the mean over seeds.
 
     With several backbones the recipe's part is ``<recipe>-<backbone>``.
     """
     several = rows["backbone"].nunique() > 1
-    known = rows["split"].isin(QUESTIONS[KNOWN])
+    rows = rows[rows["split"].isin(QUESTIONS[NOVEL])]
     flat = {}
-    for (recipe, backbone, shots, asked), part in rows.groupby(["recipe", "backbone", "shots", known]):
-        name = f"{KNOWN}." * bool(asked) + (f"{recipe}-{backbone}" if several else str(recipe))
+    for (recipe, backbone, shots), part in rows.groupby(["recipe", "backbone", "shots"]):
+        name = f"{recipe}-{backbone}" if several else recipe
         for metric in METRICS:
             mean = part.groupby("split")[metric.name].mean().mean()
             flat[f"{name}.{shots}shot.{metric.name}"] = float(mean)
     return flat
+
+
+def known(root: Path) -> dict[str, float]:
+    """``known.<model>.<K>shot.<metric>``, as the table's report has them: over all known folds at once."""
+    path = root / layout.REPORT / "metrics.json"
+    ends = tuple(f"shot.{metric.name}" for metric in METRICS)
+    found = read_json(path) if path.exists() else {}
+    return {
+        name: value for name, value in found.items() if name.startswith(f"{KNOWN}.") and name.endswith(ends)
+    }
 
 
 # -- command line ---------------------------------------------------------------------------------

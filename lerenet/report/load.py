@@ -11,8 +11,10 @@ import pandas as pd
 
 from lerenet.cells import Cell
 from lerenet.errors import ParamsError
+from lerenet.evaluation.metrics import class_iou, clean_scores
+from lerenet.evaluation.resampling import interval
 from lerenet.files import read_json
-from lerenet.params import NOVEL, QUESTIONS, Params
+from lerenet.params import KNOWN, NOVEL, QUESTIONS, Params
 
 FLOORS = {
     "all_foreground": "All foreground",
@@ -23,7 +25,7 @@ FLOORS = {
 }
 SAME_EVERYWHERE = ("all_foreground", "all_background")  # no backbone changes them
 KNOWN_CLASSES = (
-    "Every class is trained on; each fold leaves a quarter of the groups out and asks about them (known0 to known3), "
+    "Every class is trained on; each of four trainings leaves a quarter of the groups out and is asked about them, all "
     "with supports of groups that were trained on. Nothing is chosen: the weights are those of the last epoch."
 )
 
@@ -82,8 +84,8 @@ class Loaded:
 
     @property
     def folds_asked(self) -> tuple[str, ...]:
-        """The folds of the question."""
-        return QUESTIONS[self.question]
+        """The folds of the question; known classes are asked about over all of their folds at once."""
+        return QUESTIONS[NOVEL] if self.question == NOVEL else (KNOWN,)
 
     @property
     def shots(self) -> list[int]:
@@ -216,6 +218,9 @@ def load(root: Path, params: Params, question: str = NOVEL) -> Loaded:
         name: _optional_json(root / name / "result.json") for name in ("validation", "validation_folds")
     }
     counts = pd.concat(read["counts"], ignore_index=True) if read["counts"] else pd.DataFrame()
+    if question == KNOWN and len(counts):
+        counts = counts.assign(split=KNOWN)
+        read["rows"] = list(_pooled(counts, params))
     return Loaded(
         root=root,
         question=question,
@@ -235,6 +240,22 @@ def load(root: Path, params: Params, question: str = NOVEL) -> Loaded:
         live=_optional_json(root / "inspect" / "summary.json") or {},
         skipped=read["skipped"],
     )
+
+
+def _pooled(counts: pd.DataFrame, params: Params) -> Iterator[dict[str, Any]]:
+    """Rows as a summary has them, of the counts of all known folds together.
+
+    A class's images lie in some folds and not in others, so means over folds would weigh classes by chance.
+    """
+    resampling = params.evaluation
+    for (model_id, seed, protocol, shots), part in counts.groupby(["model_id", "seed", "protocol", "shots"]):
+        defect, clean = part[part["kind"] == "defect"], part[part["kind"] == "clean"]
+        scores = interval(defect, draws=resampling.draws, seed=params.seed, confidence=resampling.confidence)
+        yield {
+            "split": KNOWN, "model_id": model_id, "seed": seed, "protocol": protocol, "shots": int(str(shots)),
+            **scores, "classes": class_iou(defect), "episodes": len(defect),
+            "clean": clean_scores(clean) if len(clean) else None,
+        }  # fmt: skip
 
 
 def _curves(root: Path, digest: str | None) -> Iterator[Path]:
