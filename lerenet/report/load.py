@@ -11,8 +11,7 @@ import pandas as pd
 
 from lerenet.cells import Cell
 from lerenet.errors import ParamsError
-from lerenet.evaluation.metrics import class_iou, clean_scores
-from lerenet.evaluation.resampling import interval
+from lerenet.evaluation.protocol import summarise
 from lerenet.files import read_json
 from lerenet.params import KNOWN, NOVEL, QUESTIONS, Params
 
@@ -247,15 +246,8 @@ def _pooled(counts: pd.DataFrame, params: Params) -> Iterator[dict[str, Any]]:
 
     A class's images lie in some folds and not in others, so means over folds would weigh classes by chance.
     """
-    resampling = params.evaluation
-    for (model_id, seed, protocol, shots), part in counts.groupby(["model_id", "seed", "protocol", "shots"]):
-        defect, clean = part[part["kind"] == "defect"], part[part["kind"] == "clean"]
-        scores = interval(defect, draws=resampling.draws, seed=params.seed, confidence=resampling.confidence)
-        yield {
-            "split": KNOWN, "model_id": model_id, "seed": seed, "protocol": protocol, "shots": int(str(shots)),
-            **scores, "classes": class_iou(defect), "episodes": len(defect),
-            "clean": clean_scores(clean) if len(clean) else None,
-        }  # fmt: skip
+    for (model_id, seed), part in counts.groupby(["model_id", "seed"]):
+        yield from ({**row, "model_id": model_id, "seed": seed} for row in summarise(part, params))
 
 
 def _curves(root: Path, digest: str | None) -> Iterator[Path]:
