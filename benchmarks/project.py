@@ -89,10 +89,15 @@ class Project:
         )  # fmt: skip
 
     def store(
-        self, backbone: Backbone, classes: list[str], views: bool, pictures: bool = False
+        self,
+        backbone: Backbone,
+        classes: list[str],
+        views: bool,
+        pictures: bool = False,
+        masked: bool = False,
     ) -> FeatureStore:
         """Features, masks and pictures (of augmented views only if asked for); what is missing is computed."""
         store = FeatureStore(backbone, self.catalog, self.params, layout.DATA)
-        with progress("features", store.size(classes, augmented=views)) as store.tick:
-            store.ensure(classes, augmented=views, pictures=pictures)
+        with progress("features", store.size(classes, augmented=views, masked=masked)) as store.tick:
+            store.ensure(classes, augmented=views, pictures=pictures, masked=masked)
         return store

@@ -89,7 +89,8 @@ def _trainer(
     trained = settings.backbone_lr_scale > 0
     seed_step(cell.seed, 0, 0)
     channels = dict(zip(backbone.levels, backbone.channels, strict=True))
-    head = create_model(recipe_network(params, cell.recipe), channels, params.image_size).to(pick_device())
+    network = recipe_network(params, cell.recipe)
+    head = create_model(network, channels, params.image_size).to(pick_device())
     masked = "masked" in head.reads
     known = inputs.trained_on(cell.split)
     store = FeatureStore(backbone, inputs.catalog, params, layout.DATA, normals=known)
@@ -111,7 +112,7 @@ def _trainer(
         head=head, store=store, sampler=sampler, settings=settings, validation=validation if validate else None,
         live=LiveSource(layout.DATA, rows, params, rows[rows["image"].isin(known["image"])])
         if trained and len(rows) else None,
-        watched=watched, folder=folder,
+        model=network.model_dump(mode="json"), watched=watched, folder=folder,
         device=pick_device(), seed=cell.seed, stop_epoch=settings.epochs if stop is None else stop,
     )  # fmt: skip
 

@@ -53,6 +53,7 @@ class Trainer:
         validation: frozen validation episodes, or None: the last weights are kept.
         live: the validation images, and those of ``watched``, when the backbone is trained and its features change.
         stop_epoch: stop after this many of ``settings.epochs`` (the decay still spans them all).
+        model: the network's settings; a checkpoint of others is not taken up.
         watched: test episodes by protocol, scored each ``settings.watch`` epochs; nothing is chosen by them.
         on_epoch: called with each epoch's row of the curve.
     """
@@ -67,6 +68,7 @@ class Trainer:
     device: torch.device
     seed: int
     stop_epoch: int
+    model: Mapping[str, Any] = field(default_factory=dict)
     watched: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     on_epoch: Callable[[CurveRow], None] = lambda row: None
     tick: Callable[..., None] = lambda done=1, note=None: None
@@ -237,6 +239,7 @@ class Trainer:
         """Digest of everything a checkpoint must agree with to be taken up again."""
         key = {
             "settings": self.settings.model_dump(),
+            "model": self.model,
             "weights": self.store.weights,
             "params": self.store.params.model_dump(include={"seed", "image_size", "views"}),
             "classes": list(self.sampler.classes),

@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lerenet.models.batch import Support
-from lerenet.models.config import HeadConfig, register
+from lerenet.models.config import register
 from lerenet.models.descriptors import full
 from lerenet.models.peers.parts import Middle, masked_average
 from lerenet.models.peers.pfenet import Pyramid
+from lerenet.models.peers.similar import PeerConfig
 from lerenet.models.segmenter import State, expand, masks_to_grid
 
 MOST = 5  # prototypes of one support image
@@ -99,14 +100,14 @@ def allocate(query: Tensor, prototypes: Tensor, real: Tensor) -> tuple[Tensor, T
         return guide.unflatten(2, query.shape[2:]), total.unflatten(2, query.shape[2:])
 
 
-@register("asgnet", HeadConfig)
+@register("asgnet", PeerConfig)
 class ASGNet(Pyramid):
     """Levels 2 and 3, one reduction without ReLU for support and query, up to five prototypes a shot."""
 
-    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: PeerConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, (2, 3), image_size)
         self.cells = max(1, round(100 * self.side**2 / 60**2))  # of the grid for each prototype
-        self.middle = Middle(sum(self.channels), self.width, self.dropout, relu=False)
+        self.middle = Middle(sum(self.channels), self.width, self.dropout, relu=False, scaled=config.scaled)
 
     @torch.no_grad()
     def encode(self, support: Support) -> State:

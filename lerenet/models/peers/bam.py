@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lerenet.models.batch import Support, TrainingBatch
-from lerenet.models.config import HeadConfig, register
+from lerenet.models.config import register
 from lerenet.models.peers.ensemble import BaseEnsemble, BaseLearner, base_probability, gram, psi
 from lerenet.models.peers.parts import (
     ASPP,
@@ -28,9 +28,9 @@ from lerenet.models.peers.parts import (
     difference,
     masked_average,
     merge,
-    prior,
     tile,
 )
+from lerenet.models.peers.similar import Similar, SimilarConfig
 from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
 
 
@@ -44,13 +44,13 @@ class BaseAware(Segmenter):
 
     reads = ("masked",)
 
-    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: SimilarConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(channels, config.levels or (2, 3, 4), image_size)
         self.side, self.width = config.side or 25, config.width or WIDTH
         inputs = sum(self.channels[:-1] or self.channels)
         rate = 0.5 if config.dropout is None else config.dropout
-        self.query_middle = Middle(inputs, self.width, rate)
-        self.support_middle = Middle(inputs, self.width, rate)
+        self.query_middle = Middle(inputs, self.width, rate, scaled=config.scaled)
+        self.support_middle = Middle(inputs, self.width, rate, scaled=config.scaled)
         self.ensemble = BaseEnsemble()
         self.base = BaseLearner(self.channels[-1], self.side, self.width).requires_grad_(False).eval()
 
@@ -108,19 +108,13 @@ class BaseAware(Segmenter):
         return both[0] + both[1] + self.side_loss(maps, batch.truth)
 
 
-def priors(query: Tensor, support: Tensor) -> Tensor:
-    """`prior` of each shot alone: (B, c, h, w) and masked (B, K, c, h, w) -> (B, K, h, w)."""
-    each = query[:, None].expand(-1, support.shape[1], -1, -1, -1).flatten(0, 1)
-    maps: Tensor = prior(each, support.flatten(0, 1)[:, None])[:, 0].unflatten(0, support.shape[:2])
-    return maps
-
-
-@register("bam", HeadConfig)
+@register("bam", SimilarConfig)
 class BAM(BaseAware):
     """Levels 2 and 3 are the middle features, level 4 gives the prior and feeds the base learner, level 2 psi."""
 
-    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: SimilarConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, image_size)
+        self.similar = Similar(config.prior, self.side)
         self.merge = merge(2 * self.width + 1, self.width)
         self.aspp = ASPP(self.width, self.width)
         self.join = merge(5 * self.width, self.width)
@@ -131,17 +125,16 @@ class BAM(BaseAware):
                 nn.init.kaiming_normal_(part.weight)
 
     def encode(self, support: Support) -> State:
-        """The K shots' prototypes (B, K, c), masked highest levels (B, K, c_4, side, side), Gram matrices."""
+        """The K shots' prototypes (B, K, c), what the prior needs, Gram matrices."""
         shares = masks_to_grid(support.masks, self.side, "bilinear").to(
             support.levels[0].dtype
         )  # (B, K, h, w)
         levels = [level.flatten(0, 1) for level in support.levels[:-1] or support.levels]
         each = masked_average(self.support_middle(levels, self.side), shares.flatten(0, 1))  # (B K, c)
-        high = shots_to_grid((support.masked or support.levels)[-1], self.side) * shares[:, :, None]
         return {
             "prototypes": each.unflatten(0, support.masks.shape[:2]),
-            "high": high.detach(),
             "styles": self.styles(support.levels[0]),
+            **self.similar.keep(support),
         }
 
     def meta(
@@ -150,7 +143,7 @@ class BAM(BaseAware):
         """Prototypes and priors under the shots' weights, beside the query; no maps for a side loss."""
         x = self.query_middle(query[:-1] or query, self.side)  # (B, c, h, w)
         prototype = (expand(state["prototypes"], len(x)) * weights[:, :, None]).sum(1)  # (B, c)
-        each = priors(to_grid(query[-1], self.side), expand(state["high"], len(x)))  # (B, K, h, w)
+        each = self.similar.each(state, query)  # (B, K, h, w)
         near = (each * weights[:, :, None, None]).sum(1, keepdim=True)
         x = self.merge(torch.cat([x, tile(prototype.to(x.dtype), x), near.to(x.dtype)], dim=1))
         return self.classify(self.after(self.join(self.aspp(x)))), []

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lerenet.models.batch import Support, TrainingBatch
-from lerenet.models.config import HeadConfig, register
+from lerenet.models.config import register
 from lerenet.models.descriptors import full
 from lerenet.models.peers.parts import (
     ASPP,
@@ -27,6 +27,7 @@ from lerenet.models.peers.parts import (
     side_by_side,
     tile,
 )
+from lerenet.models.peers.similar import PeerConfig
 from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid
 
 REFINEMENTS = 4  # at inference, after the first pass
@@ -46,13 +47,13 @@ def refinement(inputs: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.ReLU(), convs[0], nn.ReLU(), convs[1])
 
 
-@register("canet", HeadConfig)
+@register("canet", PeerConfig)
 class CANet(Segmenter):
     """Levels 2 and 3 are compared; the last prediction's softmax is the history."""
 
-    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: PeerConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(channels, config.levels or (2, 3), image_size)
-        self.side, width = config.side or 25, config.width or WIDTH
+        self.side, width, self.scaled = config.side or 25, config.width or WIDTH, config.scaled
         dropout = 0.5 if config.dropout is None else config.dropout
         self.reduce = comparison(sum(self.channels), width, dropout)
         self.compare = comparison(2 * width, width, dropout)
@@ -92,7 +93,7 @@ class CANet(Segmenter):
         return loss(self.enlarge(difference(self._pass(compared, history))), batch.truth)
 
     def _middle(self, levels: list[Tensor]) -> Tensor:
-        joined: Tensor = self.reduce(side_by_side(levels, self.side))
+        joined: Tensor = self.reduce(side_by_side(levels, self.side, self.scaled))
         return joined
 
     def _compared(self, state: State, query: list[Tensor]) -> Tensor:

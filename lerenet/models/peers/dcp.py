@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lerenet.models.batch import Support, TrainingBatch
-from lerenet.models.config import HeadConfig, register
+from lerenet.models.config import register
 from lerenet.models.descriptors import full
 from lerenet.models.peers.parts import (
     ASPP,
@@ -29,10 +29,11 @@ from lerenet.models.peers.parts import (
     difference,
     masked_average,
     merge,
-    prior,
+    side_by_side,
     tile,
 )
-from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.peers.similar import Similar, SimilarConfig
+from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid
 
 
 def regions(guess: Tensor, shares: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ def decoder(inputs: int, width: int = WIDTH, dropout: float = 0.1) -> nn.Sequent
     )
 
 
-@register("dcp", HeadConfig)
+@register("dcp", SimilarConfig)
 class DCP(Segmenter):
     """Levels 2 and 3 are the middle features, level 4 gives the prior and the guesses (the last of `levels`).
 
@@ -82,13 +83,14 @@ class DCP(Segmenter):
 
     reads = ("masked",)
 
-    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: SimilarConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(channels, config.levels or (2, 3, 4), image_size)
         self.side, self.width = config.side or 25, config.width or WIDTH
         rate, last = (0.5, 0.1) if config.dropout is None else (config.dropout, config.dropout)
         inputs = sum(self.channels[:-1] or self.channels)
-        self.query_middle = Middle(inputs, self.width, rate)
-        self.support_middle = Middle(inputs, self.width, rate)
+        self.query_middle = Middle(inputs, self.width, rate, scaled=config.scaled)
+        self.support_middle = Middle(inputs, self.width, rate, scaled=config.scaled)
+        self.similar, self.scaled = Similar(config.prior, self.side), config.scaled
         self.reason = nn.Sequential(
             merge(self.channels[-1], self.width),
             ResidualPair(self.width),
@@ -98,33 +100,36 @@ class DCP(Segmenter):
         self.background = decoder(2 * self.width + 3, self.width, last)
 
     def encode(self, support: Support) -> State:
-        """Means of the K shots' six prototypes, (B, 6, c), and their masked highest level, (B, K, c_4, side, side)."""
+        """Means of the K shots' six prototypes, (B, 6, c), and what the prior needs."""
         return self._enrolled(support)[0]
 
     def _enrolled(self, support: Support) -> tuple[State, Tensor]:
         """The state, and the shots' guesses (B, K, 2, side, side)."""
         levels, masks = support.levels, support.masks
         shares = masks_to_grid(masks, self.side, "bilinear").to(levels[0].dtype)  # (B, K, h, w)
-        guess = self.reason(shots_to_grid(levels[-1], self.side).flatten(0, 1))  # (B K, 2, h, w)
+        guess = self._guess(levels[-1].flatten(0, 1))  # (B K, 2, h, w)
         middle = [level.flatten(0, 1) for level in levels[:-1] or levels]
         feature = self.support_middle(middle, self.side)  # (B K, c, h, w)
         parts = regions(guess, shares.flatten(0, 1)).unbind(1)
         each = torch.stack([masked_average(feature, part) for part in parts], dim=1)  # (B K, 6, c)
-        high = shots_to_grid((support.masked or levels)[-1], self.side) * shares[:, :, None]
-        state = {"prototypes": each.unflatten(0, masks.shape[:2]).mean(1), "high": high.detach()}
+        state = {"prototypes": each.unflatten(0, masks.shape[:2]).mean(1), **self.similar.keep(support)}
         return state, guess.unflatten(0, masks.shape[:2])
+
+    def _guess(self, level: Tensor) -> Tensor:
+        """Highest level (N, c, h, w) -> what the head finds in it by itself, two channels (N, 2, side, side)."""
+        guess: Tensor = self.reason(side_by_side([level], self.side, self.scaled))
+        return guess
 
     def _outputs(self, state: State, query: list[Tensor], side: bool) -> tuple[Tensor, list[Tensor]]:
         """Two-channel output (B, 2, side, side); with ``side`` also the query's own guess, else nothing."""
         x = self.query_middle(query[:-1] or query, self.side)  # (B, c, h, w)
-        high = to_grid(query[-1], self.side)
-        near = prior(high, expand(state["high"], len(x))).to(x.dtype)  # (B, 1, h, w)
+        near = self.similar(state, query).to(x.dtype)  # (B, 1, h, w)
         prototypes = expand(state["prototypes"], len(x)).to(x.dtype)  # (B, 6, c)
         like = activations(x, prototypes)  # (B, 6, h, w)
         whole, rest = tile(prototypes[:, 1], x), tile(prototypes[:, 3], x)
         foreground = self.foreground(torch.cat([x, whole, near, like[:, :3]], dim=1))
         background = self.background(torch.cat([x, rest, like[:, 3:]], dim=1))
-        return torch.cat([background, foreground], dim=1), [self.reason(high)] if side else []
+        return torch.cat([background, foreground], dim=1), [self._guess(query[-1])] if side else []
 
     def decode(self, state: State, query: list[Tensor]) -> Tensor:
         """State and query features (B, c, h, w) a level -> logits (B, image_size, image_size)."""

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lerenet.models.batch import Support
-from lerenet.models.config import HeadConfig, register
+from lerenet.models.config import register
 from lerenet.models.descriptors import split_positions
 from lerenet.models.peers.bam import BaseAware
 from lerenet.models.peers.ensemble import gram
-from lerenet.models.peers.parts import masked_average, merge, prior, resized, tile
+from lerenet.models.peers.parts import masked_average, merge, resized, tile
+from lerenet.models.peers.similar import Similar, SimilarConfig, centred_prior, prior
 from lerenet.models.peers.transformer import DenseMatching, EncoderStage, first, last
 from lerenet.models.segmenter import State, expand, masks_to_grid, to_grid
 
@@ -54,17 +55,18 @@ def distillation(maps: list[Tensor], truth: Tensor) -> Tensor:
     return total / len(maps)
 
 
-@register("hdmnet", HeadConfig)
+@register("hdmnet", SimilarConfig)
 class HDMNet(BaseAware):
     """Levels 2 and 3 are the middle features; similarity from level 4 and the base learner's map; level 2 psi.
 
     All of the support's features are of the image with all but the defect blacked out.
     """
 
-    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: SimilarConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, image_size)
         rate, dim = 0.1 if config.dropout is None else config.dropout, max(1, self.width // 4)
         sides = (self.side, -(-self.side // 2), -(-self.side // 4))
+        self.similar = Similar(config.prior, self.side)
         self.query_merge, self.support_merge = merge(2 * self.width + 2, dim), merge(2 * self.width, dim)
         self.stages = nn.ModuleList(
             EncoderStage(dim, kernel, heads, min(coarser, side), rate)
@@ -93,9 +95,10 @@ class HDMNet(BaseAware):
         prototypes = masked_average(x, shares[:, 0])  # (B K, c)
         x = self.support_merge(torch.cat([x, tile(prototypes, x)], dim=1))
         inside = masks_to_grid(masks, self.side, "nearest").flatten(0, 1)[:, None].to(shares.dtype)
+        high = {"like": (levels[-1] * inside).detach().unflatten(0, batch)}
         state = {
+            **(self.similar.keep(support) if self.similar.source == "centred" else high),
             "prototype": prototypes.unflatten(0, batch).mean(1),
-            "high": (levels[-1] * inside).detach().unflatten(0, batch),
             "known": (base_map * inside).unflatten(0, batch),
             "styles": gram(levels[0]).unflatten(0, batch),
         }
@@ -114,7 +117,11 @@ class HDMNet(BaseAware):
         """Matching in every stage, then a decoder from coarse to fine; the stages' correlation maps."""
         x = self.query_middle(query[:-1] or query, self.side)  # (B, c, h, w)
         held = {name: expand(value, len(x)) for name, value in state.items()}
-        high = prior(to_grid(query[-1], self.side), held["high"], normalise=False)
+        own = to_grid(self.similar.level(query), self.side)
+        if self.similar.source == "centred":
+            high = centred_prior(own, held["like"], held["inside"])
+        else:
+            high = prior(own, held["like"], normalise=False)
         alike = torch.cat([prior(base_map, held["known"], normalise=False), high], dim=1).to(
             x.dtype
         )  # (B, 2, h, w)

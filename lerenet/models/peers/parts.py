@@ -1,4 +1,4 @@
-"""What several peers share: masked average, prior, ASPP, the feature enrichment of PFENet, classifiers.
+"""What several peers share: masked average, ASPP, the feature enrichment of PFENet, classifiers.
 
 Every map lives on one square grid (25 x 25 by default): the backbones are not dilated by default, so level 3
 and 4 are brought up to it. A classifier gives two channels (background, foreground); their difference
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerenet.models.descriptors import full
 from lerenet.models.segmenter import to_grid
 
 EPS = 5e-4  # of the masked average, as in the peers' code
@@ -29,33 +28,6 @@ def masked_average(feature: Tensor, mask: Tensor) -> Tensor:
 def tile(prototype: Tensor, like: Tensor) -> Tensor:
     """(B, c) -> (B, c, h, w) with the grid of ``like``."""
     return prototype[:, :, None, None].expand(-1, -1, *like.shape[2:])
-
-
-def stretched_to_unit(maps: Tensor) -> Tensor:
-    """Each map (..., l) brought to [0, 1] by its own minimum and maximum; a flat one is 0."""
-    low, high = maps.amin(-1, keepdim=True), maps.amax(-1, keepdim=True)
-    return (maps - low) / (high - low + 1e-7)
-
-
-def prior(query: Tensor, support: Tensor, normalise: bool = True) -> Tensor:
-    """PFENet's prior: how alike each query place is to the most similar place of the masked support.
-
-    Args:
-        query: highest level of the query, (B, c, h, w).
-        support: the same level of the K support images with all but the defect blacked out,
-            multiplied by the mask again, (B, K, c, h, w).
-        normalise: bring each map to [0, 1] by its own minimum and maximum.
-
-    Returns:
-        Mean over the K shots, (B, 1, h, w). No gradient; in at least single precision, under autocast too.
-    """
-    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
-        q = F.normalize(full(query).flatten(2), dim=1, eps=1e-7)  # (B, c, l)
-        s = F.normalize(full(support).flatten(3), dim=2, eps=1e-7)  # (B, K, c, l)
-        best = torch.einsum("bcl,bkcm->bklm", q, s).amax(3)  # (B, K, l)
-        best = stretched_to_unit(best) if normalise else best
-        near: Tensor = best.mean(1).unflatten(1, (1, *query.shape[2:])).to(query.dtype)
-        return near
 
 
 class ResidualPair(nn.Module):
@@ -173,19 +145,33 @@ def resized(x: Tensor, size: int) -> Tensor:
     return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=True)
 
 
-def side_by_side(levels: Sequence[Tensor], side: int) -> Tensor:
-    """Levels (N, c_i, h_i, w_i) brought to one grid, their channels joined: (N, sum of c_i, side, side)."""
-    return torch.cat([to_grid(level, side) for level in levels], dim=1)
+def unit_deviation(level: Tensor) -> Tensor:
+    """Each map (N, c, h, w) divided by its own standard deviation, over channels and places; a flat one stays."""
+    spread = level.float().std((1, 2, 3), correction=0, keepdim=True)
+    return level / torch.where(spread > 0, spread, 1).to(level.dtype)
+
+
+def side_by_side(levels: Sequence[Tensor], side: int, scaled: bool = False) -> Tensor:
+    """Levels (N, c_i, h_i, w_i) brought to one grid, their channels joined: (N, sum of c_i, side, side).
+
+    Args:
+        scaled: bring each level of each image to a standard deviation of 1 first (`unit_deviation`).
+    """
+    given = [unit_deviation(level) for level in levels] if scaled else levels
+    return torch.cat([to_grid(level, side) for level in given], dim=1)
 
 
 class Middle(nn.Module):
-    """Levels 2 and 3 on the grid, joined and reduced to 256 channels."""
+    """Levels 2 and 3 on the grid, joined and reduced to 256 channels; ``scaled`` as in `side_by_side`."""
 
-    def __init__(self, inputs: int, width: int = WIDTH, dropout: float = 0.5, relu: bool = True) -> None:
+    def __init__(
+        self, inputs: int, width: int = WIDTH, dropout: float = 0.5, relu: bool = True, scaled: bool = False
+    ) -> None:
         super().__init__()
+        self.scaled = scaled
         self.reduce = reduce(inputs, width, dropout, relu)
 
     def forward(self, levels: Sequence[Tensor], side: int) -> Tensor:
         """Levels (N, c_i, h_i, w_i) -> (N, width, side, side)."""
-        joined: Tensor = self.reduce(side_by_side(levels, side))
+        joined: Tensor = self.reduce(side_by_side(levels, side, self.scaled))
         return joined

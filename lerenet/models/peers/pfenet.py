@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lerenet.models.batch import Support, TrainingBatch
-from lerenet.models.config import HeadConfig, register
+from lerenet.models.config import register
 from lerenet.models.peers.parts import (
     FEM,
     WIDTH,
@@ -23,10 +23,10 @@ from lerenet.models.peers.parts import (
     classifier,
     difference,
     masked_average,
-    prior,
     tile,
 )
-from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid, shots_to_grid, to_grid
+from lerenet.models.peers.similar import PeerConfig, Similar, SimilarConfig
+from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid
 
 
 class Pyramid(Segmenter):
@@ -36,7 +36,7 @@ class Pyramid(Segmenter):
     """
 
     def __init__(
-        self, config: HeadConfig, channels: Mapping[int, int], levels: tuple[int, ...], image_size: int
+        self, config: PeerConfig, channels: Mapping[int, int], levels: tuple[int, ...], image_size: int
     ) -> None:
         super().__init__(channels, config.levels or levels, image_size)
         self.side, self.width = config.side or 25, config.width or WIDTH
@@ -64,29 +64,29 @@ class Pyramid(Segmenter):
         return loss(self.enlarge(difference(main)), batch.truth) + bins.mean()
 
 
-@register("pfenet", HeadConfig)
+@register("pfenet", SimilarConfig)
 class PFENet(Pyramid):
     """Levels 2 and 3 are the middle features, level 4 gives the prior (the last of `levels`; one alone is both)."""
 
     reads = ("masked",)
 
-    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: SimilarConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, (2, 3, 4), image_size)
         inputs = sum(self.channels[:-1] or self.channels)
-        self.query_middle = Middle(inputs, self.width, self.dropout)
-        self.support_middle = Middle(inputs, self.width, self.dropout)
+        self.query_middle = Middle(inputs, self.width, self.dropout, scaled=config.scaled)
+        self.support_middle = Middle(inputs, self.width, self.dropout, scaled=config.scaled)
+        self.similar = Similar(config.prior, self.side)
 
     def encode(self, support: Support) -> State:
-        """Mean of the K prototypes, (B, c), and the K shots' masked highest level, (B, K, c_4, side, side)."""
+        """Mean of the K prototypes, (B, c), and what the prior needs."""
         levels, masks = support.levels, support.masks
         shares = masks_to_grid(masks, self.side, "bilinear").to(levels[0].dtype)  # (B, K, h, w)
         middle = [level.flatten(0, 1) for level in levels[:-1] or levels]
         each = masked_average(self.support_middle(middle, self.side), shares.flatten(0, 1))  # (B K, c)
-        high = shots_to_grid((support.masked or levels)[-1], self.side) * shares[:, :, None]
-        return {"prototype": each.unflatten(0, masks.shape[:2]).mean(1), "high": high.detach()}
+        return {"prototype": each.unflatten(0, masks.shape[:2]).mean(1), **self.similar.keep(support)}
 
     def guided(self, state: State, query: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The query's middle features, the prototype at every place, the prior."""
         x = self.query_middle(query[:-1] or query, self.side)  # (B, c, h, w)
-        near = prior(to_grid(query[-1], self.side), expand(state["high"], len(x)))  # (B, 1, h, w)
+        near = self.similar(state, query).to(x.dtype)  # (B, 1, h, w)
         return x, tile(expand(state["prototype"], len(x)), x), near

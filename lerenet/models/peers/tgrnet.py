@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lerenet.models.batch import Support, TrainingBatch, without_defect
-from lerenet.models.config import HeadConfig, register
+from lerenet.models.config import register
 from lerenet.models.descriptors import full, unit
 from lerenet.models.peers.parts import (
     ASPP,
@@ -30,8 +30,9 @@ from lerenet.models.peers.parts import (
     masked_average,
     merge,
     resized,
-    stretched_to_unit,
+    unit_deviation,
 )
+from lerenet.models.peers.similar import PeerConfig, stretched_to_unit
 from lerenet.models.segmenter import Loss, Segmenter, State, expand, masks_to_grid, to_grid
 
 TRIPLET = 0.2  # weight of the triplet term
@@ -119,16 +120,17 @@ def second_order(query: Tensor, other: Tensor) -> Tensor:
         return near
 
 
-@register("tgrnet", HeadConfig)
+@register("tgrnet", PeerConfig)
 class TGRNet(Segmenter):
     """Levels 1 to 3; the prior's scale starts at zero, and its sign is learned (one scale for both maps)."""
 
     reads = ("normal",)
 
-    def __init__(self, config: HeadConfig, channels: Mapping[int, int], image_size: int) -> None:
+    def __init__(self, config: PeerConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(channels, config.levels or (1, 2, 3), image_size)
         self.side, width = config.side or 50, config.width or WIDTH
         dropout, last = (0.5, 0.1) if config.dropout is None else (config.dropout, config.dropout)
+        self.scaled = config.scaled
         self.encoder = TripletEncoder(self.channels, width)
         self.reason = GraphReasoning(width)
         self.head = Head(width, dropout, last)
@@ -139,10 +141,11 @@ class TGRNet(Segmenter):
 
         The K masked supports are averaged level by level before they are encoded.
         """
-        levels, masks = support.levels, support.masks
+        masks, shots = support.masks, support.masks.shape[:2]
+        levels = [self._given(level.flatten(0, 1)).unflatten(0, shots) for level in support.levels]
         shares = [masks_to_grid(masks, level.shape[-1]).to(level.dtype)[:, :, None] for level in levels]
         masked = [level * share for level, share in zip(levels, shares, strict=True)]  # (B, K, c, h, w)
-        normal = support.normal or without_defect(levels, masks)
+        normal = [self._given(level) for level in support.normal or without_defect(support.levels, masks)]
         return {
             "support": self.encoder([level.mean(1) for level in masked], self.side),
             "normal": self.encoder(normal, self.side),
@@ -164,7 +167,8 @@ class TGRNet(Segmenter):
         state = self.encode(batch.support)
         logit = difference(self._output(state, batch.query))  # (B, 1, side, side)
         total: Tensor = loss(self.enlarge(logit), batch.truth)
-        finest, logit = full(to_grid(batch.query[0], self.side)), full(logit[:, 0])
+        finest = full(to_grid(self._given(batch.query[0]), self.side))
+        logit = full(logit[:, 0])
         for sign, name in ((1.0, "defect_mean"), (-1.0, "normal_mean")):
             mine = masked_average(finest, torch.sigmoid(sign * logit))
             own = state[name]
@@ -172,9 +176,13 @@ class TGRNet(Segmenter):
             total = total + TRIPLET * distance.mean()
         return total
 
+    def _given(self, level: Tensor) -> Tensor:
+        """A level (N, c, h, w), with a standard deviation of 1 where that is asked for."""
+        return unit_deviation(level) if self.scaled else level
+
     def _output(self, state: State, query: list[Tensor]) -> Tensor:
         """Two-channel output, (B, 2, side, side)."""
-        x = self.encoder(query, self.side)
+        x = self.encoder([self._given(level) for level in query], self.side)
         mine = self.reason.project(x)
         answers, priors = [], []
         for name in ("support", "normal"):

@@ -302,5 +302,5 @@ def test_the_prior_comes_from_the_last_level_of_the_blacked_out_support() -> Non
     )
     shares = resized(masks[0].numpy(), GRID)
     whole = shots_to_grid(support[2], GRID)[0].numpy()
-    high = head.encode(support_of(support, masks))["high"][0].numpy()
+    high = head.encode(support_of(support, masks))["like"][0].numpy()
     np.testing.assert_allclose(high, whole * shares[:, None], atol=1e-5)

@@ -111,7 +111,7 @@ def test_what_the_prior_reads_keeps_no_graph() -> None:
     support, masks, _ = episode(head)
     state = head.encode(support_of([level.requires_grad_() for level in support], masks))
     assert state["prototypes"].requires_grad
-    assert not state["high"].requires_grad
+    assert not state["like"].requires_grad
 
 
 # -- the six masks and their activations -----------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_each_decoder_sees_only_its_own() -> None:
 
     for at in range(6):
         assert moved("prototypes", at) == [at >= 3, at < 3]  # background, foreground
-    assert moved("high") == [False, True]
+    assert moved("like") == [False, True]
 
 
 @torch.inference_mode()
@@ -305,7 +305,7 @@ def test_the_prior_alone_reads_the_blacked_out_support() -> None:
     extra = blacked_out(support)
     state, other = head.encode(support_of(support, masks, extra)), head.encode(support_of(support, masks))
     assert torch.equal(state["prototypes"], other["prototypes"])  # guesses are of the whole image
-    assert not torch.equal(state["high"], other["high"])
+    assert not torch.equal(state["like"], other["like"])
     assert not torch.equal(head.decode(state, query), head.decode(other, query))
     changed = {"masked": [*(level + 1 for level in extra["masked"][:2]), extra["masked"][2]]}
     assert torch.equal(head(batch(support, masks, query, extra=changed)), head.decode(state, query))
@@ -318,7 +318,7 @@ def test_without_the_blacked_out_support_its_own_highest_level_stands_in() -> No
     expected = head(batch(support, masks, query, extra={"masked": support}))
     assert torch.equal(head(batch(support, masks, query)), expected)
     assert torch.equal(head(batch(support, masks, query, extra={})), expected)
-    high = head.encode(support_of(support, masks))["high"]
+    high = head.encode(support_of(support, masks))["like"]
     shares = resized(masks[0].numpy(), GRID)[0]
     whole = shots_to_grid(support[2], GRID)[0, 0].numpy()
     np.testing.assert_allclose(high[0, 0].numpy(), whole * shares, atol=1e-5)

@@ -19,10 +19,10 @@ from lerenet.models.peers.parts import (
     difference,
     masked_average,
     merge,
-    prior,
     reduce,
     tile,
 )
+from lerenet.models.peers.similar import prior
 from tests.helpers.equations import array, close, conv1, double, rand, relu
 from tests.helpers.peers import classified, dilated, enriched, nearest, pooled, refined, to_unit_range
 

@@ -121,7 +121,7 @@ def test_without_the_blacked_out_support_its_own_highest_level_stands_in() -> No
     expected = head(batch(support, masks, query, extra={"masked": support}))
     assert torch.equal(head(batch(support, masks, query)), expected)
     assert torch.equal(head(batch(support, masks, query, extra={})), expected)
-    high = head.encode(support_of(support, masks))["high"]
+    high = head.encode(support_of(support, masks))["like"]
     shares = resized(masks[0].numpy(), GRID)[0]
     whole = shots_to_grid(support[2], GRID)[0, 0].numpy()
     np.testing.assert_allclose(high[0, 0].numpy(), whole * shares, atol=1e-5)
