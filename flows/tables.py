@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +26,8 @@ from lerenet.errors import ParamsError
 from lerenet.evaluation.metrics import METRICS, NAMES
 from lerenet.files import atomic_path, read_json
 from lerenet.params import KNOWN, NOVEL, QUESTIONS, Params, TableSettings, explain, load_params
+from lerenet.report.kept import cells as kept_cells
+from lerenet.report.kept import keep, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +68,44 @@ def cells(table: TableSettings) -> list[Cell]:
     """The cells of a table, in the order in which they are run."""
     lists = (table.folds, table.backbones, table.recipes, table.shots, table.seeds)
     return [Cell(*values) for values in product(*lists)]
+
+
+def parts(table: TableSettings, done: Collection[str]) -> list[TableSettings]:
+    """The table without the cells that are ``done``: one for each recipe, backbone, shots and seed, with its folds."""
+    left: dict[tuple[str, str, int, int], list[str]] = {}
+    for cell in cells(table):
+        if cell.key not in done:
+            left.setdefault((cell.recipe, cell.backbone, cell.shots, cell.seed), []).append(cell.split)
+    return [
+        TableSettings.model_validate(
+            {"recipes": [recipe], "backbones": [backbone], "shots": [shots], "seeds": [seed], "folds": folds}
+        )
+        for (recipe, backbone, shots, seed), folds in left.items()
+    ]
+
+
+def status(name: str, table: TableSettings, done: Collection[str]) -> str:
+    """What of a table is done and what is missing, one line for each recipe, backbone, shots and seed."""
+    missing = {
+        (part.recipes, part.backbones, part.shots, part.seeds): part.folds for part in parts(table, done)
+    }
+    lines = []
+    for part in parts(table, ()):
+        left = missing.get((part.recipes, part.backbones, part.shots, part.seeds), ())
+        label = f"{part.recipes[0]} {part.backbones[0]} {part.shots[0]}-shot seed {part.seeds[0]}"
+        lines.append(f"{label}: {'missing ' + ', '.join(left) if left else 'done'}")
+    total, lacking = len(cells(table)), sum(len(folds) for folds in missing.values())
+    return "\n".join([*lines, f"{name}: {total - lacking} of {total} cells done"])
+
+
+def finished(name: str, kept: Path | None) -> set[str]:
+    """Keys of the cells that need not run: in the file, of the episodes of today's folds; else what the table holds."""
+    folds = layout.FOLDS / "folds.json"
+    digest = read_json(folds)["digest"] if folds.exists() else None
+    if kept is not None:
+        return set(kept_cells(read(kept), digest))
+    found = (layout.TABLES / name / layout.EVALUATE).glob("*/about.json")
+    return {path.parent.name for path in found if digest in (None, read_json(path)["episodes"])}
 
 
 def settings_of(
@@ -213,7 +253,14 @@ def table_command(
     init: Annotated[
         str | None, typer.Option(help="Another init: imagenet, random or a weights file of the backbone.")
     ] = None,
-    dry: Annotated[bool, typer.Option("--dry", help="Print the cells and change nothing.")] = False,
+    kept: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .tar.xz file of cells: what it holds is not run again, what is done goes into it."
+        ),
+    ] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Print the missing cells and change nothing.")] = False,
+    said: Annotated[bool, typer.Option("--status", help="Say what is done and what is missing.")] = False,
 ) -> None:
     """Run what is missing of a table of the paper and write its report; the project stays as it is."""
     params = load_params(layout.PARAMS)
@@ -221,12 +268,21 @@ def table_command(
     chosen = choose(params, table, **{key: values or [] for key, values in lists.items()})
     changes = settings_of(params, chosen, epochs, init)
     check(params, changes)
+    done = finished(table, kept)
+    if said:
+        print(status(table, chosen, done))
+        return
+    todo = parts(chosen, done) if kept else [chosen]
     if dry:
-        for cell in cells(chosen):
+        for cell in (cell for part in todo for cell in cells(part)):
             print(cell.key)
         return
-    print(f"{table}: {len(cells(chosen))} cells, as DVC's experiment {table}", flush=True)
-    run_table(table, chosen, params, changes)
+    for part in todo:
+        print(f"{table}: {len(cells(part))} cells, as DVC's experiment {table}", flush=True)
+        run_table(table, part, params, settings_of(params, part, epochs, init))
+        if kept:
+            keep(layout.TABLES / table / layout.ARTIFACTS, kept)
+            print(status(table, chosen, finished(table, kept)).splitlines()[-1], flush=True)
     print(f"{table}: done; see {layout.TABLES / table / layout.REPORT / 'report.html'}")
 
 

@@ -68,11 +68,17 @@ def results(
     artifacts: Annotated[
         Path, typer.Option(help="Of what: the last run, or a table's (tables/NAME/artifacts).")
     ] = Path("artifacts"),
+    kept: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A file of cells that `python -m flows.tables --kept` wrote; repeat it for several."
+        ),
+    ] = None,
 ) -> None:
     """Write the scores of the last run as Markdown, with data hash, seed, intervals and machine."""
     from lerenet.stages import report as stage
 
-    stage.write_results(out, artifacts)
+    stage.write_results(out, artifacts, kept or ())
 
 
 @app.command()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lerenet import layout, tracking
 from lerenet.files import write_text
 from lerenet.params import load_params
+from lerenet.report import kept
 from lerenet.report.build import build_report, results_markdown
 
 
@@ -19,6 +21,10 @@ def run() -> None:
         run.log_artifact(layout.REPORT / "metrics.json")
 
 
-def write_results(out: Path, artifacts: Path) -> None:
-    """Write the results page of the run that lies in ``artifacts``."""
-    write_text(out, results_markdown(artifacts))
+def write_results(out: Path, artifacts: Path, archives: Sequence[Path] = ()) -> None:
+    """Write the results page of the run that lies in ``artifacts``, and of the cells kept in ``archives``."""
+    if not archives:
+        write_text(out, results_markdown(artifacts))
+        return
+    with kept.beside(artifacts, archives) as root:
+        write_text(out, results_markdown(root))
