@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
 
-TABLES := summary table2 table3 table4 table6 table7
+TABLES := summary long table2 table3 table4 table6 table7
 .PHONY: help setup data repro $(TABLES) test test-slow check audit bench up down status ui clean
 .DEFAULT_GOAL := help
 

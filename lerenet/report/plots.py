@@ -90,9 +90,9 @@ def curves(tables: dict[tuple[str, int], pd.DataFrame], name: str) -> str:
     """
     there = [column for column in PANELS if any(_scored(rows, column) for rows in tables.values())]
     figure, axes = _figure(9, 2.9, columns=max(1, len(there)))
-    seeds = sorted({seed for _, seed in tables})
+    splits, seeds = (sorted(set(each)) for each in zip(*tables, strict=True))
     for (split, seed), rows in sorted(tables.items()):
-        place = 3 if split == "all" else int(split[-1])
+        place = splits.index(split) % len(COLOURS)
         style = {
             "color": COLOURS[place],
             "marker": MARKERS[place],

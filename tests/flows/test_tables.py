@@ -110,7 +110,11 @@ def test_a_table_of_unknown_recipes_or_keys_is_refused(params_file: Path) -> Non
 
 
 def test_the_projects_tables_are_the_papers() -> None:
-    assert set(OURS.tables) == {"summary", "table2", "table3", "table4", "table6", "table7"}
+    assert set(OURS.tables) == {"summary", "long", "table2", "table3", "table4", "table6", "table7"}
+    for name in OURS.tables["long"].recipes:
+        settings = OURS.train_settings(name)
+        assert (settings.epochs, settings.watch) == (200, 5)
+        assert recipe_network(OURS, name).stride_on("efficientnet_lite0") == 8
     assert OURS.tables["table2"].backbones == ("vgg16", "resnet50")
     assert OURS.tables["table4"].backbones == ("resnet101",)
     switches = {
