@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -31,16 +31,26 @@ class LiveSource:
         self._masks = torch.stack([torch.from_numpy(mask.copy()) for _, mask in plain]).float()
         self._at = {name: i for i, name in enumerate(rows["image"])}
         self._rows, self._normals = rows, rows if normals is None else normals
+        self._described: dict[str, int] = {}
         self._masked: dict[int, Tensor] = {}
         self._levels: dict[int, Tensor] = {}
         self._precision = params.precision
 
-    def refresh(self, backbone: Backbone, masked: bool = False) -> None:
-        """Recompute the features with the backbone as it is now, in eval mode."""
+    def refresh(
+        self, backbone: Backbone, masked: bool = False, classes: Collection[str] | None = None
+    ) -> None:
+        """Recompute the features with the backbone as it is now, in eval mode; of some ``classes`` or of all.
+
+        What is not recomputed has no features until it is.
+        """
         backbone.eval()
-        self._levels = self._extract(backbone, self._pictures)
+        wanted = [classes is None or cls in classes for cls in self._rows["cls"]]
+        places = [place for place, kept in enumerate(wanted) if kept]
+        self._described = {str(self._rows["image"].iloc[place]): i for i, place in enumerate(places)}
+        pictures = [self._pictures[place] for place in places]
+        self._levels = self._extract(backbone, pictures)
         if masked:
-            both = zip(self._pictures, self._masks.bool().numpy(), strict=True)
+            both = zip(pictures, self._masks[places].bool().numpy(), strict=True)
             self._masked = self._extract(backbone, [picture * mask[..., None] for picture, mask in both])
 
     def _extract(self, backbone: Backbone, pictures: Sequence[Pixels]) -> dict[int, Tensor]:
@@ -52,7 +62,7 @@ class LiveSource:
 
     def features(self, views: Sequence[View], levels: Sequence[int], masked: bool = False) -> list[Tensor]:
         """(n, c, h, w) for each of ``levels``; every view must be 0."""
-        index = [self._at[name] for name, _ in views]
+        index = [self._described[name] for name, _ in views]
         kept = self._masked if masked else self._levels
         return [kept[level][index] for level in levels]
 

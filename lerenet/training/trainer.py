@@ -157,7 +157,7 @@ class Trainer:
         """Score ``epoch`` finished epochs on the validation episodes; keep the weights if they are elected."""
         value, watched = None, self.settings.watch and epoch % self.settings.watch == 0
         if self.validation is not None or watched:
-            source = self._source()
+            source = self._source(bool(watched))
         if self.validation is not None:
             counts = self._counts(source, self.validation)
             value = miou(counts)
@@ -184,10 +184,12 @@ class Trainer:
         before[COUNTS] = self.initial.numpy()  # both by episode
         return surely_better(before, counts)
 
-    def _source(self) -> FeatureSource:
+    def _source(self, watched: bool) -> FeatureSource:
+        """Where features of the episodes to score come from; those of watched ones only where they are scored."""
         if self.live is None:
             return self.store
-        self.live.refresh(self.store.backbone, "masked" in self.head.reads)
+        held = None if watched or self.validation is None else set(self.validation["cls"])
+        self.live.refresh(self.store.backbone, "masked" in self.head.reads, held)
         return self.live
 
     # -- optimiser and schedule --------------------------------------------------------------------

@@ -277,6 +277,32 @@ def test_a_backbone_in_training_is_validated_on_the_pictures_of_the_cache(
     assert torch.equal(live.masks(shots), store.masks(shots))
 
 
+def test_a_backbone_in_training_describes_the_classes_that_are_asked_for(
+    ran: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lerenet.features.live import LiveSource
+    from lerenet.stages.common import Inputs
+    from lerenet.stages.recipes import cell_backbone
+
+    monkeypatch.chdir(ran)
+    inputs = Inputs.load()
+    one, other = inputs.split("fold0")["novel"][:2]
+    rows = inputs.catalog[inputs.catalog["cls"].isin([one, other])]
+    backbone = cell_backbone(inputs.params, Cell.parse(CELL))
+    live, whole = (LiveSource(layout.DATA, rows, inputs.params) for _ in range(2))
+    live.refresh(backbone, masked=True, classes={other})
+    whole.refresh(backbone, masked=True)
+    shots = [(str(name), 0) for name in rows.loc[rows["cls"] == other, "image"]]
+    for masked in (False, True):
+        both = zip(
+            *(source.features(shots, backbone.levels, masked) for source in (live, whole)), strict=True
+        )
+        for some, every in both:
+            torch.testing.assert_close(some, every)
+    with pytest.raises(KeyError):
+        live.features([(str(rows.loc[rows["cls"] == one, "image"].iloc[0]), 0)], backbone.levels)
+
+
 def test_filling_the_cache_leaves_the_file_of_a_living_writer(
     ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
