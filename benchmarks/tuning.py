@@ -1,14 +1,17 @@
 """The peers as good as they can be: ``python -m benchmarks.tuning``, the same search for each of them.
 
-Six trials a peer, one after the other: what the release does, then one thing changed at a time, kept where the mean
-over the folds gains. A trial is trained on a fold's base classes and scored on its held-out ones (`validation`); no
-novel class is read. On the backbone's initial weights, whose features all folds share. Trials that the file of results
-holds for these data and settings are not run again, one that was killed goes on from its checkpoint.
+Six trials a peer, one after the other: its recipe as the release has it, then one thing changed at a time, kept where
+the mean over the folds gains. A trial is trained on a fold's base classes and scored on its held-out ones
+(`validation`): its fold's novel classes are not read. They are held-out ones of other folds, though, so one choice for
+all folds has seen every class, as LERENet's own design has. On the backbone's initial weights, whose features all folds
+share; the recipe that is printed is the trial's, length and backbone included. Trials that the file of results holds
+for these data and settings are not run again, one that was killed goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
-import time
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -21,16 +24,18 @@ from benchmarks.project import DEVICE, Project
 from benchmarks.results import machine
 from lerenet import layout
 from lerenet.cli.terminal import run_app
+from lerenet.data.folds import digest_of
 from lerenet.data.sampler import EpisodeSampler
-from lerenet.files import read_json, write_json
-from lerenet.models.config import network_config
-from lerenet.params import TrainSettings
+from lerenet.errors import ParamsError
+from lerenet.files import alone, read_json, write_json
+from lerenet.models.config import network_config, recipe_network
+from lerenet.params import Params, Recipe
 from lerenet.progress import progress
 
 PEERS = ("asgnet", "bam", "canet", "dcp", "hdmnet", "pfenet", "tgrnet")
 WITH_PRIOR = ("bam", "dcp", "hdmnet", "pfenet")
 FOLDS = ("fold0", "fold1", "fold2")
-BACKBONE, WIDTH, EPOCHS, STEPS, BATCH = "efficientnet_lite0", 64, 10, 100, 2
+BACKBONE, EPOCHS, STEPS = "efficientnet_lite0", 10, 100
 ROWS = Path("artifacts/benchmarks/tuning.json")
 Chosen = dict[str, Any]
 RELEASED: Chosen = {"loss": "bce", "scaled": False, "prior": "highest", "lr": 3e-4}
@@ -46,24 +51,33 @@ def changes(peer: str) -> list[Chosen]:
     return found if peer in WITH_PRIOR else [*found, INSTEAD]
 
 
-def recipe(peer: str, chosen: Chosen, epochs: int = EPOCHS, steps: int = STEPS) -> dict[str, Any]:
-    """The recipe of a trial, as ``params.yaml`` would hold it."""
-    model: Chosen = {"name": peer, "width": WIDTH, "scaled": chosen["scaled"]}
-    if peer in WITH_PRIOR:
-        model["prior"] = chosen["prior"]
-    train = {
-        "epochs": epochs, "episodes_per_epoch": steps * BATCH, "batch": BATCH, "lr": chosen["lr"],
-        "loss": chosen["loss"], "clean_share": 0.0, "episodes_per_query": 0,
-    }  # fmt: skip
-    return {"model": model, "train": train}
+def recipe(params: Params, peer: str, chosen: Chosen, epochs: int = EPOCHS, steps: int = STEPS) -> Recipe:
+    """The peer's recipe with what is chosen, shortened, on the backbone's initial weights."""
+    own = params.recipes[peer]
+    similar = {"prior": chosen["prior"]} if peer in WITH_PRIOR else {}
+    model = {**own.model, "scaled": chosen["scaled"], **similar}
+    length = {"epochs": epochs, "episodes_per_epoch": steps * params.train_settings(peer).batch}
+    train = {**own.train, **length, "lr": chosen["lr"], "loss": chosen["loss"]}
+    return Recipe(model=model, train=train, pretrained=False)
 
 
-def run_trial(project: Project, settings: Mapping[str, Any], folder: Path) -> dict[str, float]:
-    """Train one recipe on a fold: mIoU (points) on its held-out base classes, the best epoch, seconds."""
+def run_trial(project: Project, made: Recipe, folder: Path) -> dict[str, float]:
+    """Train one recipe on a fold: mIoU (points) on its held-out base classes, the best epoch, seconds.
+
+    Raises:
+        ParamsError: no 1-shot episodes of held-out classes.
+    """
     from lerenet.training import checkpoint
     from lerenet.training.trainer import Trainer
 
-    model, train = network_config(settings["model"]), TrainSettings.model_validate(settings["train"])
+    model = network_config(made.model)
+    train = project.params.model_copy(update={"recipes": {"trial": made}}).train_settings("trial")
+    validation = project.chosen("validation", 1)
+    if validation.empty:
+        raise ParamsError(
+            f"{project.fold}: no 1-shot episodes of held-out classes to choose by",
+            "add 1 to `episodes.shots` in params.yaml, or more classes to the data",
+        )
     backbone = project.new_backbone(model)
     head = project.new_head(model, backbone)
     store = project.store(backbone, project.split["base"], views=True, masked="masked" in head.reads)
@@ -72,15 +86,14 @@ def run_trial(project: Project, settings: Mapping[str, Any], folder: Path) -> di
         project.catalog, project.split["base"], 1, project.params.views.count, train.batch, train.clean_share,
         project.params.seed, train.episodes_per_epoch, train.episodes_per_query,
     )  # fmt: skip
-    began = time.monotonic()
     trainer = Trainer(
-        head, store, sampler, train, project.chosen("validation", 1), None, folder, DEVICE,
-        project.params.seed, train.epochs, model=model.model_dump(mode="json"),
+        head, store, sampler, train, validation, None, folder, DEVICE, project.params.seed, train.epochs,
+        model=model.model_dump(mode="json"),
     )  # fmt: skip
     with progress(f"{model.name} {project.fold}", train.epochs * trainer.steps) as trainer.tick:
-        trainer.run()
+        curve = trainer.run()
     checkpoint.clear(folder)
-    seconds = time.monotonic() - began
+    seconds = sum(float(row["seconds"] or 0) for row in curve)
     return {"miou": trainer.best["miou"], "epoch": trainer.best["epoch"], "seconds": round(seconds, 1)}
 
 
@@ -88,12 +101,20 @@ class Search:
     """The trials of all peers in one file, by peer and settings.
 
     Args:
-        about: what a row has to agree with to be taken: data, seed, backbone, length.
+        about: what a row has to agree with to be taken: seed, backbone, length.
+        settings: peer to the digest of data, episodes and settings that its rows have to agree with.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self.path, self.about = path, dict(about)
-        self.rows: list[dict[str, Any]] = read_json(path) if path.exists() else []
+    def __init__(
+        self, path: Path, about: Mapping[str, Any], settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.path, self.about, self.settings = path, dict(about), dict(settings or {})
+        self.rows: list[dict[str, Any]] = []
+        self.read()
+
+    def read(self) -> None:
+        """What the file holds by now."""
+        self.rows = read_json(self.path) if self.path.exists() else []
 
     def score(self, peer: str, chosen: Chosen) -> float | None:
         """Mean over the folds, where all of them are there."""
@@ -131,17 +152,18 @@ class Search:
         )
 
     def add(self, row: dict[str, Any]) -> None:
-        """Keep a row; the file is written whole. Rows that another process added meanwhile stay."""
-        self.rows = read_json(self.path) if self.path.exists() else []
-        self.rows.append({**self.about, **row})
-        write_json(self.path, self.rows)
+        """Keep a row; the file is written whole, rows that another process added meanwhile stay."""
+        with alone(self.path.absolute().parent):
+            self.read()
+            self.rows.append({**self.about, "settings": self.settings.get(row["peer"]), **row})
+            write_json(self.path, self.rows)
 
     def _folds(self, peer: str, chosen: Chosen) -> dict[str, dict[str, Any]]:
         return next((folds for tried, folds in self.trials(peer) if tried == chosen), {})
 
     def _of(self, peer: str) -> list[dict[str, Any]]:
-        about = self.about.items()
-        return [row for row in self.rows if row["peer"] == peer and about <= row.items()]
+        about = {**self.about, "peer": peer, "settings": self.settings.get(peer)}.items()
+        return [row for row in self.rows if about <= {name: row[name] for name, _ in about}.items()]
 
 
 def table(search: Search, peers: Sequence[str] = PEERS) -> str:
@@ -182,20 +204,44 @@ def main(
         if peer not in PEERS:
             raise typer.BadParameter(f"no peer {peer!r}; known: {', '.join(PEERS)}")
     projects = {fold: Project.load(fold, "lerenet", BACKBONE, "") for fold in FOLDS}
-    seed = projects[FOLDS[0]].params.seed
-    length = {"epochs": epochs, "steps": steps}
-    search = Search(rows, {"data": layout.data_md5()[:36], "seed": seed, "backbone": BACKBONE, **length})
+    params, length = projects[FOLDS[0]].params, {"epochs": epochs, "steps": steps}
+    digests = {peer: depends_on(projects, peer) for peer in peers or PEERS}
+    search = Search(rows, {"seed": params.seed, "backbone": BACKBONE, **length}, digests)
     for peer in () if status else peers or PEERS:
-        for fold, chosen in search.missing(peer):
-            folder = layout.CHECKPOINTS / "tuning" / peer / fold
-            found = run_trial(projects[fold], recipe(peer, chosen, **length), folder)
-            search.add({"peer": peer, "chosen": chosen, "fold": fold, **found, "machine": machine()})
-            typer.echo(f"{peer} {fold} {chosen}: {found['miou']:.1f}, {found['seconds']:.0f} s")
+        folder = layout.CHECKPOINTS / "tuning" / peer
+        with alone(folder):  # another search of the same peer does the work, then nothing is missing
+            search.read()
+            for fold, chosen in search.missing(peer):
+                found = run_trial(projects[fold], recipe(params, peer, chosen, **length), folder / fold)
+                search.add({"peer": peer, "chosen": chosen, "fold": fold, **found, "machine": machine()})
+                typer.echo(f"{peer} {fold} {chosen}: {found['miou']:.1f}, {found['seconds']:.0f} s")
+    search.read()
     typer.echo(table(search, peers or PEERS))
     for peer in peers or PEERS:
         if best := search.best(peer):
-            settings = {f"{peer}_tuned": recipe(peer, best, **length)}
-            typer.echo(yaml.safe_dump(settings, default_flow_style=None, sort_keys=False, width=200))
+            made = recipe(params, peer, best, **length).model_dump(mode="json")
+            text = yaml.safe_dump(
+                {f"{peer}_tuned": made}, default_flow_style=None, sort_keys=False, width=200
+            )
+            typer.echo(text)
+
+
+def depends_on(projects: Mapping[str, Project], peer: str) -> str:
+    """Digest of data, episodes and settings that a peer's trials depend on.
+
+    Raises:
+        ParamsError: params.yaml has no recipe of that name.
+    """
+    params = next(iter(projects.values())).params
+    recipe_network(params, peer)
+    kept = {"seed", "image_size", "init", "levels", "precision", "views", "episodes", "train"}
+    said = {
+        "data": layout.data_md5(),
+        "episodes": [digest_of(project.episodes, project.catalog) for project in projects.values()],
+        "settings": params.model_dump(mode="json", include=kept),
+        "recipe": params.recipes[peer].model_dump(mode="json"),
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
 if __name__ == "__main__":

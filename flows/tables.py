@@ -27,7 +27,7 @@ from lerenet.evaluation.metrics import METRICS, NAMES
 from lerenet.files import atomic_path, read_json
 from lerenet.params import KNOWN, NOVEL, QUESTIONS, Params, TableSettings, explain, load_params
 from lerenet.report.kept import cells as kept_cells
-from lerenet.report.kept import keep, read
+from lerenet.report.kept import keep, read, todays_episodes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,14 +98,32 @@ def status(name: str, table: TableSettings, done: Collection[str]) -> str:
     return "\n".join([*lines, f"{name}: {total - lacking} of {total} cells done"])
 
 
-def finished(name: str, kept: Path | None) -> set[str]:
-    """Keys of the cells that need not run: in the file, of the episodes of today's folds; else what the table holds."""
-    folds = layout.FOLDS / "folds.json"
-    digest = read_json(folds)["digest"] if folds.exists() else None
-    if kept is not None:
-        return set(kept_cells(read(kept), digest))
-    found = (layout.TABLES / name / layout.EVALUATE).glob("*/about.json")
-    return {path.parent.name for path in found if digest in (None, read_json(path)["episodes"])}
+def finished(name: str, params: Params, table: TableSettings, kept: Path | None) -> set[str]:
+    """Keys of the cells that need not run, in the file or in ``tables/NAME``: of today's episodes and settings.
+
+    Raises:
+        DataError: no folds yet, or a file that can't be read.
+    """
+    there = (layout.TABLES / name / layout.EVALUATE).glob("*/about.json")
+    found = current(params, table, {path.parent.name: read_json(path) for path in there})
+    return found | (current(params, table, kept_cells(read(kept))) if kept else set())
+
+
+def current(params: Params, table: TableSettings, said: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Those of the table's cells that are of today's episodes and settings, by what they say of themselves.
+
+    Raises:
+        DataError: no folds yet.
+    """
+    from lerenet.stages.recipes import settings_digest
+
+    episodes = todays_episodes(layout.ARTIFACTS)
+    return {
+        cell.key
+        for cell in cells(table)
+        if (about := said.get(cell.key))
+        and (about["episodes"], about.get("settings")) == (episodes, settings_digest(params, cell))
+    }
 
 
 def settings_of(
@@ -259,7 +277,9 @@ def table_command(
             help="A .tar.xz file of cells: what it holds is not run again, what is done goes into it."
         ),
     ] = None,
-    dry: Annotated[bool, typer.Option("--dry", help="Print the missing cells and change nothing.")] = False,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Print the cells that would run and change nothing.")
+    ] = False,
     said: Annotated[bool, typer.Option("--status", help="Say what is done and what is missing.")] = False,
 ) -> None:
     """Run what is missing of a table of the paper and write its report; the project stays as it is."""
@@ -268,7 +288,12 @@ def table_command(
     chosen = choose(params, table, **{key: values or [] for key, values in lists.items()})
     changes = settings_of(params, chosen, epochs, init)
     check(params, changes)
-    done = finished(table, kept)
+    if kept and (epochs or init):
+        raise ParamsError(
+            "--kept: with --epochs or --init cells of other settings would stand in one file",
+            "write them into params.yaml, and give another file",
+        )
+    done = finished(table, params, chosen, kept) if kept or said else set()
     if said:
         print(status(table, chosen, done))
         return
@@ -277,13 +302,26 @@ def table_command(
         for cell in (cell for part in todo for cell in cells(part)):
             print(cell.key)
         return
-    for part in todo:
-        print(f"{table}: {len(cells(part))} cells, as DVC's experiment {table}", flush=True)
-        run_table(table, part, params, settings_of(params, part, epochs, init))
-        if kept:
-            keep(layout.TABLES / table / layout.ARTIFACTS, kept)
-            print(status(table, chosen, finished(table, kept)).splitlines()[-1], flush=True)
+    if kept:
+        _run_kept(table, chosen, todo, params, kept)
+        return
+    print(f"{table}: {len(cells(chosen))} cells, as DVC's experiment {table}", flush=True)
+    run_table(table, chosen, params, changes)
     print(f"{table}: done; see {layout.TABLES / table / layout.REPORT / 'report.html'}")
+
+
+def _run_kept(
+    name: str, table: TableSettings, todo: Sequence[TableSettings], params: Params, kept: Path
+) -> None:
+    """Run what is missing part by part; each part goes into the file as it is done."""
+    made = layout.TABLES / name / layout.ARTIFACTS
+    keep(made, kept, finished(name, params, table, None))  # what an earlier run left there
+    for part in todo:
+        print(f"{name}: {len(cells(part))} cells, as DVC's experiment {name}", flush=True)
+        run_table(name, part, params, settings_of(params, part))
+        keep(made, kept)
+        print(status(name, table, finished(name, params, table, kept)).splitlines()[-1], flush=True)
+    print(f"{name}: done; `lerenet results --kept {kept}` writes the page")
 
 
 def main() -> None:

@@ -13,9 +13,11 @@ from benchmarks import tuning
 from benchmarks.tuning import FOLDS, PEERS, RELEASED, Search, changes, recipe, table
 from lerenet.models import create_model
 from lerenet.models.config import network_config
-from lerenet.params import Recipe, TrainSettings
+from lerenet.params import Recipe, TrainSettings, load_params
+from tests.helpers import PROJECT
 from tests.helpers.pipeline import make_project
 
+OURS = load_params(PROJECT / "params.yaml")
 ABOUT = {"data": "d", "seed": 0, "backbone": "b", "epochs": 1, "steps": 1}
 GAINS = {
     "loss": {"bce": 0.0, "bce_dice": 4.0},
@@ -79,10 +81,21 @@ def test_nothing_is_best_before_every_trial_ran(tmp_path: Path) -> None:
 @pytest.mark.parametrize("peer", PEERS)
 def test_a_trial_is_a_recipe_that_params_would_take(peer: str) -> None:
     for change in ({}, *changes(peer)):
-        made = Recipe.model_validate(recipe(peer, {**RELEASED, **change}))
-        TrainSettings.model_validate(made.train)
+        made = recipe(OURS, peer, {**RELEASED, **change})
+        settings = TrainSettings.model_validate({**OURS.train.model_dump(), **made.train})
+        assert (settings.loss, settings.lr) == ({**RELEASED, **change}["loss"], {**RELEASED, **change}["lr"])
         head = create_model(network_config({**made.model, "width": 8}), {1: 4, 2: 6, 3: 8, 4: 10}, 40)
         assert head.image_size == 40
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_the_first_trial_is_the_peers_own_recipe_but_for_length_and_pretraining(peer: str) -> None:
+    first, own = recipe(OURS, peer, RELEASED), OURS.recipes[peer]
+    assert network_config(first.model) == network_config(own.model)
+    length = {"epochs", "episodes_per_epoch"}
+    differing = {key for key in first.train if first.train[key] != own.train.get(key)}
+    assert differing <= length
+    assert set(own.train) == set(first.train)
 
 
 def test_the_command_trains_its_trials_and_prints_the_recipe(
@@ -91,7 +104,11 @@ def test_the_command_trains_its_trials_and_prints_the_recipe(
     make_project(tmp_path, views={"count": 0}, init="random", levels=[1, 2, 3, 4])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tuning, "BACKBONE", "resnet18")
-    monkeypatch.setattr(tuning, "WIDTH", 4)
+    small = {"model": {"name": "pfenet", "width": 4}, "train": {"batch": 2}}
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(
+        yaml.safe_dump({**params, "recipes": {**params["recipes"], "pfenet": small}})
+    )
     monkeypatch.setattr(tuning, "FOLDS", ("fold0",))
     words = ["pfenet", "--epochs", "1", "--steps", "1", "--rows", "rows.json"]
     done = CliRunner().invoke(tuning.app, words, catch_exceptions=False)

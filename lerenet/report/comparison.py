@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from lerenet.report.choose import MATCHERS, REFERENCE, of_its_shots
 from lerenet.report.intervals import ALL, Gain, Intervals
 from lerenet.report.load import FLOORS, Loaded, Model
 from lerenet.report.schedule import Schedule, schedule
-from lerenet.report.tables import CleanRow, MainRow
+from lerenet.report.tables import NUMBERED, CleanRow, MainRow
 
 TITLES = {
     2: "Table 2: LERENet, Baseline and seven peers",
@@ -87,7 +86,7 @@ def sections(
     """
     shown = []
     for name in sorted(params.tables):
-        matched = re.fullmatch(r"table(\d+)", name)
+        matched = NUMBERED.fullmatch(name)
         number = int(matched[1]) if matched else 0
         if number in TITLES:
             rows = {

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import platform
+from collections import Counter
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lerenet import layout
 from lerenet.data.dataset import read_about
 from lerenet.params import Params
 from lerenet.report.load import Loaded
-from lerenet.tracking.git import git_state
+from lerenet.tracking.git import commit_text
+from lerenet.tracking.machine import machine
 
 
 def facts(loaded: Loaded, params: Params) -> dict[str, str]:
     """Name to value, in the order in which the header prints them."""
     project = loaded.root.parent
     digest = str(loaded.folds["digest"]) if loaded.folds else "no folds yet"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "Data set": _dataset_name(project),
         "Data hash (DVC)": layout.data_md5(project),
         "Episodes digest": digest,
         "Seeds": f"{params.seed} (folds, episodes), {_numbers(_seeds(loaded, params))} (training)",
-        "Git commit": _commit(project),
-        "Machine": f"{cores} cores, {_cpu()}, torch {_version('torch')}, Python {platform.python_version()}",
+        "Git commit": _of_runs(loaded, "commit") or commit_text(project),
+        "Machine": _of_runs(loaded, "machine") or machine(),
         "Made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
@@ -46,23 +44,11 @@ def _dataset_name(project: Path) -> str:
     return (read_about(project / layout.DATA) or read_about(layout.DATA)).get("name", "unnamed")
 
 
-def _commit(project: Path) -> str:
-    state = git_state(project)
-    dirty = " with uncommitted changes" if state["git_dirty"] == "true" else ""
-    return state["git_commit"] + dirty
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+def _of_runs(loaded: Loaded, name: str) -> str:
+    """What the evaluations' runs say under ``name``, the most frequent first; of several, how many say it."""
+    said = Counter(
+        str(run[name]) for run in loaded.runs if run["stage"] in ("evaluate", "floors") and run.get(name)
+    )
+    if len(said) < 2:
+        return next(iter(said), "")
+    return "; ".join(f"{text} ({count} evaluations)" for text, count in said.most_common())

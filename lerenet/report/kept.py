@@ -2,22 +2,24 @@
 
 A table of the paper takes days on a small machine. Each cell that is done goes into a file (``.tar.xz``: counts,
 scores, curve, settings, run; neither weights nor pictures), from which a later call takes up what is missing and
-`lerenet results` writes one page of all. A cell says itself of which episodes, data and commit it is.
+`lerenet results` writes one page of all. A cell says itself of which episodes, settings, commit and machine it is;
+the commit is told, and not compared.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import lzma
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lerenet.errors import DataError
-from lerenet.files import atomic_path
+from lerenet.files import alone, atomic_path, read_json
 
 STAGES = ("evaluate", "floors", "train")
 READ = (
@@ -49,33 +51,43 @@ def read(archive: Path) -> Members:
                         "give a file that `--kept` of `python -m flows.tables` wrote",
                     )
                 found[member.name] = content.read()
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError) as error:
         raise DataError(
             f"{archive}: not a readable .tar.xz ({error})", "copy it again, or begin a new one"
         ) from error
     return found
 
 
-def keep(artifacts: Path, archive: Path) -> list[str]:
-    """Put every evaluated cell below ``artifacts`` into the file, instead of an earlier one of the same name.
+def keep(artifacts: Path, archive: Path, keys: Collection[str] | None = None) -> list[str]:
+    """Put evaluated cells below ``artifacts`` into the file, instead of earlier ones of the same names.
+
+    Args:
+        keys: of the cells; None: all, and the floors.
 
     Returns:
-        the cells' keys, those of the floors included.
+        what was put there.
     """
-    members, keys = read(archive), []
-    for summary in sorted(path for stage in STAGES[:2] for path in artifacts.glob(f"{stage}/*/summary.json")):
-        key = summary.parent.name
-        places = (summary.parent, artifacts / "train" / key)
-        members = {name: data for name, data in members.items() if name.split("/")[1] != key}
-        members |= {
-            (place / name).relative_to(artifacts).as_posix(): (place / name).read_bytes()
-            for place in places
-            for name in READ
-            if (place / name).is_file()
-        }
-        keys.append(key)
-    _write(members, archive)
-    return keys
+    put = []
+    with alone(archive.absolute().parent):
+        members = read(archive)
+        for summary in sorted(
+            path for stage in STAGES[:2] for path in artifacts.glob(f"{stage}/*/summary.json")
+        ):
+            key = summary.parent.name
+            if keys is not None and key not in keys:
+                continue
+            places = (summary.parent, artifacts / "train" / key)
+            members = {name: data for name, data in members.items() if name.split("/")[1] != key}
+            members |= {
+                (place / name).relative_to(artifacts).as_posix(): (place / name).read_bytes()
+                for place in places
+                for name in READ
+                if (place / name).is_file()
+            }
+            put.append(key)
+        if put:
+            _write(members, archive)
+    return put
 
 
 def _write(members: Members, archive: Path) -> None:
@@ -90,36 +102,60 @@ def _write(members: Members, archive: Path) -> None:
             file.addfile(info, io.BytesIO(members[name]))
 
 
-def cells(members: Mapping[str, bytes], digest: str | None = None) -> dict[str, str]:
-    """Key of each evaluated cell -> digest of its episodes; with ``digest`` only those of these episodes."""
-    found = {
-        name.split("/")[1]: str(json.loads(data).get("episodes"))
+def cells(members: Members) -> dict[str, dict[str, str]]:
+    """Key of each evaluated cell -> what it says of itself: ``episodes`` and ``settings``, digests, and more."""
+    return {
+        name.split("/")[1]: json.loads(data)
         for name, data in members.items()
         if name.startswith("evaluate/") and name.endswith("/about.json")
     }
-    return {key: own for key, own in found.items() if digest in (None, own)}
 
 
 @contextmanager
 def beside(artifacts: Path, archives: Iterable[Path]) -> Iterator[Path]:
     """A folder with what ``artifacts`` holds for the report, and the cells of the files that it lacks.
 
+    A cell is there where it was evaluated on the episodes of ``artifacts/folds``; of those in several files the last
+    file's counts.
+
     Raises:
-        DataError: see `read`.
+        DataError: see `read`; or there are no folds to say which episodes are today's.
     """
-    given = [read(archive) for archive in archives]
+    digest = todays_episodes(artifacts)
     with TemporaryDirectory(prefix="lerenet-results-") as folder:
         root = Path(folder) / "artifacts"
         shutil.copytree(artifacts, root, ignore=shutil.ignore_patterns(*BESIDE))
-        there = {path.name for stage in STAGES for path in root.glob(f"{stage}/*")}
-        for members in given:
+        there = {
+            path.parent.name
+            for path in root.glob("*/*/about.json")
+            if read_json(path).get("episodes") == digest and (path.parent / "summary.json").exists()
+        }
+        for members in map(read, archives):
+            fresh = {
+                name.split("/")[1]
+                for name, data in members.items()
+                if name.endswith("/about.json") and json.loads(data).get("episodes") == digest
+            } - there
             for name, data in members.items():
-                if name.split("/")[1] not in there:
+                if name.split("/")[1] in fresh:
                     path = root / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(data)
-            there |= {name.split("/")[1] for name in members}
-        params = artifacts.parent / "params.yaml"
-        if params.exists():
-            shutil.copyfile(params, root.parent / "params.yaml")
+        for name in ("params.yaml", "data.dvc"):
+            if (artifacts.parent / name).exists():
+                shutil.copyfile(artifacts.parent / name, root.parent / name)
         yield root
+
+
+def todays_episodes(artifacts: Path) -> str:
+    """Digest of the frozen episodes below ``artifacts``.
+
+    Raises:
+        DataError: there are none.
+    """
+    folds = artifacts / "folds" / "folds.json"
+    if not folds.exists():
+        raise DataError(
+            f"{folds}: not found, so nothing says which cells are of these data", "run `dvc repro folds`"
+        )
+    return str(read_json(folds)["digest"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from lerenet.enrolment.curve import ALL
+from lerenet.params import Known, SplitName
 from lerenet.report.live import Point
 from lerenet.report.live import counts as counts_of
 
@@ -18,8 +19,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#123456"  # stands for the page's text colour in what matplotlib writes
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe-Ito
-MARKERS = ("o", "s", "^", "D", "v", "P")
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#8C8C00",
+    "#7F7F7F",
+)  # Okabe-Ito
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Any]]:
@@ -73,6 +83,7 @@ def _legend(axis: Any, **settings: Any) -> None:
     axis.legend(frameon=False, labelcolor=INK, **settings)
 
 
+SPLITS = (*get_args(SplitName), *get_args(Known))  # each with its colour
 LINES = ("-", "--", ":", "-.")  # of seeds
 PANELS = {  # columns of a curve, left to right; one that no cell has is left out
     "loss": "training loss",
@@ -90,9 +101,9 @@ def curves(tables: dict[tuple[str, int], pd.DataFrame], name: str) -> str:
     """
     there = [column for column in PANELS if any(_scored(rows, column) for rows in tables.values())]
     figure, axes = _figure(9, 2.9, columns=max(1, len(there)))
-    splits, seeds = (sorted(set(each)) for each in zip(*tables, strict=True))
+    seeds = sorted({seed for _, seed in tables})
     for (split, seed), rows in sorted(tables.items()):
-        place = splits.index(split) % len(COLOURS)
+        place = SPLITS.index(split)
         style = {
             "color": COLOURS[place],
             "marker": MARKERS[place],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from lerenet.report.choose import of_its_shots
 from lerenet.report.findings import Finding
 from lerenet.report.intervals import ALL, Interval, Intervals
 from lerenet.report.load import Loaded, Model
+
+NUMBERED = re.compile(r"table(\d+)")  # names of the paper's tables in params.yaml
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ def summary(rows: list[MainRow], params: Params, shots: int) -> list[MainRow]:
     Those are the recipes of the numbered tables that neither the summary nor the shipped cell names.
     """
     kept = {params.ship.recipe, *(params.tables["summary"].recipes if "summary" in params.tables else ())}
-    elsewhere = {recipe for table in params.tables.values() for recipe in table.recipes} - kept
+    numbered = [table for name, table in params.tables.items() if NUMBERED.fullmatch(name)]
+    elsewhere = {recipe for table in numbered for recipe in table.recipes} - kept
     shown = of_its_shots([row.model for row in rows], shots)
     return [row for row in rows if row.model in shown and row.model.recipe not in elsewhere]
 

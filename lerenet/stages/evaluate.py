@@ -23,7 +23,7 @@ from lerenet.models.segmenter import Segmenter
 from lerenet.models.serialization import load_network
 from lerenet.progress import progress
 from lerenet.stages.common import Inputs
-from lerenet.stages.recipes import cell_backbone
+from lerenet.stages.recipes import cell_backbone, settings_digest
 
 FLOORS = ("all_foreground", "all_background", "prototype", "matching")
 Subject = tuple[Segmenter, Backbone]
@@ -37,7 +37,8 @@ def run(key: str) -> None:
     backbone = cached if same_backbone(network.backbone, cached) else network.backbone
     name = cell.recipe if cell.shots == 1 else f"{cell.recipe}-{cell.shots}shot"
     subjects = {name: (network.head, backbone)}
-    _run("evaluate", key, layout.EVALUATE / key, inputs, cell.split, subjects, name)
+    about = {"settings": settings_digest(inputs.params, cell)}
+    _run("evaluate", key, layout.EVALUATE / key, inputs, cell.split, subjects, name, about)
 
 
 def run_floors(key: str) -> None:
@@ -56,7 +57,7 @@ def run_floors(key: str) -> None:
     for floor, config in {**configs, "matching_lerenet": same}.items():
         head = create_model(config, channels, params.image_size)
         subjects[floor] = head, backbones[config.turns_on(name)]
-    _run("floors", key, layout.FLOORS / key, inputs, split, subjects, "matching")
+    _run("floors", key, layout.FLOORS / key, inputs, split, subjects, "matching", {})
 
 
 def _run(
@@ -67,15 +68,16 @@ def _run(
     split: str,
     subjects: Mapping[str, Subject],
     shown: str,
+    about: Mapping[str, str],
 ) -> None:
     params, device = inputs.params, pick_device()
     with tracking.stage_run(stage, key, out, params, settings={"key": key, "models": list(subjects)}) as run:
         for name, digest in inputs.datasets().items():
             run.set_dataset(name, digest)
         masked = any("masked" in head.reads for head, _ in subjects.values())
-        stores: dict[int, FeatureStore] = {}
+        stores: dict[tuple[int, int | None], FeatureStore] = {}
         for _, backbone in subjects.values():
-            if backbone.turns not in stores:
+            if (backbone.turns, backbone.stride) not in stores:
                 store = FeatureStore(
                     backbone.to(device).eval(),
                     inputs.catalog,
@@ -84,9 +86,10 @@ def _run(
                     normals=inputs.trained_on(split),
                 )
                 store.ensure(asked(inputs.split(split)), masked=masked)
-                stores[backbone.turns] = store
+                stores[backbone.turns, backbone.stride] = store
         placed = {
-            name: (head.to(device), stores[backbone.turns]) for name, (head, backbone) in subjects.items()
+            name: (head.to(device), stores[backbone.turns, backbone.stride])
+            for name, (head, backbone) in subjects.items()
         }
         episodes = inputs.chosen(split, "test")
         if episodes.empty:
@@ -107,8 +110,8 @@ def _run(
         if stage == "floors":
             with atomic_path(out / "likeness.parquet") as temporary:
                 likeness(store, episodes).to_parquet(temporary, index=False)
-        about = {"episodes": inputs.folds["digest"], "init": params.init, "image_size": params.image_size}
-        write_json(out / "about.json", about)
+        given = {"episodes": inputs.folds["digest"], "init": params.init, "image_size": params.image_size}
+        write_json(out / "about.json", {**given, **about})
         speed = seconds * 1000 / max(1, len(episodes) * len(subjects))
         write_json(out / "metrics.json", {"ms_per_episode": speed, **_flat(rows)})
         run.log_metrics({"ms_per_episode": speed, **_flat(rows)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from lerenet.cells import Cell
@@ -15,6 +17,20 @@ from lerenet.params import Params
 def start_weights(params: Params, base: str, pretrained: bool) -> str:
     """What a cell's backbone starts from: the pretraining's weights or ``params.init``."""
     return str(PRETRAIN / base / "backbone.safetensors") if pretrained else params.init
+
+
+def settings_digest(params: Params, cell: Cell) -> str:
+    """Of all settings that a cell's scores depend on: two cells of one key and one digest are the same."""
+    beside = params.model_dump(
+        mode="json",
+        include={"seed", "image_size", "init", "levels", "precision", "views", "pretrain", "episodes"},
+    )
+    recipe = params.recipes[cell.recipe]
+    said = {
+        "cell": cell.key, "recipe": recipe.model_dump(mode="json"),
+        "train": params.train_settings(cell.recipe).model_dump(mode="json"), **beside,
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def cell_backbone(params: Params, cell: Cell, project: Path = Path()) -> Backbone:

@@ -17,6 +17,12 @@ def git(*words: str, folder: Path | None = None) -> str | None:
     return done.stdout.strip()
 
 
+def commit_text(folder: Path | None = None) -> str:
+    """The commit, ``unknown`` without git, and whether something is not committed."""
+    state = git_state(folder)
+    return state["git_commit"] + " with uncommitted changes" * (state["git_dirty"] == "true")
+
+
 def git_state(folder: Path | None = None) -> dict[str, str]:
     """``{"git_commit": <sha or "unknown">, "git_dirty": "true" | "false" | "unknown"}``."""
     commit = git("rev-parse", "HEAD", folder=folder)

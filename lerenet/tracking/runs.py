@@ -19,7 +19,8 @@ from lerenet.files import write_json
 from lerenet.layout import CHECKPOINTS
 from lerenet.params import Params
 from lerenet.tracking import datasets, moved, store
-from lerenet.tracking.git import git_state
+from lerenet.tracking.git import commit_text, git_state
+from lerenet.tracking.machine import machine
 
 log = logging.getLogger(__name__)
 
@@ -358,5 +359,7 @@ def stage_run(
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - clock, 3),
         "tracked": run.tracked,
+        "commit": commit_text(),
+        "machine": machine(),
     }
     write_json(Path(out) / "run.json", value)

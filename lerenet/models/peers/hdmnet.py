@@ -23,7 +23,7 @@ from lerenet.models.config import register
 from lerenet.models.descriptors import split_positions
 from lerenet.models.peers.bam import BaseAware
 from lerenet.models.peers.ensemble import gram
-from lerenet.models.peers.parts import masked_average, merge, resized, tile
+from lerenet.models.peers.parts import deviation, masked_average, merge, resized, tile
 from lerenet.models.peers.similar import Similar, SimilarConfig, centred_prior, prior
 from lerenet.models.peers.transformer import DenseMatching, EncoderStage, first, last
 from lerenet.models.segmenter import State, expand, masks_to_grid, to_grid
@@ -59,14 +59,17 @@ def distillation(maps: list[Tensor], truth: Tensor) -> Tensor:
 class HDMNet(BaseAware):
     """Levels 2 and 3 are the middle features; similarity from level 4 and the base learner's map; level 2 psi.
 
-    All of the support's features are of the image with all but the defect blacked out.
+    The support's features are of the image with all but the defect blacked out, but for those of a centred prior.
     """
 
     def __init__(self, config: SimilarConfig, channels: Mapping[int, int], image_size: int) -> None:
         super().__init__(config, channels, image_size)
         rate, dim = 0.1 if config.dropout is None else config.dropout, max(1, self.width // 4)
         sides = (self.side, -(-self.side // 2), -(-self.side // 4))
-        self.similar = Similar(config.prior, self.side)
+        self.similar, self.scaled = Similar(config.prior, self.side), config.scaled
+        self.support_middle.scaled = (
+            False  # `encode` divides by what the whole image has, not the blacked-out one
+        )
         self.query_merge, self.support_merge = merge(2 * self.width + 2, dim), merge(2 * self.width, dim)
         self.stages = nn.ModuleList(
             EncoderStage(dim, kernel, heads, min(coarser, side), rate)
@@ -91,7 +94,11 @@ class HDMNet(BaseAware):
         levels = levels if support.masked else [level * shares for level in levels]
         with torch.no_grad():
             base_map = self.base.features(levels[-1])
-        x = self.support_middle(levels[:-1] or levels, self.side)
+        middle = levels[:-1] or levels
+        if self.scaled:
+            whole = (deviation(level.flatten(0, 1)) for level in support.levels)
+            middle = [level / one for level, one in zip(middle, whole, strict=False)]
+        x = self.support_middle(middle, self.side)
         prototypes = masked_average(x, shares[:, 0])  # (B K, c)
         x = self.support_merge(torch.cat([x, tile(prototypes, x)], dim=1))
         inside = masks_to_grid(masks, self.side, "nearest").flatten(0, 1)[:, None].to(shares.dtype)

@@ -147,8 +147,13 @@ def resized(x: Tensor, size: int) -> Tensor:
 
 def unit_deviation(level: Tensor) -> Tensor:
     """Each map (N, c, h, w) divided by its own standard deviation, over channels and places; a flat one stays."""
+    return level / deviation(level)
+
+
+def deviation(level: Tensor) -> Tensor:
+    """Standard deviation of each map (N, c, h, w) over channels and places, (N, 1, 1, 1); 1 for a flat one."""
     spread = level.float().std((1, 2, 3), correction=0, keepdim=True)
-    return level / torch.where(spread > 0, spread, 1).to(level.dtype)
+    return torch.where(spread > 0, spread, 1).to(level.dtype)
 
 
 def side_by_side(levels: Sequence[Tensor], side: int, scaled: bool = False) -> Tensor:

@@ -88,5 +88,5 @@ class PFENet(Pyramid):
     def guided(self, state: State, query: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The query's middle features, the prototype at every place, the prior."""
         x = self.query_middle(query[:-1] or query, self.side)  # (B, c, h, w)
-        near = self.similar(state, query).to(x.dtype)  # (B, 1, h, w)
+        near = self.similar(state, query)  # (B, 1, h, w)
         return x, tile(expand(state["prototype"], len(x)), x), near
