@@ -14,6 +14,7 @@ from lerenet.errors import DataError, ParamsError
 from lerenet.measure.defects import measure
 from lerenet.measure.judging import Decision, judge
 from lerenet.measure.rules import Rules, fitted, load_rules
+from tests.helpers import PROJECT
 
 CLASSES = ["Pit", "Scratch"]
 
@@ -135,6 +136,13 @@ def test_an_option_goes_before_the_file_and_gives_the_scale(tmp_path: Path) -> N
     rules = load_rules(written(tmp_path, text))
     measuring = fitted(rules, CLASSES, {"closing": 0, "mm_per_pixel": 0.5, "smallest": None}).measure
     assert (measuring.closing, measuring.smallest, measuring.mm_per_pixel) == (0, 9, 0.5)
+
+
+def test_the_file_in_the_documents_is_one(tmp_path: Path) -> None:
+    text = (PROJECT / "docs" / "inspect.md").read_text().split("```yaml\n")[1].split("```")[0]
+    rules = fitted(load_rules(written(tmp_path, text)), CLASSES, {})
+    assert set(rules.classes) == set(CLASSES)
+    assert set(rules.rectangles) == {"edge", "seal"}
 
 
 # Judging: two scratches of 12 x 1 and 4 x 1 pixels and a pit of 3 x 3, on 20 x 40; half a millimetre each.

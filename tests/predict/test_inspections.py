@@ -24,7 +24,8 @@ from lerenet.measure.settings import Measuring
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import EnrolmentSettings
 from lerenet.predict.inspected import Inspected
-from lerenet.predict.inspections import Manner, inspect_all
+from lerenet.predict.inspections import MARKS, PROBABILITY, Manner, inspect_all
+from lerenet.predict.names import OVERLAY
 from tests.helpers.factories import texture
 from tests.helpers.prediction import names, picture, pixels, prepared, truth
 
@@ -130,6 +131,10 @@ def test_the_tables_say_what_was_decided_and_by_what(
     about = json.loads((tmp_path / "out" / "inspections.json").read_text())
     assert about["rules"]["default"] == [{"count": 1, "result": "NG", "when": {"area_px": 20}}]
     assert about["measured"]["connectivity"] == 8
+
+
+def test_names_leave_room_for_every_ending() -> None:
+    assert max(map(len, (MARKS, OVERLAY, PROBABILITY))) == len(OVERLAY)
 
 
 def test_only_what_is_all_an_inspections_is_replaced(
