@@ -86,13 +86,13 @@ def _met(rule: Rule, one: ClassVerdict, rows: Sequence[Row]) -> str:
     """Why a rule is met; empty: it isn't."""
     if rule.score is not None and one.score < rule.score:
         return ""
-    found = [words for row in rows if (words := "a defect" if rule.when is None else _holds(rule.when, row))]
+    found = [words for row in rows if (words := "any" if rule.when is None else _holds(rule.when, row))]
     if len(found) < rule.count:
         return ""
     said = [] if rule.score is None else [f"score {one.score:.4g} >= {rule.score:g}"]
-    if rule.count > 1:
-        said.append(f"{_counted(len(found))} >= {rule.count}")
-    return ", ".join([*said, found[0]])
+    if rule.count > 1 or rule.when is None:
+        said.append(_counted(len(found)) + (f" >= {rule.count}" if rule.count > 1 else ""))
+    return ", ".join(said if rule.when is None else [*said, found[0]])
 
 
 def _holds(condition: Condition, row: Row) -> str:

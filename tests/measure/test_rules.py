@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lerenet.enrolment.decision import Verdict
 from lerenet.enrolment.inspect import ClassVerdict
@@ -204,9 +206,9 @@ ONLY = "classes:\n  Pit: [{result: REVIEW, when: {area_px: 1000}}]\n  Scratch:\n
             "Scratch: 2 defects >= 2, length 12 px >= 4 px",
         ),
         ("{result: NG, count: 3}", "OK", None),
-        ("{result: NG, count: 2}", "NG", "Scratch: 2 defects >= 2, a defect"),
-        ("{result: NG}", "NG", "Scratch: a defect"),
-        ("{result: NG, score: 3.5}", "NG", "Scratch: score 3.5 >= 3.5, a defect"),
+        ("{result: NG, count: 2}", "NG", "Scratch: 2 defects >= 2"),
+        ("{result: NG}", "NG", "Scratch: 2 defects"),
+        ("{result: NG, score: 3.5}", "NG", "Scratch: score 3.5 >= 3.5, 2 defects"),
         ("{result: NG, score: 3.6}", "OK", None),
         (
             "{result: NG, when: {highest_probability: 0.95}}",
@@ -306,6 +308,31 @@ def test_what_a_class_suspects_without_a_mark_a_person_sees(
     rules = load_rules(written(tmp_path, NG))
     nothing = measure(np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.float32), CLASSES, rules.measure)
     assert judge([ClassVerdict("Pit", verdict, 3.5, 0.0)], nothing, rules).result == result
+
+
+some_verdict = st.sampled_from(["OK", "REVIEW", "NG", "not calibrated", "other surface"])
+some_rule = st.fixed_dictionaries(
+    {"result": st.sampled_from(["REVIEW", "NG"]), "count": st.integers(1, 3)},
+    optional={"when": st.fixed_dictionaries({"area_px": st.integers(0, 20)}), "score": st.floats(0, 5)},
+)
+MOST = {"OK": "OK", "REVIEW": "REVIEW", "NG": "NG", "not calibrated": "NG", "other surface": "OK"}
+
+
+@given(some_verdict, some_verdict, st.lists(some_rule, max_size=3))
+def test_no_rule_makes_a_picture_worse_than_its_classes_verdicts(
+    pit: Verdict, scratch: Verdict, rules: list[dict]
+) -> None:
+    marks, probability = picture()
+    asked = Rules.model_validate({"default": rules or None})
+    defects = measure(marks, probability, CLASSES, asked.measure)
+    found = judge(
+        [ClassVerdict("Pit", pit, 3.5, 0.1), ClassVerdict("Scratch", scratch, 3.5, 0.1)], defects, asked
+    )
+    order = ["OK", "REVIEW", "NG"]
+    none = pit == scratch == "other surface"
+    most = "REVIEW" if none else max((MOST[pit], MOST[scratch]), key=order.index)
+    assert order.index(found.result) <= order.index(most)
+    assert found.reason
 
 
 def test_what_was_judged_stands_in_the_table(tmp_path: Path) -> None:
