@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -232,12 +233,25 @@ def explain(error: ValidationError, settings: type[Settings]) -> str:
 def _allowed(location: tuple[int | str, ...], settings: type[Settings]) -> str:
     section: Any = settings
     for part in location[:-1]:
-        field = getattr(section, "model_fields", {}).get(part)
-        if field is None:
-            return ""
-        section = field.annotation
-    fields = getattr(section, "model_fields", None)
-    return f"; allowed: {', '.join(sorted(fields))}" if fields else ""
+        section = _inside(section, part)
+    fields = getattr(_bare(section), "model_fields", {})
+    names = sorted(field.alias or name for name, field in fields.items())
+    return f"; allowed: {', '.join(names)}" if names else ""
+
+
+def _inside(kind: Any, part: int | str) -> Any:
+    """The type of what lies under ``part`` of a section, a list or a mapping; None: unknown."""
+    kind = _bare(kind)
+    if fields := getattr(kind, "model_fields", None):
+        return next((field.annotation for name, field in fields.items() if part in (name, field.alias)), None)
+    return next((inner for inner in reversed(get_args(kind)) if inner is not Ellipsis), None)
+
+
+def _bare(kind: Any) -> Any:
+    """A type without what may stand around it: ``| None``, ``Annotated``."""
+    while get_origin(kind) in (Annotated, Union, UnionType):
+        kind = get_args(kind)[0]
+    return kind
 
 
 def load_params(path: Path) -> Params:

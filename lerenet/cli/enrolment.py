@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from lerenet.cli.predict import Bits, DrawnOn, Ignore, Inverted, Label, Model, Out, pair_up
-from lerenet.cli.terminal import console
-
-if TYPE_CHECKING:
-    from lerenet.predict.inspections import Inspected
+from lerenet.cli.inspection import (
+    Closing,
+    Connectivity,
+    RulesFile,
+    Scale,
+    Smallest,
+    print_inspection,
+    show,
+    status,
+)
+from lerenet.cli.predict import Bits, DrawnOn, Ignore, Inverted, Json, Label, Model, Out, pair_up
+from lerenet.files import shown
 
 FOLDER = Path("enrolments")
 Into = Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder of the enrolled classes.")]
@@ -95,45 +101,48 @@ def inspect_command(
         bool, typer.Option("--mark-good", help="Keep marks on images that are called OK.")
     ] = False,
     bits: Bits = 0,
+    rules: RulesFile = None,
+    mm_per_pixel: Scale = None,
+    closing: Closing = None,
+    smallest: Smallest = None,
+    connectivity: Connectivity = None,
+    probability: Annotated[
+        bool, typer.Option("--probability", help="Write the probability of each pixel, as 16-bit PNGs.")
+    ] = False,
+    exit_status: Annotated[
+        bool, typer.Option("--exit-status", help="Status 3: some photos are NG; 4: some are REVIEW, none NG.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Inspect photos for every enrolled kind of defect: a verdict, marks and an overlay for each.
+    """Inspect photos for every enrolled kind of defect: a verdict, marks, an overlay and measurements of each.
 
-    lerenet inspect parts/ --out found
+    lerenet inspect parts/ --out found --rules rules.yaml --mm-per-pixel 0.05
 
     Status 1: some photos could not be read.
     """
     from lerenet.enrolment.inspect import Inspector
+    from lerenet.measure.rules import Rules, fitted, load_rules
     from lerenet.predict.inspecting import open_inspection, with_drafts
-    from lerenet.predict.inspections import inspect_all
+    from lerenet.predict.inspections import Manner, inspect_all
     from lerenet.predict.queries import find_queries
     from lerenet.progress import progress
 
+    asked = Rules() if rules is None else load_rules(rules)
     loaded, classes = open_inspection(model)
     inspector = Inspector(loaded, with_drafts(classes, enrolled))
+    options = {
+        "mm_per_pixel": mm_per_pixel,
+        "closing": closing,
+        "smallest": smallest,
+        "connectivity": connectivity,
+    }
+    asked = fitted(asked, [one.name for one in inspector.classes], options, shown(rules or "rules"))
     photos = find_queries(images, out)
     with progress("inspect", len(photos)) as tick:
-        rows = inspect_all(inspector, photos, out, mark_good, bits, tick)
-    show(rows, out)
-    if any(row.error for row in rows):
-        raise typer.Exit(1)
-
-
-def show(rows: Sequence[Inspected], out: Path) -> None:
-    """Print one line a photo."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from lerenet.enrolment.inspect import NONE
-
-    colours = {"NG": "bold red", "REVIEW": "yellow", "OK": "green", NONE: "yellow"}
-    table = Table(title=f"{len(rows)} photos", title_justify="left")
-    for name in ("photo", "verdict", "what"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        colour = colours.get(row.verdict, "")
-        called = [one for one in row.classes if one.verdict in ("NG", "REVIEW") or one.share > 0]
-        what = row.error or ", ".join(f"{one.name} {one.verdict}, {one.share:.2%}" for one in called)
-        verdict = f"[{colour}]{row.verdict}[/]" if colour else row.verdict
-        table.add_row(escape(Path(row.image).name), verdict, escape(what))
-    console().print(table)
-    typer.echo(f"written to {out}")
+        rows = inspect_all(inspector, photos, out, Manner(mark_good, bits, probability, asked), tick)
+    if as_json:
+        print_inspection(rows)
+    else:
+        show(rows, out, decided=rules is not None)
+    if code := status(rows, exit_status):
+        raise typer.Exit(code)

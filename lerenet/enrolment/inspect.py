@@ -24,6 +24,7 @@ from lerenet.models.serialization import LoadedNetwork
 
 WORST: tuple[Verdict, ...] = ("OK", "not calibrated", "REVIEW", "NG")
 NONE = "none of these"  # an image of a surface that no class knows
+MARKED = 0.5  # probability above which a pixel is marked
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,16 @@ class Inspection:
     Attributes:
         verdict: the worst of the classes whose surface it is of; `NONE` where there is none.
         classes: in the order of the inspector's classes.
-        marks: (H, W); 0, or 1 + the place of the class whose logit is the highest there.
+        marks: (H, W); where ``probability`` is above a half, 1 + the place of the class whose logit is the highest
+            there, else 0.
+        probability: (H, W), 0 to 1: the sigmoid of that logit; 0 where no class has a say, for each calls the image OK
+            or of another surface.
     """
 
     verdict: str
     classes: tuple[ClassVerdict, ...]
     marks: NDArray[np.uint8]
+    probability: NDArray[np.float32]
 
 
 class Inspector:
@@ -90,9 +95,9 @@ class Inspector:
         descriptors = describe(self.loaded, [picture])
         small = to_batch([resize_image(picture, self.loaded.image_size)], descriptors.device)
         verdicts, scores = [], []
-        best = torch.zeros(
-            picture.shape[:2], device=descriptors.device
-        )  # the highest logit so far, where above 0
+        best = torch.full(
+            picture.shape[:2], -torch.inf, device=descriptors.device
+        )  # the highest logit so far
         place = torch.zeros(picture.shape[:2], dtype=torch.uint8, device=descriptors.device)
         for number, (one, known) in enumerate(zip(self.classes, self.known, strict=True), 1):
             answer = read(known, descriptors, (one.reader,))[one.reader]
@@ -105,7 +110,8 @@ class Inspector:
                 best = torch.maximum(best, own)
             verdicts.append(verdict)
             scores.append(score)
-        marks = place.cpu().numpy()
+        probability = best.sigmoid()
+        marks = torch.where(probability > MARKED, place, 0).cpu().numpy()
         found = tuple(
             ClassVerdict(one.name, verdict, score, float((marks == number).mean()))
             for number, (one, verdict, score) in enumerate(
@@ -113,4 +119,6 @@ class Inspector:
             )
         )
         heard = [verdict for verdict in verdicts if verdict in WORST]
-        return Inspection(max(heard, key=WORST.index) if heard else NONE, found, marks)
+        return Inspection(
+            max(heard, key=WORST.index) if heard else NONE, found, marks, probability.cpu().numpy()
+        )

@@ -1,9 +1,9 @@
-"""What an inspection leaves: marks and overlay of each photo and a table of verdicts, whole or not at all."""
+"""What an inspection leaves: marks and overlay of each photo, tables of verdicts and defects, whole or not at all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,38 +11,43 @@ import pandas as pd
 
 from lerenet.data.encoding import encode_png
 from lerenet.drawing import overlay_png
-from lerenet.enrolment.enrolled import Enrolled
-from lerenet.enrolment.inspect import ClassVerdict, Inspector
+from lerenet.enrolment.inspect import Inspector
 from lerenet.errors import DataError
-from lerenet.files import atomic_dir, read_json, sha256_file, shown, write_json
+from lerenet.files import atomic_dir, sha256_file, shown
 from lerenet.inference import read_query
+from lerenet.measure.defects import measure
+from lerenet.measure.judging import judge
+from lerenet.measure.probability import probability_png
+from lerenet.measure.rules import Rules
+from lerenet.predict.inspected import Inspected, require_ours, write_tables
 from lerenet.predict.names import OVERLAY, output_names
-from lerenet.registry.lineage_mask import INSPECTIONS
 
-TABLE = "inspections.csv"
 MARKS = "_marks.png"  # 0, or the number of the class
+PROBABILITY = "_prob.png"  # no longer than `OVERLAY`, for which names leave room
 
 
 @dataclass(frozen=True)
-class Inspected:
-    """One photo; ``error`` says why it could not be inspected, and then the rest is empty."""
+class Manner:
+    """How photos are inspected.
 
-    image: str
-    verdict: str
-    classes: tuple[ClassVerdict, ...]
-    marks: str
-    overlay: str
-    error: str = ""
-    sha256: str = ""
-    marks_sha256: str = ""
+    Attributes:
+        mark_good: keep marks of classes that call an image OK, or of another surface.
+        bits: that the camera uses of 16-bit images; 0: by the values.
+        probability: write the probability of each pixel.
+        rules: what is measured and what it means; as they are, each class's own verdict decides.
+    """
+
+    mark_good: bool = False
+    bits: int = 0
+    probability: bool = False
+    rules: Rules = field(default_factory=Rules)
 
 
 def inspect_all(
     inspector: Inspector,
     images: Sequence[Path],
     out: Path,
-    mark_good: bool = False,
-    bits: int = 0,
+    manner: Manner | None = None,
     tick: Callable[..., None] = lambda done=1, note=None: None,
 ) -> list[Inspected]:
     """Inspect photos and write ``out``, in the place of an earlier inspection.
@@ -51,61 +56,40 @@ def inspect_all(
         DataError: ``out`` holds what no inspection wrote.
         LerenetError: ``out`` can't be written.
     """
-    _require_ours(out)
-    rows = []
+    require_ours(out)
+    manner = manner or Manner()
+    rows, tables = [], []
     with atomic_dir(out) as folder:
         for path, name in zip(images, output_names(images), strict=True):
-            rows.append(_one(inspector, path, name, folder, mark_good, bits))
+            row, defects = _one(inspector, path, name, folder, manner)
+            rows.append(row)
+            if len(defects):
+                tables.append(defects.assign(image=row.image))
             tick(1)
-        write_json(folder / INSPECTIONS, {
-            "classes": [_class(number, one) for number, one in enumerate(inspector.classes, 1)],
-            "network": inspector.loaded.source, "version": inspector.loaded.version,
-            "images": [asdict(row) for row in rows],
-        })  # fmt: skip
-        pd.DataFrame([_flat(row) for row in rows]).to_csv(folder / TABLE, index=False)
+        write_tables(folder, inspector, rows, tables, manner.rules)
     return rows
 
 
-def _one(inspector: Inspector, path: Path, name: str, folder: Path, mark_good: bool, bits: int) -> Inspected:
+def _one(
+    inspector: Inspector, path: Path, name: str, folder: Path, manner: Manner
+) -> tuple[Inspected, pd.DataFrame]:
+    """A photo's row, with its files in ``folder``, and its defects."""
     try:
-        picture = read_query(path, bits)
+        picture = read_query(path, manner.bits)
     except DataError as error:
-        return Inspected(shown(path), "", (), "", "", shown(f"{error.what}; {error.remedy}"))
-    inspection = inspector(picture, mark_good)
-    marks = folder / f"{name}{MARKS}"
-    marks.write_bytes(encode_png(inspection.marks))
-    (folder / f"{name}{OVERLAY}").write_bytes(overlay_png(picture, np.asarray(inspection.marks > 0)))
+        return Inspected(shown(path), "", (), "", "", shown(f"{error.what}; {error.remedy}")), pd.DataFrame()
+    found = inspector(picture, manner.mark_good)
+    marks, overlay, probability = (name + ending for ending in (MARKS, OVERLAY, PROBABILITY))
+    (folder / marks).write_bytes(encode_png(found.marks))
+    (folder / overlay).write_bytes(overlay_png(picture, np.asarray(found.marks > 0)))
+    if manner.probability:
+        (folder / probability).write_bytes(probability_png(found.probability))
+    names = [one.name for one in inspector.classes]
+    defects = measure(found.marks, found.probability, names, manner.rules.measure, manner.rules.rectangles)
+    decision = judge(found.classes, defects, manner.rules)
     return Inspected(
-        shown(path), inspection.verdict, inspection.classes, marks.name, name + OVERLAY,
-        sha256=sha256_file(path), marks_sha256=sha256_file(marks),
-    )  # fmt: skip
-
-
-def _class(number: int, one: Enrolled) -> dict[str, object]:
-    """A class, and the images that it was learnt from."""
-    given = {kind: [asdict(image) for image in getattr(one, kind)] for kind in ("examples", "good")}
-    return {"number": number, "name": one.name, "reader": one.reader, **given}
-
-
-def _flat(row: Inspected) -> dict[str, object]:
-    flat: dict[str, object] = {
-        name: getattr(row, name) for name in ("image", "verdict", "marks", "overlay", "error")
-    }
-    for one in row.classes:
-        flat |= {f"{one.name} verdict": one.verdict, f"{one.name} score": round(one.score, 4)}
-        flat[f"{one.name} share"] = round(one.share, 6)
-    return flat
-
-
-def _require_ours(out: Path) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    table = out / INSPECTIONS
-    images = read_json(table).get("images", []) if table.is_file() else None
-    ours = {
-        INSPECTIONS,
-        TABLE,
-        *(row[key] for row in images or [] for key in ("marks", "overlay")),
-    }
-    if images is None or not out.is_dir() or {path.name for path in out.iterdir()} - ours:
-        raise DataError(f"{shown(out)}: holds what no inspection wrote", "name another folder with --out")
+        shown(path), found.verdict, found.classes, marks, overlay,
+        sha256=sha256_file(path), marks_sha256=sha256_file(folder / marks),
+        probability=probability if manner.probability else "",
+        decision=decision.result, reason=decision.reason, defects=len(defects),
+    ), defects  # fmt: skip

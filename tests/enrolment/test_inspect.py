@@ -191,7 +191,7 @@ def test_the_command_line_from_photos_to_verdicts(
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "Blob" in done.output
-    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert len(list((tmp_path / "out").iterdir())) == 5
 
 
 def test_what_the_model_knows_is_no_draft(given: Given, loaded: LoadedNetwork, tmp_path: Path) -> None:

@@ -1,0 +1,247 @@
+"""The folder of an inspection: marks, probabilities, defects and decisions of one picture agree; a gateway's status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from lerenet.cli.main import app
+from lerenet.enrolment.enrol import Given, enrol_class
+from lerenet.enrolment.inspect import Inspector
+from lerenet.errors import DataError
+from lerenet.measure.defects import measure
+from lerenet.measure.judging import judge
+from lerenet.measure.probability import read_probability
+from lerenet.measure.rules import Rules
+from lerenet.measure.settings import Measuring
+from lerenet.models.serialization import LoadedNetwork
+from lerenet.params import EnrolmentSettings
+from lerenet.predict.inspected import Inspected
+from lerenet.predict.inspections import MARKS, PROBABILITY, Manner, inspect_all
+from lerenet.predict.names import OVERLAY
+from tests.helpers.factories import texture
+from tests.helpers.prediction import names, picture, pixels, prepared, truth
+
+TABLES = {"inspections.json", "inspections.csv", "defects.csv"}
+
+
+@pytest.fixture(autouse=True)
+def _prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("enrol", "inspect"):
+        monkeypatch.setattr(f"lerenet.enrolment.{module}.prepare", prepared)
+
+
+@pytest.fixture
+def drafts(loaded: LoadedNetwork, tmp_path: Path) -> Path:
+    """A folder with one class, ``Blob``, of seven examples and eight good parts."""
+    marked = [picture(tmp_path / "in" / f"{seed}.png", seed) for seed in range(7)]
+    good = [plain(tmp_path / "good" / f"{seed}.png", 50 + seed) for seed in range(8)]
+    given = Given([(path, [truth(path)]) for path in marked], good)
+    enrol_class("Blob", given, loaded, tmp_path / "drafts", EnrolmentSettings(steps=0))
+    return tmp_path / "drafts"
+
+
+def plain(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(texture(np.random.default_rng(seed), 1, 96)).resize((80, 60)).save(path)
+    return path
+
+
+def inspector_of(drafts: Path, loaded: LoadedNetwork) -> Inspector:
+    from lerenet.enrolment.enrolled import enrolled_in
+
+    return Inspector(loaded, enrolled_in(drafts))
+
+
+def photos(folder: Path) -> list[Path]:
+    bad = [picture(folder / "q" / f"bad{seed}.png", seed) for seed in (30, 31)]
+    for path in bad:
+        truth(path).unlink()
+    return [*bad, plain(folder / "q" / "good.png", 94)]
+
+
+def test_probability_marks_and_measurements_of_a_picture_agree(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    how = Measuring(mm_per_pixel=0.25, smallest=3)
+    out = tmp_path / "out"
+    manner = Manner(mark_good=True, probability=True, rules=Rules(measure=how))
+    rows = inspect_all(inspector_of(drafts, loaded), photos(tmp_path), out, manner)
+    written = pd.read_csv(out / "defects.csv")
+    assert len(written) == sum(row.defects for row in rows) > 0
+    for row in rows:
+        marks = np.asarray(Image.open(out / row.marks))
+        probability = read_probability(out / row.probability)
+        assert ((probability > 0.5) == (marks > 0)).all()
+        assert np.asarray(Image.open(out / row.probability)).dtype == np.uint16
+        again = measure(marks, probability.astype(np.float32), ["Blob"], how)
+        mine = written[written["image"] == row.image].drop(columns="image")
+        assert len(mine) == len(again) == row.defects
+        assert list(mine["class"]) == list(again["class"])
+        for name in again.columns.drop(["class", "regions"]):
+            wanted = pytest.approx(again[name].astype(float).to_numpy(), rel=1e-5, abs=2e-5, nan_ok=True)
+            assert mine[name].astype(float).to_numpy() == wanted, name
+
+
+def test_where_every_class_is_silent_the_probability_is_0(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    found = inspector_of(drafts, loaded)(np.full((60, 80, 3), 200, np.uint8))
+    assert not found.marks.any()
+    assert not found.probability.any()
+    spoken = inspector_of(drafts, loaded)(pixels(photos(tmp_path)[0]))
+    assert ((spoken.probability > 0.5) == (spoken.marks > 0)).all()
+    assert 0 < spoken.probability.min() < 0.5 < spoken.probability.max() <= 1
+
+
+def test_nothing_found_still_leaves_every_table(drafts: Path, loaded: LoadedNetwork, tmp_path: Path) -> None:
+    grey = tmp_path / "q" / "grey.png"
+    grey.parent.mkdir()
+    Image.new("RGB", (80, 60), (200, 200, 200)).save(grey)
+    (row,) = inspect_all(inspector_of(drafts, loaded), [grey], tmp_path / "out")
+    assert (row.verdict, row.decision, row.defects) == ("none of these", "REVIEW", 0)
+    assert names(tmp_path / "out") == {*TABLES, "grey_marks.png", "grey_overlay.png"}
+    table = pd.read_csv(tmp_path / "out" / "defects.csv")
+    assert table.empty
+    assert {"image", "class", "area_px", "length_mm"} <= set(table.columns)
+
+
+def test_the_tables_say_what_was_decided_and_by_what(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    rules = Rules.model_validate({"default": [{"result": "NG", "when": {"area_px": 20}}]})
+    broken = tmp_path / "q" / "broken.png"
+    images = [*photos(tmp_path), broken]
+    broken.write_bytes(b"x")
+    rows = inspect_all(inspector_of(drafts, loaded), images, tmp_path / "out", Manner(rules=rules))
+    table = pd.read_csv(tmp_path / "out" / "inspections.csv", keep_default_na=False)
+    assert list(table["decision"]) == [row.decision for row in rows]
+    assert list(table["reason"]) == [row.reason for row in rows]
+    assert (rows[-1].decision, rows[-1].defects) == ("", 0)  # not read
+    defects = pd.read_csv(tmp_path / "out" / "defects.csv", keep_default_na=False)
+    for row in rows[:-1]:
+        assert judge(row.classes, defects[defects["image"] == row.image], rules).result == row.decision
+    about = json.loads((tmp_path / "out" / "inspections.json").read_text())
+    assert about["rules"]["default"] == [{"count": 1, "result": "NG", "when": {"area_px": 20}}]
+    assert about["measured"]["connectivity"] == 8
+
+
+def test_names_leave_room_for_every_ending() -> None:
+    assert max(map(len, (MARKS, OVERLAY, PROBABILITY))) == len(OVERLAY)
+
+
+def test_only_what_is_all_an_inspections_is_replaced(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    inspector, out = inspector_of(drafts, loaded), tmp_path / "out"
+    images = photos(tmp_path)
+    inspect_all(inspector, images, out, Manner(probability=True))
+    assert len(list(out.glob("*_prob.png"))) == 3
+    inspect_all(inspector, images[:1], out)
+    assert names(out) == {*TABLES, "bad30_marks.png", "bad30_overlay.png"}
+    (out / "bad30_prob.png").touch()  # none was written this time
+    with pytest.raises(DataError, match="no inspection wrote"):
+        inspect_all(inspector, images, out)
+    (out / "bad30_prob.png").unlink()
+    # An inspection of before there were defects wrote no table of them: this one is somebody's.
+    about = json.loads((out / "inspections.json").read_text())
+    del about["measured"]
+    (out / "inspections.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="no inspection wrote"):
+        inspect_all(inspector, images, out)
+    (out / "defects.csv").unlink()
+    inspect_all(inspector, images[:1], out)
+    assert names(out) >= TABLES
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "x", '{"images": [1]}', '{"images": 3}'])
+def test_a_table_that_no_inspection_wrote_is_no_inspections(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "inspections.json").write_text(text)
+    with pytest.raises(DataError, match="no inspection wrote"):
+        inspect_all(inspector_of(drafts, loaded), [], tmp_path / "out")
+
+
+@pytest.fixture
+def call(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Run ``lerenet inspect`` on photos, with rules' text and options."""
+    monkeypatch.setattr("lerenet.predict.inspecting.open_model", lambda model: loaded)
+
+    def run(images: Sequence[Path], text: str | None, *options: str) -> Result:
+        words = [*map(str, images), "--from", str(drafts), "--out", str(tmp_path / "out"), *options]
+        if text is not None:
+            (tmp_path / "rules.yaml").write_text(text)
+            words += ["--rules", str(tmp_path / "rules.yaml")]
+        return CliRunner().invoke(app, ["inspect", *words])
+
+    return run
+
+
+ANY = "default: [{result: NG, when: {area_mm2: 0.01}}]"
+NEVER = "default: [{result: NG, when: {area_px: 99999}}]"
+SCALE = ("--mm-per-pixel", "0.5")
+
+
+def test_the_command_line_says_decision_and_reason(call, tmp_path: Path) -> None:
+    bad = photos(tmp_path)[:1]
+    said = call(bad, ANY, *SCALE)
+    assert said.exit_code == 0, said.output
+    assert "mm2 >= 0.01 mm2" in said.output
+    assert "reason" in said.output
+    assert "reason" not in call(bad, None).output
+    told = call(bad, ANY, *SCALE, "--json", "--probability")
+    (row,) = json.loads(told.stdout)["images"]
+    assert row["decision"] in ("NG", "REVIEW")
+    assert row["probability"] == "bad30_prob.png"
+
+
+def test_a_gateway_gets_a_status_only_when_it_asks(call, tmp_path: Path) -> None:
+    bad, _, good = photos(tmp_path)
+    for rules, options in ((ANY, SCALE), (None, ())):
+        assert call([bad], rules, *options).exit_code == 0
+    said = call([bad], NEVER, "--exit-status")
+    assert said.exit_code == 0, said.output
+    decision = json.loads(call([bad], ANY, *SCALE, "--json").stdout)["images"][0]["decision"]
+    assert call([bad], ANY, *SCALE, "--exit-status").exit_code == {"NG": 3, "REVIEW": 4}[decision]
+    unread = tmp_path / "q" / "broken.png"
+    unread.write_bytes(b"x")
+    assert call([unread, good], NEVER, "--exit-status").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("decisions", "error", "asked", "status"),
+    [
+        (["OK", "OK"], False, True, 0),
+        (["OK", "REVIEW"], False, True, 4),
+        (["REVIEW", "NG"], False, True, 3),
+        (["REVIEW", "NG"], False, False, 0),
+        (["REVIEW"], True, True, 1),
+        (["NG"], True, True, 3),
+        (["NG"], True, False, 1),
+    ],
+)
+def test_the_status_is_the_worst_photos(decisions: list[str], error: bool, asked: bool, status: int) -> None:
+    from lerenet.cli.inspection import status as status_of
+
+    rows = [Inspected("a.png", "OK", (), "", "", decision=decision) for decision in decisions]
+    rows += [Inspected("b.png", "", (), "", "", "can't be read")] if error else []
+    assert status_of(rows, asked) == status
+
+
+def test_bad_rules_stop_before_anything_is_written(call, tmp_path: Path) -> None:
+    for text in (ANY, "classes: {Blub: [{result: NG}]}", "default: [{result: NG, wenn: {}}]"):
+        said = call(photos(tmp_path), text)
+        assert said.exit_code != 0
+        assert "rules.yaml" in str(said.exception)
+        assert not (tmp_path / "out").exists()
