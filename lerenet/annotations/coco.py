@@ -7,7 +7,7 @@ Crowds are regions like others: what is marked is of the class. Polygons are fil
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,33 +76,31 @@ def _mask(one: Node, size: Size) -> Mask:
         raise shape.error(error) from error
 
 
-def instances(images: Sequence[AnnotatedImage], classes: Sequence[str]) -> dict[str, Any]:
+def instances(images: Iterable[AnnotatedImage], classes: Sequence[str]) -> dict[str, Any]:
     """COCO's instances: one annotation a region, its parts as polygons along the pixels' edges."""
-    annotations = [
-        {
-            "image_id": number,
-            "category_id": classes.index(region.name) + 1,
-            "segmentation": [ring.ravel().tolist() for ring in outlines(region.mask)],
-            "area": int(region.mask.sum()),
-            "bbox": _box(region.mask),
-            "iscrowd": 0,
-            **_score(region),
-        }
-        for number, image in enumerate(images, 1)
-        for region in image.regions
-        if region.mask.any()
-    ]
-    return {
-        "images": [
-            {"id": number, "file_name": image.image, "height": image.size[0], "width": image.size[1]}
-            for number, image in enumerate(images, 1)
-        ],
-        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
-        "annotations": [{"id": number, **one} for number, one in enumerate(annotations, 1)],
-    }
+    pictures: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, image in enumerate(images, 1):
+        height, width = image.size
+        pictures.append({"id": number, "file_name": image.image, "height": height, "width": width})
+        for region in image.marked():
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": classes.index(region.name) + 1,
+                    "segmentation": [ring.ravel().tolist() for ring in outlines(region.mask)],
+                    "area": int(region.mask.sum()),
+                    "bbox": _box(region.mask),
+                    "iscrowd": 0,
+                    **_score(region),
+                }
+            )
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
+    return {"images": pictures, "categories": categories, "annotations": annotations}
 
 
-def results(images: Sequence[AnnotatedImage], classes: Sequence[str]) -> list[dict[str, Any]]:
+def results(images: Iterable[AnnotatedImage], classes: Sequence[str]) -> list[dict[str, Any]]:
     """COCO's results, with the ids of `instances`: run lengths and a score (1 where there is none)."""
     return [
         {
@@ -112,8 +110,7 @@ def results(images: Sequence[AnnotatedImage], classes: Sequence[str]) -> list[di
             "score": 1.0 if region.score is None else region.score,
         }
         for number, image in enumerate(images, 1)
-        for region in image.regions
-        if region.mask.any()
+        for region in image.marked()
     ]
 
 

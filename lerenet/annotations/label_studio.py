@@ -6,7 +6,7 @@ are refused; choices, texts and relations hold no pixels and are passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def _rectangle(value: Node, percent: np.ndarray) -> Ring:
     return turned(ring, corner, degrees.number()) if degrees else ring
 
 
-def tasks(images: Sequence[AnnotatedImage], made_by: str) -> list[dict[str, Any]]:
+def tasks(images: Iterable[AnnotatedImage], made_by: str) -> list[dict[str, Any]]:
     """Tasks with a prediction each, a brush a region, for a labelling set-up with ``tag`` and ``image``.
 
     Args:
@@ -125,9 +125,7 @@ def tasks(images: Sequence[AnnotatedImage], made_by: str) -> list[dict[str, Any]
                     "model_version": made_by,
                     "score": max((region.score or 0.0 for region in image.regions), default=0.0),
                     "result": [
-                        _result(number, region, image.size)
-                        for number, region in enumerate(image.regions, 1)
-                        if region.mask.any()
+                        _result(number, region, image.size) for number, region in enumerate(image.marked(), 1)
                     ],
                 }
             ],

@@ -45,6 +45,10 @@ class AnnotatedImage:
     ignored: Mask | None = None
     source: str = ""
 
+    def marked(self) -> list[Region]:
+        """The regions that mark a pixel."""
+        return [region for region in self.regions if region.mask.any()]
+
     def classes(self) -> list[str]:
         """Names of the classes that mark something, in order of their first region."""
         return list(dict.fromkeys(region.name for region in self.regions))

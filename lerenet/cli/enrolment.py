@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lerenet.cli.predict import Bits, DrawnOn, Ignore, Inverted, Label, Model, Out, pair_up
+from lerenet.cli.predict import Bits, DrawnOn, Formats, Ignore, Inverted, Label, Model, Out, pair_up
 from lerenet.cli.terminal import console
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def inspect_command(
     mark_good: Annotated[
         bool, typer.Option("--mark-good", help="Keep marks on images that are called OK.")
     ] = False,
+    formats: Formats = None,
     bits: Bits = 0,
 ) -> None:
     """Inspect photos for every enrolled kind of defect: a verdict, marks and an overlay for each.
@@ -112,7 +113,7 @@ def inspect_command(
     inspector = Inspector(loaded, with_drafts(classes, enrolled))
     photos = find_queries(images, out)
     with progress("inspect", len(photos)) as tick:
-        rows = inspect_all(inspector, photos, out, mark_good, bits, tick)
+        rows = inspect_all(inspector, photos, out, mark_good, bits, formats or (), tick)
     show(rows, out)
     if any(row.error for row in rows):
         raise typer.Exit(1)

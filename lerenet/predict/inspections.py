@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lerenet.annotations.writing import file_names
 from lerenet.data.encoding import encode_png
 from lerenet.drawing import overlay_png
 from lerenet.enrolment.enrolled import Enrolled
@@ -16,11 +17,11 @@ from lerenet.enrolment.inspect import ClassVerdict, Inspector
 from lerenet.errors import DataError
 from lerenet.files import atomic_dir, read_json, sha256_file, shown, write_json
 from lerenet.inference import read_query
-from lerenet.predict.names import OVERLAY, output_names
+from lerenet.predict.annotating import annotate
+from lerenet.predict.names import MARKS, OVERLAY, output_names
 from lerenet.registry.lineage_mask import INSPECTIONS
 
 TABLE = "inspections.csv"
-MARKS = "_marks.png"  # 0, or the number of the class
 
 
 @dataclass(frozen=True)
@@ -43,24 +44,37 @@ def inspect_all(
     out: Path,
     mark_good: bool = False,
     bits: int = 0,
+    formats: Sequence[str] = (),
     tick: Callable[..., None] = lambda done=1, note=None: None,
 ) -> list[Inspected]:
     """Inspect photos and write ``out``, in the place of an earlier inspection.
 
+    Args:
+        inspector: network and classes.
+        images: the photos' files.
+        out: folder.
+        mark_good: see `Inspector`.
+        bits: see `lerenet.data.reading.Reading`.
+        formats: other tools' formats to write, too (`lerenet.annotations.writing.WRITTEN`).
+        tick: told after each photo.
+
     Raises:
-        DataError: ``out`` holds what no inspection wrote.
+        DataError: ``out`` holds what no inspection wrote; a format that is not written.
         LerenetError: ``out`` can't be written.
     """
     _require_ours(out)
-    rows = []
+    rows, names = [], output_names(images)
+    file_names(formats, names)
     with atomic_dir(out) as folder:
-        for path, name in zip(images, output_names(images), strict=True):
+        for path, name in zip(images, names, strict=True):
             rows.append(_one(inspector, path, name, folder, mark_good, bits))
             tick(1)
+        made_by = f"{inspector.loaded.source} {inspector.loaded.version}".strip()
+        annotations = annotate(rows, [one.name for one in inspector.classes], made_by, folder, out, formats)
         write_json(folder / INSPECTIONS, {
             "classes": [_class(number, one) for number, one in enumerate(inspector.classes, 1)],
             "network": inspector.loaded.source, "version": inspector.loaded.version,
-            "images": [asdict(row) for row in rows],
+            "images": [asdict(row) for row in rows], "annotations": annotations,
         })  # fmt: skip
         pd.DataFrame([_flat(row) for row in rows]).to_csv(folder / TABLE, index=False)
     return rows
@@ -101,10 +115,12 @@ def _require_ours(out: Path) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     table = out / INSPECTIONS
-    images = read_json(table).get("images", []) if table.is_file() else None
+    about = read_json(table) if table.is_file() else {}
+    images = about.get("images", []) if table.is_file() else None
     ours = {
         INSPECTIONS,
         TABLE,
+        *about.get("annotations", ()),
         *(row[key] for row in images or [] for key in ("marks", "overlay")),
     }
     if images is None or not out.is_dir() or {path.name for path in out.iterdir()} - ours:
