@@ -44,7 +44,7 @@ def read(path: Path) -> Iterator[AnnotatedImage]:
             raise one["image_id"].error(f"no image has the id {one['image_id'].value}")
         by_image[one["image_id"].whole()].append(one)
     for number, image in images.items():
-        size = image["height"].whole(), image["width"].whole()
+        size = image.size("height", "width")
         regions = tuple(_region(one, names, size) for one in by_image[number])
         yield AnnotatedImage(image["file_name"].text(), size, regions, source=image.place)
 

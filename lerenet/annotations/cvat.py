@@ -11,7 +11,7 @@ import numpy as np
 
 from lerenet.annotations.node import AGAIN
 from lerenet.annotations.polygons import box, fill, ring_of
-from lerenet.annotations.regions import AnnotatedImage, Region, Size
+from lerenet.annotations.regions import AnnotatedImage, Region, Size, size_of
 from lerenet.annotations.rle import decode_rows
 from lerenet.data.scaling import Mask
 from lerenet.errors import DataError
@@ -46,7 +46,7 @@ def read(path: Path) -> Iterator[AnnotatedImage]:
         name = image.get("name", "")
         place = f"{shown(path)}: image {name!r}"
         try:
-            size = _whole(image, "height"), _whole(image, "width")
+            size = size_of(_whole(image, "height"), _whole(image, "width"))
             regions = tuple(_region(shape, size) for shape in image if shape.tag not in WITHOUT_PIXELS)
         except ValueError as error:
             raise DataError(f"{place}: {error}", AGAIN) from error

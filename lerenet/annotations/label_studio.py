@@ -72,7 +72,7 @@ def _size(one: Node) -> Size:
         raise turn.error(
             f"the image was turned by {turn.value} degrees", "turn it back, or turn the file itself"
         )
-    return one["original_height"].whole(), one["original_width"].whole()
+    return one.size("original_height", "original_width")
 
 
 def _regions(one: Node, size: Size) -> Iterator[Region]:

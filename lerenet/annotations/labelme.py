@@ -41,7 +41,7 @@ def read(path: Path) -> Iterator[AnnotatedImage]:
             and entry.
     """
     top = read_node(path)
-    size = top["imageHeight"].whole(), top["imageWidth"].whole()
+    size = top.size("imageHeight", "imageWidth")
     regions = [Region(shape["label"].text(), _mask(shape, size)) for shape in top["shapes"]]
     ignored = [region.mask for region in regions if region.name == IGNORED]
     yield AnnotatedImage(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lerenet.annotations.regions import Size, size_of
 from lerenet.errors import DataError
 from lerenet.files import shown
 
@@ -99,6 +100,17 @@ class Node:
         if number != int(number) or number < 0:
             raise self.error(f"{self.value} is no whole number from 0 on")
         return int(number)
+
+    def size(self, height: str, width: str) -> Size:
+        """Height and width in these fields of an object.
+
+        Raises:
+            DataError: they are missing, or no size of an image.
+        """
+        try:
+            return size_of(self[height].whole(), self[width].whole())
+        except ValueError as error:
+            raise self.error(error) from error
 
     def numbers(self) -> list[float]:
         """Numbers, of a list that may hold lists of them.

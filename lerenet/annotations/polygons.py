@@ -19,6 +19,7 @@ from lerenet.data.scaling import Mask
 
 Ring = NDArray[np.float64]  # (N, 2): x and y of each corner; the last one is joined to the first
 BEYOND = 1.0  # pixels that a corner may lie outside the image: tools round
+INWARDS = 1e-6  # share of the way to a thin ring's middle: a corner between pixels belongs to the ring's side
 
 
 def ring_of(numbers: Sequence[float]) -> Ring:
@@ -98,6 +99,7 @@ def _inside(ring: Ring, size: Size) -> Mask:
 def _draw_outline(ring: Ring, mask: Mask) -> None:
     from skimage.draw import line
 
-    cells = np.clip(np.floor(ring), 0, np.array(mask.shape[::-1]) - 1).astype(np.int64)
+    inwards = ring + INWARDS * (ring.mean(axis=0) - ring)
+    cells = np.clip(np.floor(inwards), 0, np.array(mask.shape[::-1]) - 1).astype(np.int64)
     for (x0, y0), (x1, y1) in zip(cells, np.roll(cells, -1, axis=0), strict=True):
         mask[line(y0, x0, y1, x1)] = True

@@ -7,9 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lerenet.data.images import MAX_PIXELS
 from lerenet.data.scaling import Mask
 
 Size = tuple[int, int]  # height and width in pixels
+
+
+def size_of(height: int, width: int) -> Size:
+    """Height and width that an export says, before a mask of that size is made.
+
+    Raises:
+        ValueError: no pixel, or more than an image may have.
+    """
+    if not 0 < height * width <= MAX_PIXELS:
+        raise ValueError(f"a size of {width} x {height} pixels")
+    return height, width
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,13 @@ class AnnotatedImage:
 
     def of_class(self, name: str) -> Mask:
         """All regions of a class as one mask (H, W)."""
-        return joined([region.mask for region in self.regions if region.name == name], self.size)
+        return self.joined([name])
+
+    def joined(self, names: Sequence[str] = ()) -> Mask:
+        """All regions of these classes, or of every class, as one mask (H, W)."""
+        return joined(
+            [region.mask for region in self.regions if not names or region.name in names], self.size
+        )
 
 
 def joined(masks: Sequence[Mask], size: Size) -> Mask:

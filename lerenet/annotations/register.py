@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,13 @@ def detect(path: Path) -> str | None:
 
 def kind_of(file: Path) -> str | None:
     """The format of one file, by what it holds."""
+    status = file.stat()
+    return _kind_of(file, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=100_000)
+def _kind_of(file: Path, _changed: int, _size: int) -> str | None:
+    """Parsed once, as long as the file stays as it is."""
     if file.suffix.lower() == ".xml":
         return "cvat" if module("cvat").is_cvat(file) else None
     if file.suffix.lower() in (".yaml", ".yml"):

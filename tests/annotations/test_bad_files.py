@@ -93,6 +93,8 @@ BAD: dict[str, tuple[str, Any, str]] = {
         r"shapes\[0\]: corner \(5, 12\)",
     ),
     "labelme no size": ("labelme", labelme(SIZE) | {"imageHeight": None}, r"has no 'imageHeight'"),
+    "labelme huge": ("labelme", labelme((10**6, 10**6)), r"a size of 1000000 x 1000000 pixels"),
+    "cvat empty": ("cvat", cvat((0, 20)), r"image 'part.png': a size of 20 x 0 pixels"),
     "labelme patch": (
         "labelme",
         labelme(SIZE, DRAWN | {"mask": png(MASK)}),
