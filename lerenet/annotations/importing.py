@@ -1,7 +1,7 @@
 """``lerenet data import`` of another tool's export: its regions become masks, the rest is as for folders.
 
-An image is an entry of one class, as training, folds and validation have it: one that shows several is refused unless
-its classes are chosen or joined. Pixels that count as nothing have no place in a mask either.
+An image that shows several classes is an entry of each, of one group: what is marked as another class is background
+there. Pixels that count as nothing have no place in a mask.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath
 
 from lerenet.annotations.locating import Images
 from lerenet.annotations.regions import AnnotatedImage
-from lerenet.annotations.register import READERS, detect, read
+from lerenet.annotations.register import NEAR, READERS, detect, read
 from lerenet.data.encoding import write_mask
 from lerenet.data.importing.found import Found, Gathered
 from lerenet.data.importing.grouping import named
 from lerenet.data.importing.importer import Summary, import_dataset
 from lerenet.data.importing.layouts import Rule, Source
-from lerenet.data.listing import list_files
+from lerenet.data.listing import list_files, passed_over
 from lerenet.data.names import safe_stem
 from lerenet.data.reading import PLAIN, Reading
 from lerenet.errors import DataError, refuse
@@ -27,7 +27,6 @@ from lerenet.files import shown
 
 FILES = (".json", ".xml", ".yaml", ".yml")
 RULE = Rule(images="{cls}/{id}", stem="{id}")
-SEVERAL = "an image is of one class: choose with --class NAME (others become background), or join them with --as NAME"
 IGNORED = (
     "masks have no such pixels: --ignore 255 makes them background, or leave the image out of the export"
 )
@@ -76,8 +75,8 @@ def import_any(
         data, spec, folds, name, add, reading: see `lerenet.data.importing.importer.import_dataset`.
 
     Raises:
-        DataError: see `import_dataset`; an image of several classes or with pixels to ignore; a class in ``only``
-            that marks nothing; ``only`` or ``joined`` for what is no export.
+        DataError: see `import_dataset`; an image with pixels to ignore; a class in ``only`` that marks nothing;
+            ``only`` or ``joined`` for what is no export.
         LerenetError: the disk is full. In every case ``data`` stays as it was.
     """
     by_layout = bool(spec) or (kind is not None and kind not in READERS)
@@ -101,13 +100,13 @@ def import_any(
 
 def _export(folder: Path, file: Path | None, kind: str | None) -> tuple[Path, Path, str] | None:
     """Folder with the images, export in it and its format; an archive may pack them in one folder."""
-    inside = sorted(one for one in folder.iterdir() if not one.name.startswith("."))
+    inside = sorted(one for one in folder.iterdir() if not passed_over(one.name))
     if kind is None and any(one.name == CANONICAL or _holds(one, CANONICAL) for one in inside):
         return None
+    if file is None and len(inside) == 1 and inside[0].is_dir() and inside[0].name not in NEAR:
+        return _export(inside[0], None, kind)
     export = file or folder
     found = kind or detect(export)
-    if found is None and file is None and len(inside) == 1 and inside[0].is_dir():
-        return _export(inside[0], None, None)
     return (folder, export, found) if found else None
 
 
@@ -123,7 +122,8 @@ def _gathered(folder: Path, export: Path, kind: str, choice: Choice, masks: Path
     remedies: dict[str, bool] = {}
     entries: dict[str, str] = {}  # file -> entry that marks it
     classes: set[str] = set()
-    pictures, names = [], {}
+    pictures: list[Found] = []
+    names: dict[Path, str] = {}
     for image in read(export, kind):
         classes.update(image.classes())
         paths = images.find(image.image)
@@ -134,10 +134,12 @@ def _gathered(folder: Path, export: Path, kind: str, choice: Choice, masks: Path
             remedies[reason[1]] = True
         elif shown_as:
             entries[paths[0]] = image.source
-            mask = masks / f"{len(entries)}.png"
-            write_mask(mask, image.joined(choice.only))
-            names[mask] = f"{image.source}: what it marks as {shown_as[0]}"
-            pictures.append(_found(folder, paths[0], mask, shown_as[0]))
+            group = paths[0] if len(shown_as) > 1 else ""
+            for cls in shown_as:
+                mask = masks / f"{len(names)}.png"
+                write_mask(mask, image.joined(choice.only if choice.joined else [cls]))
+                names[mask] = f"{image.source}: what it marks as {cls}"
+                pictures.append(_found(folder, paths[0], mask, cls, group))
     problems += [
         f"class {name!r}: marks nothing in {shown(export)}" for name in choice.only if name not in classes
     ]
@@ -171,8 +173,6 @@ def _reason(
         return f"its image {image.image!r} {which}", MISSING
     if paths[0] in entries:
         return f"{shown(paths[0])} is annotated twice, by {entries[paths[0]]}, too", TWICE
-    if len(classes) > 1:
-        return f"shows several classes, {', '.join(classes)}", SEVERAL
     if image.ignored is not None and not choice.reading.ignore:
         return f"{int(image.ignored.sum())} pixels are marked to be ignored", IGNORED
     return None
@@ -192,8 +192,8 @@ def _renamed(item: Found, path: str) -> Found:
     return replace(item, text=text, stem=safe_stem(text))
 
 
-def _found(folder: Path, name: str, mask: Path, cls: str) -> Found:
+def _found(folder: Path, name: str, mask: Path, cls: str, group: str) -> Found:
     stem = str(PurePosixPath(name).with_suffix("").name)
     return Found(
-        RULE, folder / name, (mask,), "", cls, stem, safe_stem(stem), "", name, {"cls": cls, "id": stem}
+        RULE, folder / name, (mask,), "", cls, stem, safe_stem(stem), group, name, {"cls": cls, "id": stem}
     )

@@ -18,8 +18,10 @@ from lerenet.annotations.locating import Images
 from lerenet.annotations.regions import AnnotatedImage, Region
 from lerenet.data.cataloguing import build_catalog
 from lerenet.data.dataset import read_dataset, read_sources
+from lerenet.data.groups import fold_of
 from lerenet.data.masks import read_mask
 from lerenet.data.reading import Reading
+from lerenet.data.validation.catalog_checks import with_twins
 from lerenet.errors import DataError
 from tests.helpers.annotations import coco, cvat, grey, label_studio, labelme, save, voc, yolo
 
@@ -82,8 +84,9 @@ def test_an_archive_with_a_folder_in_it_and_images_of_the_same_name(tmp_path: Pa
               ((1, "a", "Scratch"), (1, "b", "Scratch"), (2, "a", "Dent"), (3, "b", "Pit"))]  # fmt: skip
     made(tmp_path / "task" / "export", *images, ("a/clean.png", {}))
     archive = shutil.make_archive(str(tmp_path / "task"), "zip", tmp_path / "task")
-    done = import_any(Path(archive), tmp_path / "data")
-    assert done.defect == {"Scratch": 2, "Dent": 1, "Pit": 1}
+    for kind in (None, "coco"):
+        done = import_any(Path(archive), tmp_path / "data", kind)
+        assert done.defect == {"Scratch": 2, "Dent": 1, "Pit": 1}
     assert done.unused == ["a/clean.png"]
     assert {one.name for one in (tmp_path / "data/Scratch/Images").iterdir()} == {"a_1.jpg", "b_1.jpg"}
     dataset = read_dataset(tmp_path / "data")
@@ -93,13 +96,41 @@ def test_an_archive_with_a_folder_in_it_and_images_of_the_same_name(tmp_path: Pa
     assert len(catalog) == 4
 
 
-def test_an_image_of_several_classes_is_refused_unless_they_are_chosen_or_joined(tmp_path: Path) -> None:
-    path = made(tmp_path / "in", ("a.png", {"Scratch": BLOCK, "Dent": OTHER}), ("b.png", {"Dent": OTHER}))
-    with pytest.raises(
-        DataError, match=r"images\[0\]: shows several classes, (Dent|Scratch), .*\n.*--class.*--as"
-    ):
-        import_any(path, tmp_path / "data")
+def test_an_image_of_several_classes_is_an_entry_of_each_in_one_group_and_one_fold(tmp_path: Path) -> None:
+    images = [("p/a.png", {"Scratch": BLOCK, "Dent": OTHER}), ("b.png", {"Dent": OTHER}),
+              ("c.png", {"Pit": BLOCK}), ("d.png", {"Stain": BLOCK})]  # fmt: skip
+    done = import_any(made(tmp_path / "in", *images), tmp_path / "data")
+    assert done.defect == {"Scratch": 1, "Dent": 2, "Pit": 1, "Stain": 1}
+    assert (read_mask(tmp_path / "data/Scratch/GT/a.png") == BLOCK).all()
+    assert (read_mask(tmp_path / "data/Dent/GT/a.png") == OTHER).all()
+    rows = read_sources(tmp_path / "data")
+    entries = [rows[f"{cls}/Images/a.jpg"] for cls in ("Scratch", "Dent")]
+    assert {(row["group_id"], row["source_path"]) for row in entries} == {("p/a.png", "p/a.png")}
+    assert rows["Dent/Images/b.jpg"]["group_id"] == ""
+    assert done.folds == [["Dent", "Scratch"], ["Pit"], ["Stain"]]
+    catalog = build_catalog(tmp_path / "data", tmp_path / "catalog.parquet")
+    twins = with_twins(catalog, 0)
+    assert twins["same_file_as"].isna().all()
+    left_out = {fold_of(group, 4) for group in twins["group"] if group.endswith("a.png")}
+    assert left_out == {fold_of("p/a.png", 4)}
+    moved = catalog.assign(fold=catalog["fold"].where(catalog["cls"] != "Scratch", 2))
+    unnamed = catalog.assign(group=catalog["group"].str.replace("p/a.png", "a"))
+    for other in (moved, unnamed):  # of different folds; or in one by chance, of no named part
+        twins = with_twins(other, 0).set_index("image")
+        assert twins.loc["Dent/Images/a.jpg", "same_file_as"] == "Scratch/Images/a.jpg"
+        assert twins.loc["Scratch/Images/a.jpg", "near_elsewhere"] == "Dent/Images/a.jpg"
+
+
+def test_classes_that_have_images_in_common_are_never_torn_apart(tmp_path: Path) -> None:
+    path = made(tmp_path / "in", ("a.png", {"Scratch": BLOCK, "Dent": OTHER}), ("b.png", {"Pit": OTHER}))
+    folds = save(tmp_path / "folds.yaml", "[[Scratch], [Dent], [Pit]]")
+    with pytest.raises(DataError, match=r"classes Dent \(fold 1\), Scratch \(fold 0\) have images in common"):
+        import_any(path, tmp_path / "data", folds=folds)
     assert not (tmp_path / "data").exists()
+
+
+def test_classes_are_chosen_or_joined(tmp_path: Path) -> None:
+    path = made(tmp_path / "in", ("a.png", {"Scratch": BLOCK, "Dent": OTHER}), ("b.png", {"Dent": OTHER}))
     chosen = import_any(path, tmp_path / "one", only=["Scratch"])
     assert (chosen.defect, chosen.unused) == ({"Scratch": 1}, ["b.png"])
     assert (read_mask(tmp_path / "one/Scratch/GT/a.png") == BLOCK).all()

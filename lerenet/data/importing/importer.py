@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lerenet.data.dataset import Folds, Row, read_sources, write_tables
 from lerenet.data.importing.archive import class_of, extract, is_archive
-from lerenet.data.importing.assembling import about, count, deal, keep
+from lerenet.data.importing.assembling import about, count, deal, keep, sharing
 from lerenet.data.importing.checking import leftovers, problems_of, table_problems
 from lerenet.data.importing.discover import find, guess_source
 from lerenet.data.importing.found import Found, Gathered
@@ -108,7 +108,8 @@ def import_dataset(
             summary = Summary(source.name, count(target, "Images"), count(target, "Nd"))
             summary.unused = [shown(name) for name in gathered.unused]
             before = [data, tree.folder] if add else [tree.folder]  # the first goes before the others
-            summary.folds, summary.dealt = deal({*summary.defect, *summary.clean}, folds, before)
+            classes = {*summary.defect, *summary.clean}
+            summary.folds, summary.dealt = deal(classes, folds, before, sharing(pictures))
             write_tables(
                 target, sorted(rows, key=lambda row: row["file"]), summary.folds, about(source, before, name)
             )
