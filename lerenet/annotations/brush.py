@@ -42,7 +42,7 @@ def decode(packed: Sequence[float], size: Size) -> Mask:
     Raises:
         ValueError: no bytes, cut off, or of another size.
     """
-    if any(value != int(value) or not 0 <= value < 256 for value in packed):
+    if any(not (float(value).is_integer() and 0 <= value < 256) for value in packed):
         raise ValueError("a run length's byte is none of 0 to 255")
     bits = _Bits(bytes(map(int, packed)))
     count, depth = bits.number(32), bits.number(5) + 1

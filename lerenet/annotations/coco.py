@@ -36,8 +36,8 @@ def read(path: Path) -> Iterator[AnnotatedImage]:
             lengths that are cut off; the message names file and entry.
     """
     top = read_node(path)
-    names = {one["id"].whole(): one["name"].text() for one in top["categories"]}
-    images = {one["id"].whole(): one for one in top["images"]}
+    names = {number: one["name"].text() for number, one in _by_id(top["categories"]).items()}
+    images = _by_id(top["images"])
     by_image: dict[int, list[Node]] = defaultdict(list)
     for one in top["annotations"]:
         if one["image_id"].whole() not in images:
@@ -47,6 +47,16 @@ def read(path: Path) -> Iterator[AnnotatedImage]:
         size = image.size("height", "width")
         regions = tuple(_region(one, names, size) for one in by_image[number])
         yield AnnotatedImage(image["file_name"].text(), size, regions, source=image.place)
+
+
+def _by_id(nodes: Iterable[Node]) -> dict[int, Node]:
+    by_id: dict[int, Node] = {}
+    for one in nodes:
+        number = one["id"].whole()
+        if number in by_id:
+            raise one["id"].error(f"{by_id[number].where} has the id {number}, too")
+        by_id[number] = one
+    return by_id
 
 
 def _region(one: Node, names: Mapping[int, str], size: Size) -> Region:

@@ -12,6 +12,7 @@ from lerenet.annotations.regions import Size, size_of
 from lerenet.errors import DataError
 from lerenet.files import shown
 
+LARGE = 2**53  # numbers from here on are not exact
 AGAIN = "export it again, or leave the file out"
 
 
@@ -81,13 +82,15 @@ class Node:
         return self.value
 
     def number(self) -> float:
-        """A number.
+        """A finite number.
 
         Raises:
             DataError: anything else.
         """
         if isinstance(self.value, bool) or not isinstance(self.value, int | float):
             raise self.error(f"{self.value!r:.60} is no number")
+        if not abs(self.value) < LARGE:
+            raise self.error(f"{self.value!r:.60} is no number of pixels or ids")
         return float(self.value)
 
     def whole(self) -> int:

@@ -71,7 +71,7 @@ def fill(rings: Iterable[Ring], size: Size) -> Mask:
 
 
 def _require_within(ring: Ring, size: Size) -> None:
-    out = (ring < -BEYOND) | (ring > np.array(size[::-1]) + BEYOND)
+    out = ~((ring >= -BEYOND) & (ring <= np.array(size[::-1]) + BEYOND))
     if out.any():
         x, y = ring[out.any(axis=1)][0]
         raise ValueError(f"corner ({x:g}, {y:g}) is outside the image of {size[1]} x {size[0]} pixels")

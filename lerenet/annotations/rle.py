@@ -32,7 +32,7 @@ def decode_rows(counts: Sequence[float], size: Size) -> Mask:
 
 
 def _runs(counts: Sequence[float], pixels: int) -> Mask:
-    if any(count < 0 or count != int(count) for count in counts):
+    if any(count < 0 or not float(count).is_integer() for count in counts):
         raise ValueError("a run length is no whole number from 0 on")
     if int(sum(counts)) != pixels:
         raise ValueError(f"run lengths of {int(sum(counts))} pixels, the size says {pixels}: cut off?")

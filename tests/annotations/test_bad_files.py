@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import re
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from lerenet.annotations import brush, register
@@ -26,6 +29,12 @@ def png(mask: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(mask.astype(np.uint8)).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
+
+
+def twice(what: str) -> dict[str, Any]:
+    value = coco(SIZE, [SQUARE])
+    value[what] *= 2
+    return value
 
 
 def unknown_image() -> dict[str, Any]:
@@ -48,6 +57,12 @@ BAD: dict[str, tuple[str, Any, str]] = {
         r"annotations\[0\].category_id: no category has the id 4",
     ),
     "coco image": ("coco", unknown_image(), r"annotations\[0\].image_id: no image has the id 8"),
+    "coco images": ("coco", twice("images"), r"images\[1\].id: images\[0\] has the id 7, too"),
+    "coco categories": (
+        "coco",
+        twice("categories"),
+        r"categories\[1\].id: categories\[0\] has the id 3, too",
+    ),
     "coco outside": (
         "coco",
         coco(SIZE, [[*SQUARE, 25, 3]]),
@@ -195,6 +210,60 @@ def test_it_is_refused_by_file_and_entry(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=re.escape(str(path)) + ".*" + reason) as refused:
         list(register.read(path, kind))
     assert refused.value.remedy
+
+
+WHOLE: dict[str, Any] = {
+    "coco": coco(SIZE, [SQUARE], score=0.5) | {"info": {}},
+    "coco counts": coco(SIZE, {"size": [10, 20], "counts": [11, 3, 186]}),
+    "coco text": coco(SIZE, encode_text(MASK)),
+    "labelme": labelme(
+        SIZE, {"points": [[1, 1], [5, 5], [1, 5]]}, {"shape_type": "circle", "points": [[5, 5], [6, 6]]}
+    ),
+    "labelme mask": labelme(SIZE, {"shape_type": "mask", "points": [[0, 0], [19, 9]], "mask": png(MASK)}),
+    "label-studio": label_studio(SIZE, "brushlabels", {"rle": BRUSH}),
+    "label-studio box": label_studio(
+        SIZE, "rectanglelabels", {"x": 1, "y": 1, "width": 9, "height": 9, "rotation": 9}
+    ),
+}
+JUNK = st.sampled_from(
+    [
+        None,
+        True,
+        -1,
+        0.5,
+        10**30,
+        float("inf"),
+        float("nan"),
+        "",
+        "x",
+        "polygon",
+        [],
+        [[]],
+        [1, 2],
+        {},
+        {"a": 1},
+    ]
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+@pytest.mark.parametrize("name", WHOLE)
+def test_whatever_stands_in_a_field_it_is_read_or_refused(
+    name: str, data: st.DataObject, tmp_path: Path
+) -> None:
+    value = copy.deepcopy(WHOLE[name])
+    spot: Any = value
+    while True:
+        key = data.draw(st.sampled_from(list(spot) if isinstance(spot, dict) else range(len(spot))))
+        if not isinstance(spot[key], dict | list) or not spot[key] or data.draw(st.booleans()):
+            break
+        spot = spot[key]
+    spot[key] = data.draw(JUNK)
+    try:
+        list(register.read(save(tmp_path / "export.json", value), name.split()[0]))
+    except DataError as error:
+        assert "export.json" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize(
