@@ -36,8 +36,8 @@ def users(folder: Path, root: str) -> set[str]:
 
 # A room imports from those before it. What lies loose is the ground floor, and what puts rooms together for a use.
 ROOMS = (
-    "data", "models", "features", "evaluation", "training", "drift", "tracking", "enrolment", "measure", "registry",
-    "predict", "paper", "cost", "report", "stages", "cli",
+    "data", "annotations", "models", "features", "evaluation", "training", "drift", "tracking", "enrolment", "measure",
+    "registry", "predict", "paper", "cost", "report", "stages", "cli",
 )  # fmt: skip
 GROUND = (
     "__init__",
@@ -143,6 +143,7 @@ HEAVY = {
     "skimage",
     "timm",
     "scipy",
+    "pycocotools",
 }
 
 

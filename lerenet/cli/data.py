@@ -40,14 +40,28 @@ def sample(
 
 @app.command(name="import")
 def import_command(
-    path: Annotated[Path, typer.Argument(help="A folder, or a zip or tar archive.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A folder, a zip or tar archive, or an annotation tool's file beside images."),
+    ],
     kind: Annotated[
-        str, typer.Option(help="Layout: canonical, magnetic-tile, mvtec-ad, ...; guessed when empty.")
+        str,
+        typer.Option(
+            help="Layout (canonical, magnetic-tile, mvtec-ad, ...) or annotation format (coco, labelme, cvat, "
+            "label-studio, yolo-seg, voc); detected when empty."
+        ),
     ] = "",
     spec: Annotated[Path | None, typer.Option(help="YAML file that describes a layout of your own.")] = None,
     folds: Annotated[Path | None, typer.Option(help="YAML file with three lists of class names.")] = None,
     name: Annotated[str, typer.Option(help="Name of the data set.")] = "",
     add: Annotated[bool, typer.Option("--add", help="Keep the classes that are there.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Class of an annotation export; others are background. Repeatable."),
+    ] = None,
+    joined: Annotated[
+        str, typer.Option("--as", help="One class that all regions of an annotation export become.")
+    ] = "",
     label: Annotated[
         str, typer.Option(help="The defect in masks of several labels: a number, a colour #rrggbb, or any.")
     ] = "",
@@ -64,12 +78,12 @@ def import_command(
     """Import images: all of them, or none when a file can't be used."""
     from rich.console import Console
 
-    from lerenet.data.importing.importer import import_dataset
+    from lerenet.annotations.importing import import_any
     from lerenet.data.reading import Reading
 
     reading = Reading(bits, label, ignore, inverted, drawn_on)
     with Console(stderr=True).status(f"importing {shown(path)}"):
-        done = import_dataset(path, data, kind or None, spec, folds, name, add, reading)
+        done = import_any(path, data, kind or None, spec, folds, name, add, reading, only or (), joined)
     _show(done.source, data, done.folds, done.defect, done.clean)
     _show_unused(done.source, done.unused)
     if done.dealt:

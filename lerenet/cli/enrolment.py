@@ -17,7 +17,18 @@ from lerenet.cli.inspection import (
     show,
     status,
 )
-from lerenet.cli.predict import Bits, DrawnOn, Ignore, Inverted, Json, Label, Model, Out, pair_up
+from lerenet.cli.predict import (
+    Bits,
+    DrawnOn,
+    Formats,
+    Ignore,
+    Inverted,
+    Json,
+    Label,
+    Model,
+    Out,
+    pair_up,
+)
 from lerenet.files import shown
 
 FOLDER = Path("enrolments")
@@ -100,6 +111,7 @@ def inspect_command(
     mark_good: Annotated[
         bool, typer.Option("--mark-good", help="Keep marks on images that are called OK.")
     ] = False,
+    formats: Formats = None,
     bits: Bits = 0,
     rules: RulesFile = None,
     mm_per_pixel: Scale = None,
@@ -139,7 +151,8 @@ def inspect_command(
     asked = fitted(asked, [one.name for one in inspector.classes], options, shown(rules or "rules"))
     photos = find_queries(images, out)
     with progress("inspect", len(photos)) as tick:
-        rows = inspect_all(inspector, photos, out, Manner(mark_good, bits, probability, asked), tick)
+        manner = Manner(mark_good, bits, probability, asked, tuple(formats or ()))
+        rows = inspect_all(inspector, photos, out, manner, tick)
     if as_json:
         print_inspection(rows)
     else:

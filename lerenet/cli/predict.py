@@ -44,12 +44,18 @@ Bits = Annotated[
     int, typer.Option(help="Bits that the camera uses of 16-bit images, 8 to 16; 0: by the values.")
 ]
 
+Formats = Annotated[
+    list[str] | None,
+    typer.Option("--format", "-f", help="Write the masks for other tools, too: coco, labelme, label-studio."),
+]
+
 
 def predict_command(
     support: Support,
     query: Query,
     out: Out,
     model: Model = "champion",
+    formats: Formats = None,
     as_json: Json = False,
     label: Label = "",
     ignore: Ignore = "",
@@ -69,7 +75,7 @@ def predict_command(
         from lerenet.predict import predict
 
         reading = Reading(bits, label, ignore, inverted, drawn_on)
-        predictions = predict(pairs, query, out, model, reading=reading, show=True)
+        predictions = predict(pairs, query, out, model, reading=reading, formats=formats or (), show=True)
     except KeyboardInterrupt as stopped:
         typer.echo(str(stopped) or "stopped before any work", err=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lerenet.annotations.writing import file_names
 from lerenet.data.reading import PLAIN, Reading
 from lerenet.files import shown
 from lerenet.models.serialization import LoadedNetwork
@@ -29,6 +30,7 @@ def predict(
     *,
     image_size: int = 200,
     reading: Reading = PLAIN,
+    formats: Sequence[str] = (),
     show: bool = False,
 ) -> Predictions:
     """Segment ``queries`` by the example of ``supports``; write masks, overlays and tables to ``out``.
@@ -45,10 +47,12 @@ def predict(
         model: Anything `open_model` takes, or a loaded network.
         image_size: For ``matching`` only: side to which images are resized.
         reading: What a person says of the files.
+        formats: Other tools' formats to write, too (`lerenet.annotations.writing.WRITTEN`).
         show: Whether to show the progress on standard error.
 
     Raises:
-        DataError: a support that can't be used, a query that doesn't exist, a file in the way; the message names it.
+        DataError: a support that can't be used, a query that doesn't exist, a file in the way, a format that is not
+            written; the message names it.
         ModelError: see `open_model`.
         LerenetError: ``out`` can't be written, or another call writes there.
         Stopped: Ctrl-C.
@@ -58,7 +62,8 @@ def predict(
     masks = [Path(mask) for _, mask in supports]
     with opened(out) as journal:
         earlier = Earlier.read(out)
-        standing = check_overwrite(names, out, [*examples.images, *masks, *chosen], earlier)
+        beside = file_names(formats, names)
+        standing = check_overwrite(names, out, [*examples.images, *masks, *chosen], earlier, beside)
         loaded = open_model(model, image_size) if isinstance(model, str) else model
         digest = digest_of(loaded, examples, reading)
         rows = earlier.rows.get(digest, {})
@@ -68,7 +73,7 @@ def predict(
         work = Segmentation(loaded, journal, reading.bits)
         with (progress if show else silent)("predict", len(jobs)) as tick:
             predictions = collect(loaded, examples, digest, work.run(examples.supports, jobs, tick))
-        return finish(predictions, earlier, journal)
+        return finish(predictions, earlier, journal, formats)
 
 
 def _job(

@@ -40,6 +40,8 @@ class Earlier:
     def _add_table(self, table: dict[str, Any]) -> None:
         self.files[JSON] = {ANY}
         self.files[CSV].add(str(table.get("table_sha256", ANY)))
+        for name, digest in dict(table.get("annotations", {})).items():
+            self.files[name].add(str(digest))
         for name, digests in dict(table.get("earlier", {})).items():
             self.files[name].update(map(str, digests))
         for value in table["predictions"]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from lerenet.files import atomic_path, shown, write_json
 from lerenet.models.serialization import LoadedNetwork
+from lerenet.predict.annotating import write_annotations
 from lerenet.predict.earlier import Earlier
 from lerenet.predict.journal import Journal, writing
 from lerenet.predict.results import CSV, JOURNAL, JSON, Prediction, Predictions, as_csv, sha256
@@ -38,23 +40,24 @@ def collect(loaded: LoadedNetwork, examples: Examples, digest: str, rows: list[P
     )
 
 
-def finish(predictions: Predictions, earlier: Earlier, journal: Journal) -> Predictions:
-    """Write the tables, with the masks on the disk before them, and remove the journal."""
+def finish(
+    predictions: Predictions, earlier: Earlier, journal: Journal, formats: Sequence[str] = ()
+) -> Predictions:
+    """Write annotations and tables, with the masks on the disk before them, and remove the journal."""
     out, table = journal.out, as_csv(predictions.predictions)
-    mine = {name for row in predictions.predictions for name in (row.mask, row.overlay)} | {
-        CSV,
-        JSON,
-        JOURNAL,
-    }
-    others = {
-        name: sorted(digests)
-        for name, digests in sorted(earlier.files.items())
-        if name not in mine and (out / name).exists()
-    }
-    predictions = replace(predictions, table_sha256=sha256(table), earlier=others)
     with writing(out):
         journal.announce(CSV, table)
         os.sync()
+        annotations = write_annotations(predictions, journal, formats)
+        mine = {name for row in predictions.predictions for name in (row.mask, row.overlay)}
+        others = {
+            name: sorted(digests)
+            for name, digests in sorted(earlier.files.items())
+            if name not in {*mine, *annotations, CSV, JSON, JOURNAL} and (out / name).exists()
+        }
+        predictions = replace(
+            predictions, table_sha256=sha256(table), annotations=annotations, earlier=others
+        )
         with atomic_path(out / CSV) as temporary:
             temporary.write_bytes(table)
         write_json(out / JSON, asdict(predictions))

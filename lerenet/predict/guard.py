@@ -16,13 +16,14 @@ REMEDY = "move it away or choose another --out"
 
 
 def check_overwrite(
-    names: Sequence[str], out: Path, inputs: Sequence[Path], earlier: Earlier
+    names: Sequence[str], out: Path, inputs: Sequence[Path], earlier: Earlier, beside: Sequence[str] = ()
 ) -> dict[str, str]:
     """Refuse a call that would write over an input, or over what no earlier call wrote or somebody changed since.
 
     Args:
         names: The output names of the queries.
         inputs: Queries, support images and their masks.
+        beside: Other files of the call.
 
     Returns:
         SHA-256 of each mask that is there already, by its name.
@@ -32,7 +33,7 @@ def check_overwrite(
     """
     given = {real(path) for path in inputs}
     standing = {}
-    for name in (JOURNAL, JSON, CSV, *(name + end for name in names for end in (MASK, OVERLAY))):
+    for name in (JOURNAL, JSON, CSV, *beside, *(name + end for name in names for end in (MASK, OVERLAY))):
         path = out / name
         if real(path) in given:
             raise DataError(

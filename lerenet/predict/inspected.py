@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,17 +50,19 @@ def write_tables(
     rows: Sequence[Inspected],
     defects: Sequence[pd.DataFrame],
     rules: Rules,
+    annotations: Mapping[str, str],
 ) -> None:
     """Write ``inspections.json``, ``inspections.csv`` and ``defects.csv``.
 
     Args:
         defects: of each photo that has some, with a column ``image``.
         rules: the decisions are theirs.
+        annotations: the files in other tools' formats, with their digests.
     """
     write_json(folder / INSPECTIONS, {
         "classes": [_class(number, one) for number, one in enumerate(inspector.classes, 1)],
         "network": inspector.loaded.source, "version": inspector.loaded.version,
-        "images": [asdict(row) for row in rows], "measured": rules.measure.model_dump(),
+        "images": [asdict(row) for row in rows], "annotations": annotations, "measured": rules.measure.model_dump(),
         "rules": rules.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"measure"}),
     })  # fmt: skip
     pd.DataFrame([_flat(row) for row in rows]).to_csv(folder / TABLE, index=False)
@@ -100,6 +102,7 @@ def _written(path: Path) -> set[str]:
     try:
         about = read_json(path)
         pictures = {row[key] for row in about["images"] for key in PICTURES if key in row}
+        pictures |= set(about.get("annotations", ()))
     except (LerenetError, KeyError, TypeError):
         return set()
     return {INSPECTIONS, TABLE, *pictures} | ({DEFECTS} if "measured" in about else set())

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lerenet.annotations.writing import file_names
 from lerenet.data.encoding import encode_png
 from lerenet.drawing import overlay_png
 from lerenet.enrolment.inspect import Inspector
@@ -19,10 +20,10 @@ from lerenet.measure.defects import measure
 from lerenet.measure.judging import judge
 from lerenet.measure.probability import probability_png
 from lerenet.measure.rules import Rules
+from lerenet.predict.annotating import annotate
 from lerenet.predict.inspected import Inspected, require_ours, write_tables
-from lerenet.predict.names import OVERLAY, output_names
+from lerenet.predict.names import MARKS, OVERLAY, output_names
 
-MARKS = "_marks.png"  # 0, or the number of the class
 PROBABILITY = "_prob.png"  # no longer than `OVERLAY`, for which names leave room
 
 
@@ -35,12 +36,14 @@ class Manner:
         bits: that the camera uses of 16-bit images; 0: by the values.
         probability: write the probability of each pixel.
         rules: what is measured and what it means; as they are, each class's own verdict decides.
+        formats: other tools' formats to write, too (`lerenet.annotations.writing.WRITTEN`).
     """
 
     mark_good: bool = False
     bits: int = 0
     probability: bool = False
     rules: Rules = field(default_factory=Rules)
+    formats: tuple[str, ...] = ()
 
 
 def inspect_all(
@@ -52,21 +55,32 @@ def inspect_all(
 ) -> list[Inspected]:
     """Inspect photos and write ``out``, in the place of an earlier inspection.
 
+    Args:
+        inspector: network and classes.
+        images: the photos' files.
+        out: folder.
+        manner: how; as a plain `Manner` where not given.
+        tick: told after each photo.
+
     Raises:
-        DataError: ``out`` holds what no inspection wrote.
+        DataError: ``out`` holds what no inspection wrote; a format that is not written.
         LerenetError: ``out`` can't be written.
     """
     require_ours(out)
     manner = manner or Manner()
-    rows, tables = [], []
+    rows, tables, names = [], [], output_names(images)
+    file_names(manner.formats, names)
     with atomic_dir(out) as folder:
-        for path, name in zip(images, output_names(images), strict=True):
+        for path, name in zip(images, names, strict=True):
             row, defects = _one(inspector, path, name, folder, manner)
             rows.append(row)
             if len(defects):
                 tables.append(defects.assign(image=row.image))
             tick(1)
-        write_tables(folder, inspector, rows, tables, manner.rules)
+        made_by = f"{inspector.loaded.source} {inspector.loaded.version}".strip()
+        classes = [one.name for one in inspector.classes]
+        annotations = annotate(rows, classes, made_by, folder, out, manner.formats)
+        write_tables(folder, inspector, rows, tables, manner.rules, annotations)
     return rows
 
 

@@ -15,6 +15,7 @@ from lerenet.predict.queries import real
 from lerenet.predict.results import sha256
 
 MASK, OVERLAY = "_mask.png", "_overlay.png"
+MARKS = "_marks.png"  # of an inspection: 0, or the number of the class
 ROOM = LONGEST - len(OVERLAY)  # bytes
 
 

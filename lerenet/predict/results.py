@@ -40,7 +40,8 @@ class Predictions:
     ``version`` (of the registry, else empty) and ``weights_sha256`` (empty for ``matching``) tell which model it
     was, ``support_sha256`` which examples (the image, then its masks): `lerenet lineage --mask` goes back from there.
     ``digest`` is that of all that decides the masks beside the queries: a call with the same one goes on where this
-    one ended. ``table_sha256`` is that of predictions.csv, ``earlier`` the files of calls before, with their digests.
+    one ended. ``table_sha256`` is that of predictions.csv, ``annotations`` the files in other tools' formats and
+    ``earlier`` those of calls before, with their digests.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Predictions:
     predictions: list[Prediction]
     digest: str
     table_sha256: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
     earlier: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property

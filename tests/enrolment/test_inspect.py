@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from lerenet.annotations import register
+from lerenet.annotations.writing import INSTANCES, RESULTS, SHAPES, TASKS, WRITTEN
 from lerenet.enrolment.enrol import Given, enrol_class
 from lerenet.enrolment.enrolled import FACTS, MEMORY, enrolled_in, load_enrolled
 from lerenet.enrolment.inspect import Inspector
@@ -18,7 +20,7 @@ from lerenet.errors import DataError, TrackingError
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import EnrolmentSettings
 from lerenet.predict.inspecting import require_new, with_drafts
-from lerenet.predict.inspections import inspect_all
+from lerenet.predict.inspections import Manner, inspect_all
 from lerenet.registry.lineage_mask import of_mask
 from tests.helpers.factories import texture
 from tests.helpers.prediction import picture, pixels, prepared, truth
@@ -171,6 +173,32 @@ def test_an_inspection_is_a_folder_whole_and_replaces_only_another(
     with pytest.raises(DataError, match="no inspection wrote"):
         inspect_all(inspector, [good], out)
     assert (out / "inspections.csv").exists()
+
+
+def test_other_tools_formats_hold_the_marks_of_each_class(
+    given: Given, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    classes = [enrol_class(name, given, loaded, tmp_path / "into", FAST) for name in ("Blob", "Other")]
+    inspector, out = Inspector(loaded, classes), tmp_path / "out"
+    bad, good = picture(tmp_path / "q" / "bad.png", 30), clean(tmp_path / "q" / "good.png", 91)
+    for _ in range(2):  # the second takes the first one's place
+        rows = inspect_all(inspector, [bad, good], out, Manner(formats=tuple(WRITTEN)))
+    written = json.loads((out / "inspections.json").read_text())["annotations"]
+    assert set(written) == {INSTANCES, RESULTS, TASKS, f"bad{SHAPES}", f"good{SHAPES}"}
+    read = list(register.read(out / INSTANCES, "coco"))
+    assert [one.image for one in read] == [str(bad), str(good)]
+    assert any(one.regions for one in read)
+    for image, row in zip(read, rows, strict=True):
+        marks = pixels(out / row.marks)
+        (shapes,) = register.read(out / row.marks.replace("_marks.png", SHAPES), "labelme")
+        for number, one in enumerate(row.classes, 1):
+            assert (image.of_class(one.name) == (marks == number)).all()
+            assert (shapes.of_class(one.name) == (marks == number)).all()
+            assert {region.score for region in image.regions if region.name == one.name} <= {one.score}
+    with pytest.raises(DataError, match="not written"):
+        inspect_all(inspector, [bad], out, Manner(formats=("cvat",)))
+    inspect_all(inspector, [bad], out)
+    assert len(list(out.iterdir())) == 4
 
 
 def test_the_command_line_from_photos_to_verdicts(

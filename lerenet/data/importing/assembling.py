@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from lerenet.data.dataset import DATASET, SOURCES, Folds, Row, read_dataset, read_sources
-from lerenet.data.importing.assign_folds import assign_folds, given_folds
+from lerenet.data.importing.assign_folds import assign_folds, given_folds, torn
+from lerenet.data.importing.found import Found
 from lerenet.data.importing.layouts import Source
 from lerenet.data.listing import passed_over, readable
 from lerenet.data.names import differ_in_case
 from lerenet.errors import refuse
+
+ONE_FOLD = (
+    "put them in one fold (--folds), choose classes with --class, or join them with --as; nothing was changed"
+)
 
 
 def keep(data: Path, target: Path, replaced: set[str]) -> list[Row]:
@@ -31,17 +36,30 @@ def count(data: Path, folder: str) -> Counter[str]:
     return Counter(path.parts[-3] for path in paths if not any(map(passed_over, path.parts[-3:])))
 
 
-def deal(classes: set[str], asked: Path | None, before: Sequence[Path]) -> tuple[Folds, list[str]]:
+def deal(
+    classes: set[str], asked: Path | None, before: Sequence[Path], together: Collection[frozenset[str]] = ()
+) -> tuple[Folds, list[str]]:
     """Every class to a fold: as the file ``asked``, else as in the folders ``before``, else by rule.
 
     Returns:
         The folds, and the classes that were dealt by rule.
 
     Raises:
-        DataError: folds that can't be, or classes that differ only in capitals.
+        DataError: folds that can't be, classes that differ only in capitals, or some of different folds that have
+            images in common (``together``): what is tested would have been seen in training.
     """
     refuse(differ_in_case(classes), "rename one of them; nothing was changed")
-    return assign_folds(classes, given_folds(asked, before, classes))
+    folds, dealt = assign_folds(classes, given_folds(asked, before, classes), together)
+    refuse(torn(folds, together), ONE_FOLD)
+    return folds, dealt
+
+
+def sharing(pictures: Iterable[Found]) -> set[frozenset[str]]:
+    """The classes of each image that is an entry of several."""
+    classes: dict[str, set[str]] = defaultdict(set)
+    for item in pictures:
+        classes[item.path].add(item.cls)
+    return {frozenset(names) for names in classes.values() if len(names) > 1}
 
 
 def about(source: Source, before: Iterable[Path], name: str) -> dict[str, str]:

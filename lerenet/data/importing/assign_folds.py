@@ -34,10 +34,13 @@ def given_folds(asked: Path | None, folders: Iterable[Path], classes: Collection
     return merged
 
 
-def assign_folds(classes: Iterable[str], given: Sequence[Sequence[str]] | None) -> tuple[Folds, list[str]]:
+def assign_folds(
+    classes: Iterable[str], given: Sequence[Sequence[str]] | None, together: Iterable[Collection[str]] = ()
+) -> tuple[Folds, list[str]]:
     """Every class to a fold, and the classes that had to be dealt out.
 
-    ``given`` first, then the paper's table; the rest, sorted, each to the smallest fold.
+    ``given`` first, then the paper's table; the rest, sorted, each to the smallest fold, with those that it has images
+    in common with (``together``, the classes of an image each).
     """
     left = sorted(classes)
     folds: Folds = [[], [], []]
@@ -45,6 +48,30 @@ def assign_folds(classes: Iterable[str], given: Sequence[Sequence[str]] | None) 
         for fold, names in zip(folds, table, strict=False):
             fold += [name for name in names if name in left]
             left = [name for name in left if name not in names]
+    dealt = set()
     for name in left:
-        min(folds, key=len).append(name)
+        if name not in dealt:
+            joined = _joined(name, together)
+            fold = next((fold for fold in folds if joined & set(fold)), min(folds, key=len))
+            fold += [one for one in left if one in joined]
+            dealt |= joined
     return folds, left
+
+
+def _joined(name: str, together: Iterable[Collection[str]]) -> set[str]:
+    """A class, those that share an image with it, those that share one with them, and so on."""
+    joined, before = {name}, 0
+    while len(joined) > before:
+        before = len(joined)
+        joined.update(*(classes for classes in together if joined & set(classes)))
+    return joined
+
+
+def torn(folds: Folds, together: Iterable[Collection[str]]) -> list[str]:
+    """Problems: classes that have an image in common and stand in different folds."""
+    fold_of = {name: number for number, fold in enumerate(folds) for name in fold}
+    apart = {tuple(sorted(names)) for names in together if len({fold_of[name] for name in names}) > 1}
+    return [
+        f"classes {', '.join(f'{name} (fold {fold_of[name]})' for name in names)} have images in common"
+        for names in sorted(apart)
+    ]

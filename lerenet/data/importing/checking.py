@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from lerenet.data.dataset import DATASET, KINDS, SOURCES, Row
 from lerenet.data.importing.found import Found
+from lerenet.data.importing.layouts import Rule
 from lerenet.data.importing.tree import Tree
 from lerenet.data.listing import readable
 from lerenet.data.names import CLASS_NAME, differ_in_case, nfc
@@ -39,13 +40,13 @@ def _masks(pictures: Sequence[Found]) -> list[str]:
 
 
 def _two_rules(pictures: Sequence[Found]) -> list[str]:
-    rules: dict[str, list[str]] = defaultdict(list)
+    rules: dict[str, list[Rule]] = defaultdict(list)
     for item in pictures:
-        rules[item.path].append(item.rule.images)
+        rules[item.path].append(item.rule)
     return [
-        f"{shown(path)}: found by {' and '.join(names)}; leave it out of one with exclude"
-        for path, names in rules.items()
-        if len(names) > 1
+        f"{shown(path)}: found by {' and '.join(rule.images for rule in found)}; leave it out of one with exclude"
+        for path, found in rules.items()
+        if any(rule != found[0] for rule in found)
     ]
 
 

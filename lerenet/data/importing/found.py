@@ -1,11 +1,13 @@
-"""One image of a source, as its rules find it."""
+"""The images of a source, as its rules find them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lerenet.data.importing.layouts import Rule
+from lerenet.data.importing.layouts import Rule, Source
+from lerenet.data.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,22 @@ class Found:
     group: str
     path: str
     pieces: dict[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All images of a source.
+
+    Args:
+        source: its layout or format.
+        pictures: the images.
+        unused: posix paths of image files that are left out.
+        names: what messages call a mask that was made for the import.
+        reading: how the files are read, in the place of what was asked; None: as was asked.
+    """
+
+    source: Source
+    pictures: Sequence[Found]
+    unused: Sequence[str]
+    names: Mapping[Path, str] = field(default_factory=dict)
+    reading: Reading | None = None

@@ -7,17 +7,17 @@ The new folder is built beside the old one and takes its place only when it is w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lerenet.data.dataset import Folds, Row, read_sources, write_tables
 from lerenet.data.importing.archive import class_of, extract, is_archive
-from lerenet.data.importing.assembling import about, count, deal, keep
+from lerenet.data.importing.assembling import about, count, deal, keep, sharing
 from lerenet.data.importing.checking import leftovers, problems_of, table_problems
 from lerenet.data.importing.discover import find, guess_source
-from lerenet.data.importing.found import Found
+from lerenet.data.importing.found import Found, Gathered
 from lerenet.data.importing.known_layouts import CANONICAL, find_source
 from lerenet.data.importing.layouts import Source, load_spec
 from lerenet.data.importing.placing import place
@@ -29,6 +29,8 @@ from lerenet.files import atomic_dir, recover_dir, scratch_dir, shown
 
 KEEP = "keep the classes that are there with --add; or move the folder away, or give another with --data"
 REPLACED = "move these files away, or give the class that is imported another name"
+
+Gather = Callable[[Path, Path], Gathered | None]
 
 
 @dataclass
@@ -61,6 +63,7 @@ def import_dataset(
     name: str = "",
     add: bool = False,
     reading: Reading = PLAIN,
+    gather: Gather | None = None,
 ) -> Summary:
     """Import a folder or archive into ``data``.
 
@@ -73,6 +76,8 @@ def import_dataset(
         name: of the data set; empty: what it is called already.
         add: keep what is there and add (or replace) classes.
         reading: how files are read; what it says goes before what the layout says.
+        gather: finds the images of a folder in another way than by a layout, with a second folder for masks that it
+            makes; None: nothing for it there, and the layout is followed.
 
     Raises:
         DataError: nothing usable, files that can't be used, or files in ``data`` that no import wrote and that would
@@ -86,25 +91,34 @@ def import_dataset(
     check_source(path, data)
     if not add:
         check_replaceable(data, KEEP)
-    with _unpacked(path, data) as (folder, called):
+    with (
+        _unpacked(path, data) as (folder, called),
+        scratch_dir(data.with_name(f"{data.name}-masks")) as masks,
+    ):
         tree = look(folder, called)
-        source = load_spec(spec) if spec else find_source(kind) if kind else guess_source(tree, path)
-        pictures, unused = find(tree, source)
         table = read_sources(tree.folder)
-        _check(tree, pictures, unused, source, table)
+        gathered = (gather and gather(folder, masks)) or _by_rules(tree, path, kind, spec)
+        pictures, source = gathered.pictures, gathered.source
+        _check(tree, pictures, gathered.unused, source, table)
         if add:
             check_replaceable(data, REPLACED, {item.cls for item in pictures})
         with atomic_dir(data) as target:
             rows = keep(data, target, {item.cls for item in pictures}) if add and data.exists() else []
-            rows += _placed(pictures, target, table, reading)
+            rows += _placed(pictures, target, table, gathered.reading or reading, gathered.names)
             summary = Summary(source.name, count(target, "Images"), count(target, "Nd"))
-            summary.unused = [shown(name) for name in unused]
+            summary.unused = [shown(name) for name in gathered.unused]
             before = [data, tree.folder] if add else [tree.folder]  # the first goes before the others
-            summary.folds, summary.dealt = deal({*summary.defect, *summary.clean}, folds, before)
+            classes = {*summary.defect, *summary.clean}
+            summary.folds, summary.dealt = deal(classes, folds, before, sharing(pictures))
             write_tables(
                 target, sorted(rows, key=lambda row: row["file"]), summary.folds, about(source, before, name)
             )
     return summary
+
+
+def _by_rules(tree: Tree, path: Path, kind: str | None, spec: Path | None) -> Gathered:
+    source = load_spec(spec) if spec else find_source(kind) if kind else guess_source(tree, path)
+    return Gathered(source, *find(tree, source))
 
 
 @contextmanager
@@ -133,7 +147,11 @@ def _check(
 
 
 def _placed(
-    pictures: Sequence[Found], target: Path, table: Mapping[str, Row], reading: Reading
+    pictures: Sequence[Found],
+    target: Path,
+    table: Mapping[str, Row],
+    reading: Reading,
+    names: Mapping[Path, str],
 ) -> Iterator[Row]:
     """Write every image and mask; their rows of sources.csv."""
     problems, remedies = [], {}
@@ -141,6 +159,13 @@ def _placed(
         try:
             yield place(item, target, table, reading)
         except DataError as error:
-            problems.append(error.what)
+            problems.append(_named(error.what, item, names))
             remedies[error.remedy] = True
     refuse(problems, "\n  -> ".join([*filter(None, remedies), MEND]))
+
+
+def _named(what: str, item: Found, names: Mapping[Path, str]) -> str:
+    """A message that calls made masks by what they were made from."""
+    for mask in item.masks:
+        what = what.replace(shown(mask), names.get(mask, shown(mask)))
+    return what

@@ -149,18 +149,40 @@ def _names(catalog: pd.DataFrame, partners: Sequence[int | None]) -> pd.Series:
     return pd.Series(names, index=catalog.index, dtype=object)
 
 
+def _entry(catalog: pd.DataFrame) -> pd.Series:
+    """What entries of one image have in common: bytes, fold and part; of its own where no part is named."""
+    part, stem = (
+        catalog["group"].str.partition("/")[2],
+        catalog["image"].str.extract(r"([^/]*?)(?:\.[^./]*)?$")[0],
+    )
+    common = catalog["sha256"] + "\n" + catalog["fold"].astype(str) + "\n" + part
+    return common.where(part != stem, catalog["image"])
+
+
+def _same_files(
+    catalog: pd.DataFrame, entry: npt.NDArray[np.intp], cls: npt.NDArray[np.intp]
+) -> list[int | None]:
+    """For each image another one of the same bytes that is no entry of the same image in another class, or None."""
+    partners: list[int | None] = [None] * len(catalog)
+    for places in catalog.groupby("sha256").indices.values():
+        for place in places if len(places) > 1 else ():
+            shared = (entry[places] == entry[place]) & (cls[places] != cls[place])
+            others = places[~shared & (places != place)].tolist()
+            if others:
+                partners[place] = others[-1] if place != places[-1] else others[0]
+    return partners
+
+
 def with_twins(catalog: pd.DataFrame, bits: int) -> pd.DataFrame:
     """Add columns with the image's twin (an image key) or None.
 
-    ``same_file_as``: the same bytes, anywhere. Within ``bits`` bits of the perceptual hash:
+    ``same_file_as``: the same bytes, anywhere; but an image may be an entry of several classes of one fold, where
+    sources.csv gives both entries one group. Within ``bits`` bits of the perceptual hash:
     ``near_elsewhere``: a defect image and one of another class; ``near_clean``: of another class,
     one of the two clean (good parts are often shared); ``near_in_class``: of another group of its class.
     """
     catalog = catalog.reset_index(drop=True)
-    first = catalog.groupby("sha256")["image"].transform("first")
-    last = catalog.groupby("sha256")["image"].transform("last")
-    partner = last.where(last != catalog["image"], first)
-    same = partner.astype(object).where(partner != catalog["image"], None)
+    entry = pd.factorize(_entry(catalog))[0]
     cls, group = pd.factorize(catalog["cls"])[0], pd.factorize(catalog["group"])[0]
     defect = (catalog["kind"] == "defect").to_numpy()
 
@@ -173,7 +195,8 @@ def with_twins(catalog: pd.DataFrame, bits: int) -> pd.DataFrame:
         return defects
 
     def elsewhere(rows: slice) -> npt.NDArray[np.bool_]:
-        return other_class(rows) & both(rows)
+        shared: npt.NDArray[np.bool_] = np.equal.outer(entry[rows], entry)
+        return other_class(rows) & both(rows) & ~shared
 
     def clean(rows: slice) -> npt.NDArray[np.bool_]:
         return other_class(rows) & ~both(rows)
@@ -183,7 +206,7 @@ def with_twins(catalog: pd.DataFrame, bits: int) -> pd.DataFrame:
 
     usable = catalog["phash"].where(catalog["phash"].str.fullmatch("[0-9a-f]{16}"), "0" * 16).tolist()
     return catalog.assign(
-        same_file_as=same,
+        same_file_as=_names(catalog, _same_files(catalog, entry, cls)),
         near_elsewhere=_names(catalog, twins(usable, bits, elsewhere)),
         near_clean=_names(catalog, twins(usable, bits, clean)),
         near_in_class=_names(catalog, twins(usable, bits, in_class)),
