@@ -198,7 +198,7 @@ def test_other_tools_formats_hold_the_marks_of_each_class(
     with pytest.raises(DataError, match="not written"):
         inspect_all(inspector, [bad], out, Manner(formats=("cvat",)))
     inspect_all(inspector, [bad], out)
-    assert len(list(out.iterdir())) == 4
+    assert len(list(out.iterdir())) == 5
 
 
 def test_the_command_line_from_photos_to_verdicts(
