@@ -18,6 +18,7 @@ from lerenet.cli.inspection import (
     status,
 )
 from lerenet.cli.predict import (
+    INTERRUPTED,
     Bits,
     DrawnOn,
     Formats,
@@ -130,7 +131,7 @@ def inspect_command(
 
     lerenet inspect parts/ --out found --rules rules.yaml --mm-per-pixel 0.05
 
-    Status 1: some photos could not be read.
+    Interrupted, the same command goes on. Status 1: some photos could not be read.
     """
     from lerenet.enrolment.inspect import Inspector
     from lerenet.measure.rules import Rules, fitted, load_rules
@@ -150,9 +151,13 @@ def inspect_command(
     }
     asked = fitted(asked, [one.name for one in inspector.classes], options, shown(rules or "rules"))
     photos = find_queries(images, out)
-    with progress("inspect", len(photos)) as tick:
-        manner = Manner(mark_good, bits, probability, asked, tuple(formats or ()))
-        rows = inspect_all(inspector, photos, out, manner, tick)
+    manner = Manner(mark_good, bits, probability, asked, tuple(formats or ()))
+    try:
+        with progress("inspect", len(photos)) as tick:
+            rows = inspect_all(inspector, photos, out, manner, tick)
+    except KeyboardInterrupt as stopped:
+        typer.echo(str(stopped), err=True)
+        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print_inspection(rows)
     else:

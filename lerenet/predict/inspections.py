@@ -14,7 +14,7 @@ from lerenet.data.encoding import encode_png
 from lerenet.drawing import overlay_png
 from lerenet.enrolment.inspect import Inspector
 from lerenet.errors import DataError
-from lerenet.files import atomic_dir, sha256_file, shown
+from lerenet.files import sha256_file, shown
 from lerenet.inference import read_query
 from lerenet.measure.defects import measure
 from lerenet.measure.judging import judge
@@ -23,6 +23,7 @@ from lerenet.measure.rules import Rules
 from lerenet.predict.annotating import annotate
 from lerenet.predict.inspected import Inspected, require_ours, write_tables
 from lerenet.predict.names import MARKS, OVERLAY, output_names
+from lerenet.predict.partial import begun, digest_of
 
 PROBABILITY = "_prob.png"  # no longer than `OVERLAY`, for which names leave room
 
@@ -53,7 +54,7 @@ def inspect_all(
     manner: Manner | None = None,
     tick: Callable[..., None] = lambda done=1, note=None: None,
 ) -> list[Inspected]:
-    """Inspect photos and write ``out``, in the place of an earlier inspection.
+    """Inspect photos and write ``out``, in the place of an earlier inspection; interrupted, the same call goes on.
 
     Args:
         inspector: network and classes.
@@ -64,23 +65,33 @@ def inspect_all(
 
     Raises:
         DataError: ``out`` holds what no inspection wrote; a format that is not written.
-        LerenetError: ``out`` can't be written.
+        LerenetError: ``out`` can't be written, or another inspection is at work there.
+        KeyboardInterrupt: Ctrl-C; it says how many photos are done.
     """
     require_ours(out)
     manner = manner or Manner()
     rows, tables, names = [], [], output_names(images)
     file_names(manner.formats, names)
-    with atomic_dir(out) as folder:
-        for path, name in zip(images, names, strict=True):
-            row, defects = _one(inspector, path, name, folder, manner)
-            rows.append(row)
-            if len(defects):
-                tables.append(defects.assign(image=row.image))
-            tick(1)
-        made_by = f"{inspector.loaded.source} {inspector.loaded.version}".strip()
-        classes = [one.name for one in inspector.classes]
-        annotations = annotate(rows, classes, made_by, folder, out, manner.formats)
-        write_tables(folder, inspector, rows, tables, manner.rules, annotations)
+    with begun(out, digest_of(inspector, manner)) as partial:
+        try:
+            for path, name in zip(images, names, strict=True):
+                found = partial.kept(name, path)
+                if found is None:
+                    found = _one(inspector, path, name, partial.folder, manner)
+                    partial.add(name, found)
+                row, defects = found
+                rows.append(row)
+                if len(defects):
+                    tables.append(defects.assign(image=row.image))
+                tick(1)
+        except KeyboardInterrupt:
+            done = f"{len(rows)} of {len(images)} photos are inspected; the same command goes on"
+            raise KeyboardInterrupt(done) from None
+        with partial.become(out, rows) as folder:
+            made_by = f"{inspector.loaded.source} {inspector.loaded.version}".strip()
+            classes = [one.name for one in inspector.classes]
+            annotations = annotate(rows, classes, made_by, folder, out, manner.formats)
+            write_tables(folder, inspector, rows, tables, manner.rules, annotations)
     return rows
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ from typer.testing import CliRunner, Result
 from lerenet.cli.main import app
 from lerenet.enrolment.enrol import Given, enrol_class
 from lerenet.enrolment.inspect import Inspector
-from lerenet.errors import DataError
+from lerenet.errors import DataError, LerenetError
 from lerenet.measure.defects import measure
 from lerenet.measure.judging import judge
 from lerenet.measure.probability import read_probability
@@ -26,6 +28,7 @@ from lerenet.params import EnrolmentSettings
 from lerenet.predict.inspected import Inspected
 from lerenet.predict.inspections import MARKS, PROBABILITY, Manner, inspect_all
 from lerenet.predict.names import OVERLAY
+from lerenet.predict.partial import begun
 from tests.helpers.factories import texture
 from tests.helpers.prediction import names, picture, pixels, prepared, truth
 
@@ -245,3 +248,98 @@ def test_bad_rules_stop_before_anything_is_written(call, tmp_path: Path) -> None
         assert said.exit_code != 0
         assert "rules.yaml" in str(said.exception)
         assert not (tmp_path / "out").exists()
+
+
+# -- interrupted ----------------------------------------------------------------------------------------
+
+
+class Stopping:
+    """An inspector that counts photos, and meets Ctrl-C (or what ``error`` is) at one of them."""
+
+    def __init__(
+        self, inner: Inspector, at: int | None = None, error: type[BaseException] = KeyboardInterrupt
+    ) -> None:
+        self.inner, self.at, self.error, self.asked = inner, at, error, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __call__(self, *given: Any) -> Any:
+        if self.asked == self.at:
+            raise self.error
+        self.asked += 1
+        return self.inner(*given)
+
+
+def begun_beside(out: Path) -> list[Path]:
+    return list(out.parent.glob(".inspecting-*"))
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2])
+def test_an_interrupted_inspection_goes_on_and_ends_as_an_undisturbed_one(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path, stop: int
+) -> None:
+    inspector, images, out = inspector_of(drafts, loaded), photos(tmp_path), tmp_path / "out"
+    manner = Manner(probability=True, formats=("coco",))
+    inspect_all(inspector, images, out, manner)
+    undisturbed = contents(out)
+    shutil.rmtree(out)
+    with pytest.raises(KeyboardInterrupt, match=f"{stop} of 3 photos"):
+        inspect_all(Stopping(inspector, stop), images, out, manner)
+    assert not out.exists()
+    assert len(begun_beside(out)) == (stop > 0)
+    rest = Stopping(inspector)
+    inspect_all(rest, images, out, manner)
+    assert rest.asked == 3 - stop
+    assert contents(out) == undisturbed
+    assert not begun_beside(out)
+
+
+def test_what_an_interrupted_inspection_found_counts_for_the_same_call_alone(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    inspector, images, out = inspector_of(drafts, loaded), photos(tmp_path), tmp_path / "out"
+
+    def stopped() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            inspect_all(Stopping(inspector, 2), images, out)
+
+    def asked(manner: Manner | None = None, given: Sequence[Path] = images) -> int:
+        counting = Stopping(inspector)
+        inspect_all(counting, given, out, manner)
+        assert names(out) == TABLES | {f"{path.stem}{end}" for path in given for end in (MARKS, OVERLAY)}
+        return counting.asked
+
+    stopped()
+    assert asked(Manner(mark_good=True)) == 3  # another manner
+    stopped()
+    Image.open(images[0]).rotate(180).save(images[0])
+    assert asked() == 2  # another photo under its name
+    stopped()
+    (marks,) = begun_beside(out)[0].glob(f"bad31{MARKS}")
+    marks.write_bytes(b"torn")
+    assert asked() == 2
+    stopped()
+    journal = begun_beside(out)[0] / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-9])
+    assert asked() == 2  # its last line was torn
+    stopped()
+    assert asked(given=images[1:]) == 1  # fewer photos: nothing of the others is left
+
+
+def test_an_inspection_that_failed_leaves_the_earlier_one(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    inspector, images, out = inspector_of(drafts, loaded), photos(tmp_path), tmp_path / "out"
+    inspect_all(inspector, images[:1], out)
+    before = contents(out)
+    with pytest.raises(MemoryError):
+        inspect_all(Stopping(inspector, 1, MemoryError), images, out)
+    assert contents(out) == before
+    with begun(out, "held"), pytest.raises(LerenetError, match="another `lerenet inspect`"):
+        inspect_all(inspector, images, out)
+    assert contents(out) == before
