@@ -195,7 +195,7 @@ def test_a_page_keeps_the_sections_that_are_not_made_anew(tmp_path: Path) -> Non
     kept = "## Which class is answered\n\nold\n\n### more\n\n## Which class is answered\n\nolder\n\n"
     assert f"{kept}## Size\n\none, 2, 2, today." in text
     assert "15 steps of fitting" in text
-    assert "| `start` | 1.0 s, 9 MiB |" in text
+    assert "| `start` | 1.0 s, 9 MiB with files |" in text
     assert "last year" not in text
     assert text.startswith("# The live model, measured")
     page.main(tmp_path, out)
