@@ -121,6 +121,7 @@ def _gathered(folder: Path, export: Path, kind: str, choice: Choice, masks: Path
     images = Images(list_files(folder, problems))
     remedies: dict[str, bool] = {}
     entries: dict[str, str] = {}  # file -> entry that marks it
+    claims: dict[str, str] = {}  # file -> the name that means it
     classes: set[str] = set()
     pictures: list[Found] = []
     names: dict[Path, str] = {}
@@ -128,6 +129,11 @@ def _gathered(folder: Path, export: Path, kind: str, choice: Choice, masks: Path
         classes.update(image.classes())
         paths = images.find(image.image)
         shown_as = _chosen(image, choice)
+        first = claims.setdefault(paths[0], image.image) if len(paths) == 1 else image.image
+        if first != image.image:
+            problems.append(f"{image.source}: {first!r} and {image.image!r} may both mean {shown(paths[0])}")
+            remedies[MISSING] = True
+            continue
         reason = _reason(image, paths, shown_as, entries, choice)
         if reason:
             problems.append(f"{image.source}: {reason[0]}")

@@ -1,8 +1,9 @@
 """Pascal VOC: a PNG of class numbers an image in SegmentationClass; 255 counts as nothing.
 
 Names are those of ``labelmap.txt`` (a line a class, ``name:r,g,b:parts:actions``; the PNGs are then read by their
-colours) or of ``class_names.txt`` (a line a class, the background first); without either, class 3 is ``class_3``. The
-first class, or one called background, is none. ImageSets/Segmentation, where it is there, says which images count.
+colours) or of ``class_names.txt`` (a line a class, the background first); without either, class 3 is ``class_3``.
+Number 0, black where there are colours, and what is called background are no class. ImageSets/Segmentation, where it
+is there, says which images count.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lerenet.files import shown
 
 FOLDER, SETS = "SegmentationClass", "ImageSets/Segmentation"
 COLOURS, NAMES = "labelmap.txt", "class_names.txt"
-BACKGROUND = ("background", "_background_")
+BACKGROUND = ("background", "_background_", "__background__")
 VOID = ("ignore", "ignored", "void", "__ignore__")  # names of what counts as nothing
 VOID_COLOUR, VOID_NUMBER = 0xE0E0C0, 255
 
@@ -104,7 +105,7 @@ def _image(path: Path, stem: str, classes: _Classes) -> AnnotatedImage:
             )
         if names[number].lower() in VOID:
             ignored |= numbers == number
-        elif names[number].lower() not in BACKGROUND:
+        elif number and names[number].lower() not in BACKGROUND:
             regions.append(Region(names[number], numbers == number))
     return AnnotatedImage(
         stem, numbers.shape, tuple(regions), ignored if ignored.any() else None, shown(path)

@@ -60,7 +60,7 @@ def documents(
         yield TASKS, _encoded(label_studio.tasks((image for _, image in images), made_by))
     if "labelme" in kinds:
         for name, image in images:
-            path = Path(os.path.relpath(image.image, out)).as_posix()
+            path = Path(os.path.relpath(os.path.realpath(image.image), os.path.realpath(out))).as_posix()
             yield name + SHAPES, _encoded(labelme.document(replace(image, image=path)))
 
 

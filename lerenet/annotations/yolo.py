@@ -15,7 +15,7 @@ import numpy as np
 from lerenet.annotations.node import AGAIN
 from lerenet.annotations.polygons import fill, ring_of
 from lerenet.annotations.regions import AnnotatedImage, Region, Size
-from lerenet.data.images import SUFFIXES, image_size
+from lerenet.data.images import SUFFIXES, image_facts, image_size
 from lerenet.data.listing import list_files
 from lerenet.errors import DataError, refuse
 from lerenet.files import shown
@@ -34,8 +34,8 @@ def read(path: Path) -> Iterator[AnnotatedImage]:
         path: data.yaml, or the folder that holds it.
 
     Raises:
-        DataError: no names, an unknown class, an image that is not there, a box, a polygon outside the image; the
-            message names file and line.
+        DataError: no names, an unknown class, an image that is not there or that EXIF turns, a box, a polygon
+            outside the image; the message names file and line.
     """
     table = path / NAMES if path.is_dir() else path
     folder, names = table.parent, _names(table)
@@ -50,6 +50,11 @@ def read(path: Path) -> Iterator[AnnotatedImage]:
         image = stems.get(_beside(name))
         if image is None:
             raise DataError(f"{shown(folder / name)}: its image {_beside(name)}.* is missing", AGAIN)
+        if image_facts(folder / image).orientation != 1:
+            raise DataError(
+                f"{shown(folder / image)}: EXIF turns it, and shares of its sides don't say which way it was drawn on",
+                "save the photo upright, without EXIF orientation, and export it again",
+            )
         width, height = image_size(folder / image)
         regions = tuple(_regions(folder / name, names, (height, width)))
         yield AnnotatedImage(image, (height, width), regions, source=shown(folder / name))

@@ -33,8 +33,12 @@ def material_of(store: FeatureStore, rows: pd.DataFrame, levels: Sequence[int]) 
     return Material(described, pictures, masks, groups, defect)
 
 
-def code_digest() -> str:
-    """SHA-256 of the code that a class is learnt by: what is kept by it is made anew when that changes."""
+def code_digest(*more: str) -> str:
+    """SHA-256 of the code that a class is learnt by: what is kept by it is made anew when that changes.
+
+    Args:
+        more: rooms of the package beside.
+    """
     package = Path(__file__).parents[1]
-    files = (path for room in ROOMS for path in sorted((package / room).rglob("*.py")))
+    files = (path for room in (*ROOMS, *more) for path in sorted((package / room).rglob("*.py")))
     return hashlib.sha256("".join(map(sha256_file, files)).encode()).hexdigest()

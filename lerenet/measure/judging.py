@@ -8,6 +8,7 @@ worse.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,7 @@ Result = Literal["OK", "REVIEW", "NG"]
 Row = Mapping[Any, Any]  # of defects.csv
 RESULTS: tuple[Result, ...] = ("OK", "REVIEW", "NG")
 UNITS = {"px": " px", "mm": " mm", "mm2": " mm2"}
+INSTEAD = {"mean_width": "width", "skeleton": "length"}  # of a defect that isn't thin, and has neither
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _holds(condition: Condition, row: Row) -> str:
 def _parts(condition: Condition, row: Row) -> Iterator[tuple[str, str]]:
     """Of each part of a condition, how it follows others and why it is met; empty for one that isn't."""
     for name, least in condition.measures.items():
-        yield " and ", _compared(name, float(row[name]), least)
+        yield " and ", _compared(*_known(name, row), least)
     for inner in condition.every or ():
         yield " and ", _holds(inner, row)
     if condition.some is not None:
@@ -119,6 +121,14 @@ def _parts(condition: Condition, row: Row) -> Iterator[tuple[str, str]]:
     for region in (condition.region, condition.rectangle and condition.rectangle.words):
         if region is not None:
             yield " ", f"in region {region}" if region in row["regions"].split() else ""
+
+
+def _known(name: str, row: Row) -> tuple[str, float]:
+    """A measure by name, or what stands in for it: a defect that grows wide would else meet less than a thin one."""
+    what, _, unit = name.rpartition("_")
+    other = f"{INSTEAD[what]}_{unit}" if what in INSTEAD else name
+    value = float(row[name])
+    return (other, float(row[other])) if math.isnan(value) else (name, value)
 
 
 def _compared(name: str, value: float, least: float) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from lerenet.enrolment.enrolled import Enrolled
 from lerenet.enrolment.inspect import ClassVerdict, Inspector
 from lerenet.errors import DataError, LerenetError
-from lerenet.files import read_json, shown, write_json
+from lerenet.files import read_json, sha256_file, shown, write_json
 from lerenet.measure.defects import COLUMNS
 from lerenet.measure.rules import Rules
 from lerenet.registry.lineage_mask import INSPECTIONS
@@ -86,23 +86,40 @@ def _flat(row: Inspected) -> dict[str, object]:
 
 
 def require_ours(out: Path) -> None:
-    """Refuse a folder that holds anything but an earlier inspection.
+    """Refuse a folder that holds anything but an earlier inspection, as that wrote it.
 
     Raises:
-        DataError: a file that no inspection wrote.
+        DataError: a file that no inspection wrote, or that somebody changed since.
     """
+    if not out.resolve().name or out.resolve() == Path.cwd():
+        raise DataError(f"{shown(out)}: is no folder that can be replaced", "name a folder with --out")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not out.is_dir() or {path.name for path in out.iterdir()} - _written(out / INSPECTIONS):
+    written = _written(out / INSPECTIONS) if out.is_dir() else {}
+    for path in sorted(out.iterdir()) if written else ():
+        if path.name not in written:
+            raise DataError(f"{shown(path)}: no inspection wrote it", "name another folder with --out")
+        digest = written[path.name]
+        if digest and (not path.is_file() or sha256_file(path) != digest):
+            raise DataError(
+                f"{shown(path)}: was changed since an inspection wrote it",
+                "keep it elsewhere, or name another folder with --out",
+            )
+    if not written:
         raise DataError(f"{shown(out)}: holds what no inspection wrote", "name another folder with --out")
 
 
-def _written(path: Path) -> set[str]:
-    """The files that the inspection wrote whose JSON file this is; none where it is no inspection's."""
+def _written(path: Path) -> dict[str, str]:
+    """The files that the inspection wrote whose JSON file this is, and the SHA-256 of those that people correct.
+
+    None where it is no inspection's.
+    """
     try:
         about = read_json(path)
-        pictures = {row[key] for row in about["images"] for key in PICTURES if key in row}
-        pictures |= set(about.get("annotations", ()))
-    except (LerenetError, KeyError, TypeError):
-        return set()
-    return {INSPECTIONS, TABLE, *pictures} | ({DEFECTS} if "measured" in about else set())
+        pictures = {row[key]: "" for row in about["images"] for key in PICTURES if row.get(key)}
+        pictures |= {row["marks"]: row["marks_sha256"] for row in about["images"] if row["marks"]}
+        pictures |= dict(about.get("annotations") or {})
+    except (LerenetError, KeyError, TypeError, AttributeError, ValueError):
+        return {}
+    tables = {INSPECTIONS: "", TABLE: ""} | ({DEFECTS: ""} if "measured" in about else {})
+    return tables | pictures

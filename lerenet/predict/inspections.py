@@ -11,6 +11,7 @@ import pandas as pd
 
 from lerenet.annotations.writing import file_names
 from lerenet.data.encoding import encode_png
+from lerenet.data.images import Pixels
 from lerenet.drawing import overlay_png
 from lerenet.enrolment.inspect import Inspector
 from lerenet.errors import DataError
@@ -22,6 +23,7 @@ from lerenet.measure.probability import probability_png
 from lerenet.measure.rules import Rules
 from lerenet.predict.annotating import annotate
 from lerenet.predict.inspected import Inspected, require_ours, write_tables
+from lerenet.predict.journal import writing
 from lerenet.predict.names import MARKS, OVERLAY, output_names
 from lerenet.predict.partial import begun, digest_of
 
@@ -78,20 +80,21 @@ def inspect_all(
                 found = partial.kept(name, path)
                 if found is None:
                     found = _one(inspector, path, name, partial.folder, manner)
-                    partial.add(name, found)
+                    with writing(out):
+                        partial.add(name, found)
                 row, defects = found
                 rows.append(row)
                 if len(defects):
                     tables.append(defects.assign(image=row.image))
                 tick(1)
+            with partial.become(out, rows) as folder:
+                made_by = f"{inspector.loaded.source} {inspector.loaded.version}".strip()
+                classes = [one.name for one in inspector.classes]
+                annotations = annotate(rows, classes, made_by, folder, out, manner.formats)
+                write_tables(folder, inspector, rows, tables, manner.rules, annotations)
         except KeyboardInterrupt:
             done = f"{len(rows)} of {len(images)} photos are inspected; the same command goes on"
             raise KeyboardInterrupt(done) from None
-        with partial.become(out, rows) as folder:
-            made_by = f"{inspector.loaded.source} {inspector.loaded.version}".strip()
-            classes = [one.name for one in inspector.classes]
-            annotations = annotate(rows, classes, made_by, folder, out, manner.formats)
-            write_tables(folder, inspector, rows, tables, manner.rules, annotations)
     return rows
 
 
@@ -100,21 +103,40 @@ def _one(
 ) -> tuple[Inspected, pd.DataFrame]:
     """A photo's row, with its files in ``folder``, and its defects."""
     try:
-        picture = read_query(path, manner.bits)
+        digest, picture = _read(path, manner.bits)
     except DataError as error:
         return Inspected(shown(path), "", (), "", "", shown(f"{error.what}; {error.remedy}")), pd.DataFrame()
     found = inspector(picture, manner.mark_good)
     marks, overlay, probability = (name + ending for ending in (MARKS, OVERLAY, PROBABILITY))
-    (folder / marks).write_bytes(encode_png(found.marks))
-    (folder / overlay).write_bytes(overlay_png(picture, np.asarray(found.marks > 0)))
-    if manner.probability:
-        (folder / probability).write_bytes(probability_png(found.probability))
+    with writing(folder):
+        (folder / marks).write_bytes(encode_png(found.marks))
+        (folder / overlay).write_bytes(overlay_png(picture, np.asarray(found.marks > 0)))
+        if manner.probability:
+            (folder / probability).write_bytes(probability_png(found.probability))
     names = [one.name for one in inspector.classes]
     defects = measure(found.marks, found.probability, names, manner.rules.measure, manner.rules.rectangles)
     decision = judge(found.classes, defects, manner.rules)
     return Inspected(
         shown(path), found.verdict, found.classes, marks, overlay,
-        sha256=sha256_file(path), marks_sha256=sha256_file(folder / marks),
+        sha256=digest, marks_sha256=sha256_file(folder / marks),
         probability=probability if manner.probability else "",
         decision=decision.result, reason=decision.reason, defects=len(defects),
     ), defects  # fmt: skip
+
+
+def _read(path: Path, bits: int) -> tuple[str, Pixels]:
+    """SHA-256 and pixels of a photo: two readings of one file.
+
+    Raises:
+        DataError: it can't be read, or changed meanwhile.
+    """
+    try:
+        before = sha256_file(path)
+        picture = read_query(path, bits)
+        if sha256_file(path) == before:
+            return before, picture
+    except OSError as error:
+        raise DataError(
+            f"{shown(path)}: can't be read: {error.strerror or error}", "check the file"
+        ) from error
+    raise DataError(f"{shown(path)}: changed while it was read", "run again when nothing writes there")

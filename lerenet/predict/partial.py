@@ -1,7 +1,7 @@
 """An inspection under way, in a hidden folder beside the one that it becomes: interrupted, the same call goes on.
 
-Each photo's files are written first, then a line of the journal with what was found, so a line is true or missing. What
-was found by other classes, settings or photos is not taken up.
+Each photo's files are written first, then a line of the journal with what was found and the files' digests, so a line
+is true or is not taken up. What was found by other code, classes or settings, or on other photos, is not taken up.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from lerenet.device import pick_device
 from lerenet.enrolment.inspect import ClassVerdict, Inspector
 from lerenet.enrolment.material import described_by
+from lerenet.enrolment.memory import TENSORS
+from lerenet.enrolment.stored import code_digest
 from lerenet.errors import LerenetError
 from lerenet.files import atomic_dir, sha256_file, shown
 from lerenet.measure.defects import COLUMNS
@@ -32,6 +35,11 @@ if TYPE_CHECKING:
 
 JOURNAL = "journal.jsonl"
 Found = tuple[Inspected, pd.DataFrame]  # a photo's row, and its defects
+
+
+def files_of(row: Inspected) -> list[str]:
+    """Names of the files that a photo's row tells of."""
+    return [name for column in PICTURES if (name := getattr(row, column))]
 
 
 class Partial:
@@ -49,23 +57,24 @@ class Partial:
             for path in folder.iterdir():
                 path.unlink()
             self._append({"digest": digest})
+            lines = []
         self._kept: dict[tuple[str, str], dict[str, Any]] = {
-            (line["name"], line["row"]["image"]): line for line in lines[1:] if "row" in line
+            (line["name"], line["row"]["image"]): line for line in lines[1:]
         }
 
     def kept(self, name: str, photo: Path) -> Found | None:
-        """What was found on a photo of this output name before, if neither the photo nor its files changed since."""
+        """What was found on a photo of this output name before, if neither the photo nor a file of it changed since."""
         line = self._kept.get((name, shown(photo)))
-        if line is None or not photo.is_file() or sha256_file(photo) != line["row"]["sha256"]:
+        if line is None:
             return None
-        row = Inspected(
-            **{**line["row"], "classes": tuple(ClassVerdict(**one) for one in line["row"]["classes"])}
-        )
-        files = [self.folder / getattr(row, column) for column in PICTURES if getattr(row, column)]
-        if (
-            not all(path.is_file() for path in files)
-            or sha256_file(self.folder / row.marks) != row.marks_sha256
-        ):
+        try:
+            if sha256_file(photo) != line["row"]["sha256"]:
+                return None
+            classes = tuple(ClassVerdict(**one) for one in line["row"]["classes"])
+            row = Inspected(**{**line["row"], "classes": classes})
+            if any(sha256_file(self.folder / file) != line["files"][file] for file in files_of(row)):
+                return None
+        except (OSError, KeyError, TypeError):
             return None
         return row, pd.DataFrame(line["defects"], columns=list(COLUMNS))
 
@@ -73,24 +82,31 @@ class Partial:
         """Note what was found on a photo whose files are written; one that could not be read is tried again."""
         row, defects = found
         if not row.error:
-            self._append({"name": name, "row": asdict(row), "defects": defects.to_dict("records")})
+            files = {file: sha256_file(self.folder / file) for file in files_of(row)}
+            line = {"name": name, "row": asdict(row), "files": files, "defects": defects.to_dict("records")}
+            self._append(line)
 
     @contextmanager
     def become(self, out: Path, rows: Sequence[Inspected]) -> Iterator[Path]:
         """The folder that takes the place of ``out`` when the block succeeds, with the files of ``rows``."""
         with atomic_dir(out) as whole:
-            for row in rows:
-                for name in (getattr(row, column) for column in PICTURES if getattr(row, column)):
-                    os.replace(self.folder / name, whole / name)
+            for name in (name for row in rows for name in files_of(row)):
+                try:
+                    os.link(self.folder / name, whole / name)
+                except OSError:  # a file system without links
+                    shutil.copyfile(self.folder / name, whole / name)
             yield whole
 
     def _append(self, value: dict[str, Any]) -> None:
-        with self.journal.open("ab") as handle:
-            handle.write(json.dumps(value).encode() + b"\n")
+        with self.journal.open("a+b") as handle:
+            size = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size - 1))
+            torn = size and handle.read(1) != b"\n"
+            handle.write(b"\n" * bool(torn) + json.dumps(value).encode() + b"\n")
 
 
 def _lines(journal: Path) -> list[dict[str, Any]]:
-    """The journal's whole lines; a kill may have torn the last one."""
+    """The journal's whole lines; a kill may have torn one."""
     found = []
     for line in journal.read_bytes().split(b"\n") if journal.exists() else ():
         with suppress(ValueError):
@@ -100,7 +116,7 @@ def _lines(journal: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def begun(out: Path, digest: str) -> Iterator[Partial]:
-    """The inspection under way that becomes ``out``; it stays if the block fails, and goes with the journal if not.
+    """The inspection under way that becomes ``out``; it goes when the block succeeds, and stays if not.
 
     Raises:
         LerenetError: another inspection is at work there, or the folder can't be written.
@@ -108,36 +124,46 @@ def begun(out: Path, digest: str) -> Iterator[Partial]:
     real = Path(os.path.realpath(out))
     folder = real.with_name(f".inspecting-{hashlib.sha256(os.fsencode(real.name)).hexdigest()[:16]}")
     with writing(out):
+        handle = _claimed(folder, out)
+    try:
+        with writing(out):
+            partial = Partial(folder, digest)
+        yield partial
+        shutil.rmtree(folder)
+    except BaseException:
+        if not any("row" in line for line in _lines(folder / JOURNAL)):
+            shutil.rmtree(folder, ignore_errors=True)  # nothing to go on from
+        raise
+    finally:
+        os.close(handle)
+
+
+def _claimed(folder: Path, out: Path) -> int:
+    """Make, open and lock the folder; one that its owner removed while we waited is made anew."""
+    while True:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            _claim(handle, out)
+        with suppress(FileNotFoundError):
+            handle = os.open(folder, os.O_RDONLY)
             try:
-                yield Partial(folder, digest)
-                shutil.rmtree(folder)
-            finally:
-                if not any("row" in line for line in _lines(folder / JOURNAL)):
-                    shutil.rmtree(folder, ignore_errors=True)  # nothing to go on from
-        finally:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(handle)
+                raise LerenetError(
+                    f"{shown(out)}: another `lerenet inspect` is at work there",
+                    "wait for it, or choose another --out",
+                ) from error
+            except OSError:  # a file system without locks
+                return handle
+            if folder.exists() and os.path.samestat(os.fstat(handle), folder.stat()):
+                return handle
             os.close(handle)
 
 
-def _claim(handle: int, out: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise LerenetError(
-            f"{shown(out)}: another `lerenet inspect` is at work there",
-            "wait for it, or choose another --out",
-        ) from error
-    except OSError:  # a file system without locks
-        return
-
-
 def digest_of(inspector: Inspector, manner: Manner) -> str:
-    """Hex SHA-256 of all that decides what is found on a photo: network, classes as they were learnt, manner."""
+    """Hex SHA-256 of all that decides what is found on a photo: code, device, network, classes as learnt, manner."""
     hasher = hashlib.sha256()
     said = {
+        "code": code_digest("measure", "predict"), "device": pick_device().type,
         "network": described_by(inspector.loaded), "version": inspector.loaded.version,
         "size": inspector.loaded.image_size, "mark_good": manner.mark_good, "bits": manner.bits,
         "probability": manner.probability, "rules": manner.rules.model_dump(mode="json", by_alias=True),
@@ -145,11 +171,11 @@ def digest_of(inspector: Inspector, manner: Manner) -> str:
     hasher.update(json.dumps(said, sort_keys=True).encode())
     for one in inspector.classes:
         facts = [one.name, one.reader, one.surface, None if one.point is None else asdict(one.point)]
-        facts += [asdict(image) for image in (*one.examples, *one.good)]
+        facts += [one.memory.count, *(asdict(image) for image in (*one.examples, *one.good))]
         hasher.update(json.dumps(facts, sort_keys=True).encode())
         for head in (*one.heads.values(), *one.shared.values()):
             for value in head.state_dict().values():
                 hasher.update(value.cpu().numpy().tobytes())
-        for value in (one.memory.sums, one.memory.foreground, one.memory.good):
-            hasher.update(value.cpu().numpy().tobytes())
+        for name in TENSORS:
+            hasher.update(getattr(one.memory, name).cpu().numpy().tobytes())
     return hasher.hexdigest()

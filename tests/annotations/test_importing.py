@@ -191,6 +191,24 @@ def test_two_entries_of_one_image_are_refused(tmp_path: Path) -> None:
         import_any(path.parent, tmp_path / "data")
 
 
+def test_one_file_that_two_names_may_mean_is_refused(tmp_path: Path) -> None:
+    path = made(tmp_path / "in", ("line1/a.png", {"Scratch": BLOCK}), ("line2/a.png", {}))
+    (tmp_path / "in" / "line1" / "a.png").unlink()
+    with pytest.raises(DataError, match=r"'line1/a.png' and 'line2/a.png' may both mean line2/a.png"):
+        import_any(path, tmp_path / "data")
+
+
+def test_shares_of_a_photo_that_exif_turns_are_refused(tmp_path: Path) -> None:
+    given = exported("yolo-seg", tmp_path / "in")
+    (photo,) = (tmp_path / "in").rglob("part.*g")
+    exif = Image.Exif()
+    exif[274] = 6
+    with Image.open(photo) as image:
+        image.save(photo, exif=exif)
+    with pytest.raises(DataError, match="EXIF turns it"):
+        import_any(given, tmp_path / "data")
+
+
 def test_options_of_exports_need_one_and_masks_options_say_nothing_of_them(tmp_path: Path) -> None:
     grey(tmp_path / "in" / "Scratch" / "Images" / "a.png", 40, 30)
     with pytest.raises(DataError, match="no export of an annotation tool"):

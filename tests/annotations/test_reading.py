@@ -140,6 +140,8 @@ def test_voc_sets_colours_and_numbers_without_names(tmp_path: Path) -> None:
     )
     image = only(tmp_path, "voc")
     assert (marked(image) == block(1, 4, 2, 6)).all()
+    save(tmp_path / "labelmap.txt", "ok:0,0,0::\nScratch:128,0,0::\n")  # black is none, whatever its name
+    assert only(tmp_path, "voc").classes() == ["Scratch"]
     assert image.ignored is not None
     assert (image.ignored == block(8, 9, 0, 20)).all()
     Image.fromarray(np.zeros(SIZE, np.uint8)).save(tmp_path / "SegmentationClass/other.png")

@@ -344,3 +344,27 @@ def test_what_was_judged_stands_in_the_table(tmp_path: Path) -> None:
     read = pd.read_csv(tmp_path / "defects.csv", keep_default_na=False, na_values={"length_mm": ""})
     classes = [ClassVerdict("Scratch", "NG", 3.5, 0.1)]
     assert judge(classes, read, rules) == judge(classes, defects, rules)
+
+
+@pytest.mark.parametrize("least", [4, 11, 30])
+@pytest.mark.parametrize("name", ["mean_width_px", "width_px", "area_px", "length_px"])
+def test_a_defect_that_grows_wider_is_never_called_better(name: str, least: int) -> None:
+    rules = Rules.model_validate({"default": [{"result": "NG", "when": {name: least}}]})
+    results = []
+    for width in (2, 5, 8, 20, 40):
+        marks = np.zeros((70, 70), np.uint8)
+        marks[5 : 5 + width, 5:65] = 1
+        defects = measure(marks, np.ones(marks.shape, np.float32), ["Pit"], rules.measure)
+        said = ClassVerdict("Pit", "NG", 9.0, float((marks > 0).mean()))
+        results.append(judge([said], defects, rules).result == "NG")
+    assert results == sorted(results)
+
+
+def test_the_length_stands_in_for_the_skeleton_of_what_is_not_thin() -> None:
+    rules = Rules.model_validate({"default": [{"result": "NG", "when": {"skeleton_px": 20}}]})
+    marks = np.zeros((50, 50), np.uint8)
+    marks[5:35, 5:35] = 1
+    defects = measure(marks, np.ones(marks.shape, np.float32), ["Pit"], rules.measure)
+    decision = judge([ClassVerdict("Pit", "NG", 9.0, 0.4)], defects, rules)
+    assert decision.result == "NG"
+    assert "length" in decision.reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from lerenet.params import EnrolmentSettings
 from lerenet.predict.inspected import Inspected
 from lerenet.predict.inspections import MARKS, PROBABILITY, Manner, inspect_all
 from lerenet.predict.names import OVERLAY
-from lerenet.predict.partial import begun
+from lerenet.predict.partial import begun, digest_of
 from tests.helpers.factories import texture
 from tests.helpers.prediction import names, picture, pixels, prepared, truth
 
@@ -275,6 +276,10 @@ def begun_beside(out: Path) -> list[Path]:
     return list(out.parent.glob(".inspecting-*"))
 
 
+def journal_of(out: Path) -> Path:
+    return begun_beside(out)[0] / "journal.jsonl"
+
+
 def contents(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
@@ -324,11 +329,102 @@ def test_what_an_interrupted_inspection_found_counts_for_the_same_call_alone(
     marks.write_bytes(b"torn")
     assert asked() == 2
     stopped()
-    journal = begun_beside(out)[0] / "journal.jsonl"
-    journal.write_bytes(journal.read_bytes()[:-9])
+    journal_of(out).write_bytes(journal_of(out).read_bytes()[:-9])
     assert asked() == 2  # its last line was torn
     stopped()
+    (overlay,) = begun_beside(out)[0].glob(f"bad30{OVERLAY}")
+    overlay.write_bytes(b"of another photo")
+    assert asked() == 2
+    stopped()
+    lines = [json.loads(line) for line in journal_of(out).read_text().splitlines()]
+    lines[1]["row"]["of a later version"] = 1
+    journal_of(out).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert asked() == 2
+    stopped()
     assert asked(given=images[1:]) == 1  # fewer photos: nothing of the others is left
+
+
+def test_a_photo_after_a_torn_line_is_kept(drafts: Path, loaded: LoadedNetwork, tmp_path: Path) -> None:
+    inspector, images, out = inspector_of(drafts, loaded), photos(tmp_path), tmp_path / "out"
+    for stop in (1, 1):
+        with pytest.raises(KeyboardInterrupt):
+            inspect_all(Stopping(inspector, stop), images, out)
+        journal = journal_of(out)
+        whole = journal.read_bytes()
+        journal.write_bytes(whole[:-9] if whole.count(b"row") == 1 else whole)
+    last = Stopping(inspector)
+    inspect_all(last, images, out)
+    assert last.asked == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interruption_while_the_tables_are_written_loses_no_photo(
+    drafts: Path,
+    loaded: LoadedNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    inspector, images, out = inspector_of(drafts, loaded), photos(tmp_path), tmp_path / "out"
+
+    def stop(*given: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lerenet.predict.inspections.write_tables", stop)
+        with pytest.raises(error):
+            inspect_all(inspector, images, out)
+    assert not out.exists()
+    again = Stopping(inspector)
+    inspect_all(again, images, out)
+    assert again.asked == 0
+
+
+def test_all_that_decides_what_is_found_is_in_the_digest(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    inspector = inspector_of(drafts, loaded)
+    (one,) = inspector.classes
+    smaller = replace(one.memory, background=one.memory.background + 1)
+    point = replace(one.point, bad=99.0) if one.point else None
+    others = [
+        Inspector(loaded, [replace(one, memory=smaller)]), Inspector(loaded, [replace(one, name="Other")]),
+        Inspector(loaded, [one, replace(one, name="Other")]), Inspector(loaded, [replace(one, reader="matching")]),
+        Inspector(loaded, [replace(one, point=point)]), Inspector(loaded, [replace(one, examples=one.examples[1:])]),
+        Inspector(replace(loaded, version="7"), [one]),
+    ]  # fmt: skip
+    rules = Rules(measure=Measuring(smallest=9))
+    manners = [Manner(mark_good=True), Manner(bits=12), Manner(probability=True), Manner(rules=rules)]
+    digests = [digest_of(other, Manner()) for other in others] + [
+        digest_of(inspector, manner) for manner in manners
+    ]
+    assert len({digest_of(inspector, Manner()), *digests}) == 1 + len(others) + len(manners)
+    assert digest_of(inspector_of(drafts, loaded), Manner()) == digest_of(inspector, Manner())
+
+
+def test_what_somebody_corrected_in_the_folder_is_not_replaced(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    inspector, images, out = inspector_of(drafts, loaded), photos(tmp_path), tmp_path / "out"
+    for corrected in ("bad30_shapes.json", f"bad30{MARKS}"):
+        inspect_all(inspector, images, out, Manner(formats=("labelme",)))
+        (out / corrected).write_bytes((out / corrected).read_bytes() + b" ")
+        before = contents(out)
+        with pytest.raises(DataError, match=rf"{corrected}: was changed"):
+            inspect_all(inspector, images, out, Manner(formats=("labelme",)))
+        assert contents(out) == before
+        shutil.rmtree(out)
+    with pytest.raises(DataError, match="no folder that can be replaced"):
+        inspect_all(inspector, images, Path())
+
+
+def test_a_photo_that_goes_away_is_a_row_with_an_error(
+    drafts: Path, loaded: LoadedNetwork, tmp_path: Path
+) -> None:
+    images = [*photos(tmp_path), tmp_path / "gone.png"]
+    rows = inspect_all(inspector_of(drafts, loaded), images, tmp_path / "out")
+    assert [bool(row.error) for row in rows] == [False, False, False, True]
+    assert "gone.png" in rows[-1].error
 
 
 def test_an_inspection_that_failed_leaves_the_earlier_one(
