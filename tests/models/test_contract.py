@@ -228,7 +228,7 @@ PEERS_KNOW = "dropout, levels, name, side, stride, turns, width"
     [
         (
             {"name": "bam", "preset": "paper"},
-            "preset: unknown key; allowed: dropout, levels, name, side, stride, turns, width",
+            "preset: unknown key; allowed: dropout, levels, name, prior, scaled, side, stride, turns, width",
         ),
         ({"name": "bam", "mpr": False}, "mpr: unknown key"),
         (
