@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -82,7 +82,7 @@ def opened(out: Path) -> Iterator[Journal]:
     fresh = not out.exists()
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        handle = _locked(out / JOURNAL)
+        handle = locked(out / JOURNAL, _opened, out, "predict")
     try:
         for leftover in out.glob(f"{PART}*"):
             leftover.unlink(missing_ok=True)
@@ -108,16 +108,30 @@ def writing(out: Path) -> Iterator[None]:
         raise LerenetError(reason, remedy) from error
 
 
-def _locked(path: Path) -> int:
-    """Open and lock a journal; one that its owner removed while we waited is made anew."""
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+def locked(path: Path, opened: Callable[[Path], int], out: Path, command: str) -> int:
+    """Open and lock what marks a call at work; one that its owner removed while we waited is made anew.
+
+    Args:
+        path: of a file or a folder.
+        opened: makes and opens it.
+        out: the folder that the call writes, for the message.
+        command: which kind of call.
+
+    Raises:
+        LerenetError: another call holds the lock.
+    """
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = opened(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(handle)
             raise LerenetError(
-                f"{shown(path.parent)}: another `lerenet predict` is at work there",
+                f"{shown(out)}: another `lerenet {command}` is at work there",
                 "wait for it, or choose another --out",
             ) from error
         except OSError:  # a file system without locks

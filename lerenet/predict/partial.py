@@ -6,7 +6,6 @@ is true or is not taken up. What was found by other code, classes or settings, o
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,11 +23,10 @@ from lerenet.enrolment.inspect import ClassVerdict, Inspector
 from lerenet.enrolment.material import described_by
 from lerenet.enrolment.memory import TENSORS
 from lerenet.enrolment.stored import code_digest
-from lerenet.errors import LerenetError
 from lerenet.files import atomic_dir, sha256_file, shown
 from lerenet.measure.defects import COLUMNS
 from lerenet.predict.inspected import PICTURES, Inspected
-from lerenet.predict.journal import writing
+from lerenet.predict.journal import locked, writing
 
 if TYPE_CHECKING:
     from lerenet.predict.inspections import Manner
@@ -124,7 +122,7 @@ def begun(out: Path, digest: str) -> Iterator[Partial]:
     real = Path(os.path.realpath(out))
     folder = real.with_name(f".inspecting-{hashlib.sha256(os.fsencode(real.name)).hexdigest()[:16]}")
     with writing(out):
-        handle = _claimed(folder, out)
+        handle = locked(folder, _opened, out, "inspect")
     try:
         with writing(out):
             partial = Partial(folder, digest)
@@ -138,25 +136,11 @@ def begun(out: Path, digest: str) -> Iterator[Partial]:
         os.close(handle)
 
 
-def _claimed(folder: Path, out: Path) -> int:
-    """Make, open and lock the folder; one that its owner removed while we waited is made anew."""
+def _opened(folder: Path) -> int:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            handle = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                os.close(handle)
-                raise LerenetError(
-                    f"{shown(out)}: another `lerenet inspect` is at work there",
-                    "wait for it, or choose another --out",
-                ) from error
-            except OSError:  # a file system without locks
-                return handle
-            if folder.exists() and os.path.samestat(os.fstat(handle), folder.stat()):
-                return handle
-            os.close(handle)
+        with suppress(FileNotFoundError):  # its owner is done and removes it
+            return os.open(folder, os.O_RDONLY)
 
 
 def digest_of(inspector: Inspector, manner: Manner) -> str:
