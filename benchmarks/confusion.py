@@ -27,7 +27,7 @@ from lerenet.enrolment.enrol import learn
 from lerenet.enrolment.enrolled import Enrolled, Image, Left
 from lerenet.enrolment.leave_out import operating_point, surface
 from lerenet.enrolment.material import Material
-from lerenet.enrolment.readers import read
+from lerenet.enrolment.readers import read_squares
 from lerenet.enrolment.stored import material_of
 from lerenet.enrolment.variants import left_view
 from lerenet.features.store import FeatureStore
@@ -49,11 +49,12 @@ def logits(
     found = {}
     for cls, (enrolled, left) in known.items():
         view, reader, _ = left_view(enrolled, left.readings, fold, material.descriptors.device)
-        answer = read(view, material.descriptors[[place]].float(), (reader,))[reader]
+        squares = material.squares([place])
+        answer = read_squares(view, material.descriptors[squares], (reader,))[reader]
         others = left.readings[left.readings["fold"] != fold]
         point = operating_point(others, reader, settings.false_calls, settings.reviews)
-        if verdict_of(point, surface(others), float(answer.scores()), float(answer.alike)) not in SILENT:
-            found[cls] = answer.marks(material.images([place]))[0]
+        if verdict_of(point, surface(others), answer.score(), answer.likeness()) not in SILENT:
+            found[cls] = answer.blended(lambda some: material.images(squares[some]), material.tilings[place])  # noqa: B023
     return found
 
 
@@ -78,7 +79,7 @@ def rows(
             if material.defect[place] and not drawn and answer == cls:
                 drawn = True
                 masks = {name: (found[name] > 0).cpu().numpy() for name in known if name in found}
-                panel = draw_answers(material.pictures[place].numpy(), material.masks[place].numpy(), masks)
+                panel = draw_answers(material.picture(place).numpy(), material.mask(place).numpy(), masks)
                 Picture.fromarray(panel).save(out / f"{cls}.png")
             yield {"true": cls if material.defect[place] else GOOD, "answer": answer}
 

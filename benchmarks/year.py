@@ -117,8 +117,10 @@ class Factory:
         """The images with the masks of the new ones spoilt."""
         seen = dict(self.material)
         for cls, places in new.items():
-            masks, bad = self.material[cls].masks.clone(), [p for p in places if self.material[cls].defect[p]]
-            masks[bad] = spoil(masks[bad])
+            masks, bad = list(self.material[cls].masks), [p for p in places if self.material[cls].defect[p]]
+            spoilt = spoil(torch.stack([masks[place] for place in bad])) if bad else ()
+            for place, mask in zip(bad, spoilt, strict=True):
+                masks[place] = mask
             seen[cls] = replace(self.material[cls], masks=masks)
         return seen
 
@@ -211,7 +213,8 @@ def doubts(
         material = seen[cls].only(np.flatnonzero(factory.rows[cls]["image"].isin(images)).tolist())
         enrolled, left = champion[cls]
         marked = marks(enrolled, left.readings, material)
-        return chance_of_fit(marked, material.masks.cpu().numpy(), material.groups)
+        masks = torch.stack(list(material.masks)).cpu().numpy()
+        return chance_of_fit(np.stack(marked), masks, material.groups)
 
     return tuple(doubted(rows, {name: number for name, number in came.items() if name not in given}, fit))
 
@@ -280,7 +283,8 @@ def _asked(factory: Factory, given: Places) -> pd.DataFrame:
     """Rows that name images, as `Factory.beside` reads them."""
     tables = []
     for cls, places in given.items():
-        rows, masks = factory.rows[cls].loc[places], factory.material[cls].masks[places].flatten(1)
+        rows = factory.rows[cls].loc[places]
+        masks = torch.stack([factory.material[cls].masks[place] for place in places]).flatten(1)
         marked = masks.sum(1).cpu().numpy()
         tables.append(
             pd.DataFrame({

@@ -21,6 +21,7 @@ NOVEL, KNOWN = "novel", "known"
 QUESTIONS: Mapping[str, tuple[str, ...]] = {NOVEL: get_args(Fold), KNOWN: get_args(Known)}  # and their folds
 Level = Annotated[int, Field(ge=0, le=4)]
 Positive = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=0, le=8000)]  # pixels
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -162,6 +163,9 @@ class EnrolmentSettings(Settings):
     curve: tuple[Positive, ...] = (1, 2, 5, 10, 20)  # numbers of examples of the learning curve
     steps: Annotated[int, Field(ge=0)] = 150  # of fitting a head to a class; 0: none, classes are matched
     shared: Annotated[int, Field(ge=0)] = 20  # epochs of the heads that all classes share; 0: none
+    sides: dict[
+        str, Side
+    ] = {}  # of squares that a class's pictures are cut into, in pixels; 0: none; else by shape
     false_calls: Share = 0.02  # of good parts that may be called NG
     reviews: Share = 0.1  # of good parts that a person may be asked about
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lerenet.cli.inspection import (
+    CamerasFile,
     Closing,
     Connectivity,
     RulesFile,
@@ -60,6 +61,14 @@ def enrol_command(
     steps: Annotated[
         int, typer.Option(min=0, help="Of fitting a head to the class; 0: none, photos are only compared.")
     ] = 150,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=8000,
+            help="Pixels of the photos that make a square; 0: squashed to one. By their shape else.",
+        ),
+    ] = None,
     label: Label = "",
     ignore: Ignore = "",
     inverted: Inverted = False,
@@ -88,13 +97,14 @@ def enrol_command(
     loaded, classes = open_inspection(model)
     require_new(name, classes)
     with progress("enrol", len(given.examples) + len(clean)) as tick:
-        enrolled = enrol_class(name, given, loaded, into, settings, tick)
+        enrolled = enrol_class(name, given, loaded, into, settings, tile, tick)
     memory, point = enrolled.memory, enrolled.point
     places = (
         f"{len(memory.foreground)} defect, {len(memory.background)} surface, {len(memory.good)} good places"
     )
     typer.echo(f"{name}: {len(given.examples)} examples, {len(clean)} good parts; {places}")
-    typer.echo(f"  read by {enrolled.reader}")
+    seen = f"in squares of {enrolled.side} pixels" if enrolled.side else "as a whole"
+    typer.echo(f"  read by {enrolled.reader}, {seen}")
     if point is None:
         typer.echo("  not calibrated: give five good parts or more, and images are called OK, REVIEW or NG")
     else:
@@ -114,6 +124,15 @@ def inspect_command(
     ] = False,
     formats: Formats = None,
     bits: Bits = 0,
+    scale: Annotated[
+        float,
+        typer.Option(
+            min=0.05,
+            max=20,
+            help="2: the photos are twice as fine as those that the classes were learnt from.",
+        ),
+    ] = 1.0,
+    cameras: CamerasFile = None,
     rules: RulesFile = None,
     mm_per_pixel: Scale = None,
     closing: Closing = None,
@@ -134,6 +153,7 @@ def inspect_command(
     Interrupted, the same command goes on. Status 1: some photos could not be read.
     """
     from lerenet.enrolment.inspect import Inspector
+    from lerenet.measure.cameras import Cameras, load_cameras
     from lerenet.measure.rules import Rules, fitted, load_rules
     from lerenet.predict.inspecting import open_inspection, with_drafts
     from lerenet.predict.inspections import Manner, inspect_all
@@ -142,16 +162,18 @@ def inspect_command(
 
     asked = Rules() if rules is None else load_rules(rules)
     loaded, classes = open_inspection(model)
-    inspector = Inspector(loaded, with_drafts(classes, enrolled))
+    inspector = Inspector(loaded, with_drafts(classes, enrolled), scale)
     options = {
         "mm_per_pixel": mm_per_pixel,
         "closing": closing,
         "smallest": smallest,
         "connectivity": connectivity,
     }
-    asked = fitted(asked, [one.name for one in inspector.classes], options, shown(rules or "rules"))
     photos = find_queries(images, out)
-    manner = Manner(mark_good, bits, probability, asked, tuple(formats or ()))
+    known = Cameras() if cameras is None else load_cameras(cameras)
+    names = [one.name for one in inspector.classes]
+    asked = fitted(asked, names, options, shown(rules or "rules"), known.sizes(photos))
+    manner = Manner(mark_good, bits, probability, asked, tuple(formats or ()), known)
     try:
         with progress("inspect", len(photos)) as tick:
             rows = inspect_all(inspector, photos, out, manner, tick)

@@ -19,6 +19,10 @@ UNREAD, BAD, LOOK = 1, 3, 4  # statuses; 2 is an error's, as for every command
 RulesFile = Annotated[
     Path | None, typer.Option("--rules", metavar="FILE", help="YAML file of what defects mean.")
 ]
+CamerasFile = Annotated[
+    Path | None,
+    typer.Option("--cameras", metavar="FILE", help="YAML file of the cameras that photos come from."),
+]
 Scale = Annotated[
     float | None, typer.Option(help="Side of a pixel on the part; sizes are given in millimetres, too.")
 ]

@@ -7,6 +7,7 @@ to size (the paper's family of augmentations); a view depends on (seed, image, v
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torchvision.transforms.v2 import functional as transform
 
 from lerenet.data.images import read_image
 from lerenet.data.masks import read_mask
-from lerenet.data.scaling import resize_image, resize_mask
+from lerenet.data.tiles import SIDE, SOURCE, TILE, tiling
 from lerenet.errors import DataError
 from lerenet.files import sha256_file
 from lerenet.params import ViewSettings
@@ -58,13 +59,28 @@ def augment(
 def load_plain(data: Path, row: pd.Series, size: int) -> tuple[Pixels, Mask]:
     """Image and mask of a catalogue row at ``size`` x ``size``; a clean image's mask is empty.
 
+    A row of `lerenet.data.tiles.tiled` is one square of its image.
+
     Raises:
         DataError: a file can't be read, or is not the one that was catalogued.
     """
-    image = resize_image(read_image(_catalogued(data / row["image"], row["sha256"])), size)
-    if not row["mask"]:
-        return image, np.zeros((size, size), dtype=bool)
-    return image, resize_mask(read_mask(_catalogued(data / row["mask"], row["mask_sha256"])), size)
+    files = (str(row.get(SOURCE, row["image"])), row["sha256"], row["mask"], row["mask_sha256"])
+    pictures, masks = _cut(data, files, int(row.get(SIDE, 0)), size)
+    return pictures[row.get(TILE, 0)], masks[row.get(TILE, 0)]
+
+
+@lru_cache(maxsize=1)  # the squares of a picture follow each other
+def _cut(
+    data: Path, files: tuple[str, str, str, str], side: int, size: int
+) -> tuple[list[Pixels], list[Mask]]:
+    """Every square of an image, and of its mask."""
+    image, sha256, mask, mask_sha256 = files
+    picture = read_image(_catalogued(data / image, sha256))
+    how = tiling(picture.shape[0], picture.shape[1], side, size)
+    squares = how.cut(how.fitted(picture))
+    if not mask:
+        return squares, [np.zeros((size, size), dtype=bool)] * len(squares)
+    return squares, how.cut(how.fitted_mask(read_mask(_catalogued(data / mask, mask_sha256))))
 
 
 def _catalogued(path: Path, sha256: str) -> Path:

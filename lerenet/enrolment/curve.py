@@ -6,7 +6,6 @@ reader that was chosen, the left-out readings say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,39 +15,43 @@ from lerenet.data.groups import in_turn
 from lerenet.enrolment.leave_out import COLUMNS, TYPES, held_out, readings
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.memory import Memory, remember
+from lerenet.enrolment.quiet import quieted
 from lerenet.enrolment.readers import READERS, Known
 from lerenet.enrolment.verdicts import episodes
 from lerenet.evaluation.metrics import MIOU
 from lerenet.evaluation.resampling import interval
-from lerenet.params import EvaluationSettings
+from lerenet.params import EnrolmentSettings, EvaluationSettings
 from lerenet.seeds import generator
 
 ALL = "all"  # on a curve: of a class's examples, by the reader that was chosen
 
 
-def curve(material: Material, folds: int, budget: int, counts: Sequence[int], seed: int) -> pd.DataFrame:
-    """Readings of the examples, each left out, for each of ``counts``, which stands in the column ``examples``.
+def curve(material: Material, settings: EnrolmentSettings, seed: int) -> pd.DataFrame:
+    """Readings of the examples, each left out, for each count of ``settings``, which stands in the column ``examples``.
 
     A count that a fold's others don't exceed is left out there.
     """
     good = np.array(material.good, dtype=np.int64)
-    parts = [pd.DataFrame(columns=["place", *COLUMNS]).astype(TYPES).assign(examples=0)]
-    for fold, (kept, asked) in held_out(material, folds).items():
-        known = np.array([place for place in material.examples if kept[place]])
-        order = known[in_turn(material.groups[known].tolist(), generator(seed, "curve", fold))]
-        defects, clean = asked[material.defect[asked]], good[kept[good]].tolist()
-        alike: Memory | None = None  # the good parts are the same for every count, and thinned once
-        for count in counts:
-            if count >= len(order) or not len(defects):
+    tables = [pd.DataFrame(columns=["place", *COLUMNS]).astype(TYPES).assign(examples=0)]
+    alike: dict[int, Memory] = {}  # by fold: the good parts are the same for every count, and thinned once
+    for count in settings.curve:
+        parts = {}
+        for fold, (kept, asked) in held_out(material, settings.folds).items():
+            known = np.array([place for place in material.examples if kept[place]])
+            order = known[in_turn(material.groups[known].tolist(), generator(seed, "curve", fold))]
+            if count >= len(order) or not material.defect[asked].any():
                 continue
-            chosen = order[:count].tolist()
-            given = material.descriptors[clean] if alike is None else None
-            memory = remember(material.descriptors[chosen], material.shares(chosen), given, budget)
-            alike = alike or memory
-            memory = replace(memory, good=alike.good, good_from=alike.good_from)
-            rows = readings(material, Known(memory), defects, fold, READERS[:1])
-            parts.append(rows.assign(examples=count))
-    return pd.concat(parts, ignore_index=True).drop(columns="place")
+            chosen = material.squares(order[:count].tolist())
+            clean = material.squares(good[kept[good]].tolist())
+            given = None if fold in alike else material.descriptors[clean]
+            memory = remember(material.descriptors[chosen], material.shares(chosen), given, settings.budget)
+            best = alike.setdefault(fold, memory)
+            parts[fold] = (Known(replace(memory, good=best.good, good_from=best.good_from)), asked)
+        quiet, _ = quieted(material, parts, settings.false_calls, settings.reviews)
+        for fold, (reader, asked) in quiet.items():
+            rows = readings(material, reader, asked[material.defect[asked]], fold, READERS[:1])
+            tables.append(rows.assign(examples=count))
+    return pd.concat(tables, ignore_index=True).drop(columns="place")
 
 
 def growth(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 from lerenet.data.groups import folds_of
 from lerenet.data.pairs import read_pair
 from lerenet.data.reading import PLAIN, Reading
+from lerenet.data.tiles import side_for
 from lerenet.enrolment.curve import curve
 from lerenet.enrolment.enrolled import WHOLE, Enrolled, Image, Left, save_enrolled
 from lerenet.enrolment.fitted import FEWEST, FittedHead, fit
 from lerenet.enrolment.leave_out import choose, held_out, operating_point, readings, surface, without
 from lerenet.enrolment.material import Material, described_by, gathered
 from lerenet.enrolment.memory import Memory, remember
+from lerenet.enrolment.quiet import quieted
 from lerenet.enrolment.readers import OF_ALL, Known
 from lerenet.enrolment.shared import SharedHead
 from lerenet.errors import DataError
@@ -40,6 +43,7 @@ def learn(
     seed: int = 0,
     tick: Callable[[], None] = lambda: None,
     precision: str = "bf16",
+    side: int = 0,
 ) -> tuple[Enrolled, Left]:
     """Learn a class from its material.
 
@@ -48,6 +52,7 @@ def learn(
         network: digest of the backbone that described it.
         tick: called once a step of fitting.
         precision: of fitting, bf16 (where the device has it) or fp32.
+        side: of the squares that it was cut into (`lerenet.data.tiles`), in pixels of its files.
 
     Returns:
         The class, and what is said of its images, each left out.
@@ -60,7 +65,6 @@ def learn(
         raise DataError(f"{name}: no example", "mark a defect on one image at least")
     memory = remembered(material, settings)
     heads: dict[str, FittedHead] = {}
-    tables = []
 
     def fitted(kept: NDArray[np.bool_]) -> FittedHead | None:
         if not settings.steps:
@@ -68,10 +72,13 @@ def learn(
         marked, clean = ([place for place in part if kept[place]] for part in (material.examples, good))
         return fit(material, marked, clean, settings.steps, seed, tick, precision)
 
+    left = {}
     for fold, (kept, asked) in held_out(material, settings.folds).items():
         head = fitted(kept)
         heads |= {str(fold): head} if head is not None else {}
-        tables.append(readings(material, Known(without(memory, material, kept), head), asked, fold))
+        left[fold] = (Known(without(memory, material, kept), head), asked)
+    parts, quiet = quieted(material, left, settings.false_calls, settings.reviews)
+    tables = [readings(material, known, asked, fold) for fold, (known, asked) in parts.items()]
     rows = pd.concat(tables, ignore_index=True) if tables else readings(material, Known(memory), EMPTY, 0)
     rows = rows.assign(image=[images[place].name for place in rows.pop("place")])
     whole = fitted(np.ones(len(material.groups), bool))
@@ -79,10 +86,11 @@ def learn(
     reader = choose(rows)
     point = operating_point(rows, reader, settings.false_calls, settings.reviews)
     enrolled = Enrolled(
-        name, memory, heads, reader, point, surface(rows), settings.folds, network, material.pictures.shape[1],
+        name, memory, heads, reader, point, surface(rows), settings.folds, network, material.tilings[0].size, side,
         [images[place] for place in material.examples], [images[place] for place in good],
+        quiet={WHOLE: quiet, **{str(fold): known.quiet for fold, (known, _) in parts.items()}},
     )  # fmt: skip
-    return enrolled, Left(rows, curve(material, settings.folds, settings.budget, settings.curve, seed))
+    return enrolled, Left(rows, curve(material, settings, seed))
 
 
 def with_shared(
@@ -105,7 +113,10 @@ def with_shared(
         if which not in shared:  # too few classes taught without it
             continue
         memory = without(enrolled.memory, material, kept)
-        known = Known(memory, enrolled.heads.get(which), shared.get(which)).to(material.descriptors.device)
+        known = Known(
+            memory, enrolled.heads.get(which), shared.get(which), enrolled.quiet.get(which, -math.inf)
+        )
+        known = known.to(material.descriptors.device)
         rows = readings(material, known, asked, fold, OF_ALL)
         tables.append(rows.assign(image=[name_of[place] for place in rows.pop("place")]))
     said = [table for table in tables if len(table)]
@@ -117,12 +128,17 @@ def with_shared(
 
 def remembered(material: Material, settings: EnrolmentSettings) -> Memory:
     """The memory of a class's images, each fold of groups thinned apart."""
-    kinds = (material.examples, material.good)
-    folds = [folds_of(material.groups[part].tolist(), settings.folds).tolist() for part in kinds]
-    described = [material.descriptors[part] for part in kinds]
+    described, folds, of = [], [], []
+    for part in (material.examples, material.good):
+        own = folds_of(material.groups[part].tolist(), settings.folds)
+        counts = [len(material.tilings[place].corners) for place in part]
+        described.append(material.squares(part))
+        folds.append(np.repeat(own, counts).tolist())
+        of.append(np.repeat(np.arange(len(part)), counts).tolist())
     return remember(
-        described[0], material.shares(material.examples), described[1], settings.budget, (folds[0], folds[1])
-    )
+        material.descriptors[described[0]], material.shares(described[0]), material.descriptors[described[1]],
+        settings.budget, (folds[0], folds[1]), (of[0], of[1]),
+    )  # fmt: skip
 
 
 def fits(material: Material, settings: EnrolmentSettings) -> int:
@@ -157,6 +173,7 @@ def enrol_class(
     loaded: LoadedNetwork,
     into: Path,
     settings: EnrolmentSettings | None = None,
+    side: int | None = None,
     tick: Callable[..., None] = lambda done=1, note=None: None,
 ) -> Enrolled:
     """Enrol ``name``, in the place of what was enrolled under it, and write it to ``into``.
@@ -166,6 +183,7 @@ def enrol_class(
     Args:
         loaded: the network, as it comes from disk.
         settings: the defaults where not given.
+        side: of the squares that pictures are cut into, in their pixels; None: by their shape (`side_for`).
         tick: called once an image.
 
     Raises:
@@ -180,9 +198,12 @@ def enrol_class(
     images = [_image(image, *masks) for image, masks in given.examples] + [
         _image(path) for path in given.good
     ]
-    material = gathered(prepare(loaded), marked, clean, [one.group for one in images], tick)
+    shapes = [picture.shape[:2] for picture in (*(picture for picture, _ in marked), *clean)]
+    side = side_for(shapes) if side is None else side
+    material = gathered(prepare(loaded), marked, clean, [one.group for one in images], side, tick)
     digest = described_by(loaded)
-    enrolled, left = learn(name, material, images, digest, settings or EnrolmentSettings(curve=()))
+    enrolled, left = learn(name, material, images, digest, settings or EnrolmentSettings(curve=()), side=side)
+    enrolled = replace(enrolled, bits=given.reading.bits)
     save_enrolled(into, enrolled, left)
     return enrolled
 

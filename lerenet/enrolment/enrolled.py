@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -70,8 +71,11 @@ class Enrolled:
         folds: of groups, how many.
         network: digest of the backbone whose descriptors these are.
         image_size: working size, in pixels.
+        side: of the squares that pictures are cut into, in their pixels; 0: none (`lerenet.data.tiles`).
         examples, good: what it was learnt from.
         shared: heads of all known classes (`lerenet.enrolment.shared`), named as ``heads``.
+        quiet: score below which a square marks nothing, named as ``heads`` (`lerenet.enrolment.quiet`).
+        bits: that the examples' camera uses of 16-bit values; 0: nobody said.
     """
 
     name: str
@@ -83,9 +87,12 @@ class Enrolled:
     folds: int
     network: str
     image_size: int
+    side: int
     examples: list[Image]
     good: list[Image]
     shared: Mapping[str, SharedHead] = field(default_factory=dict)
+    quiet: Mapping[str, float] = field(default_factory=dict)
+    bits: int = 0
 
     def verdict(self, score: float, alike: float) -> Verdict:
         """What an image of this score is, if it is alike enough."""
@@ -93,7 +100,9 @@ class Enrolled:
 
     def known(self, device: torch.device) -> Known:
         """What its pictures are read with, on a device."""
-        return Known(self.memory, self.heads.get(WHOLE), self.shared.get(WHOLE)).to(device)
+        return Known(
+            self.memory, self.heads.get(WHOLE), self.shared.get(WHOLE), self.quiet.get(WHOLE, -math.inf)
+        ).to(device)
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,9 @@ def save_enrolled(folder: Path, enrolled: Enrolled, left: Left) -> None:
             "part_folds": enrolled.folds,
             "network": enrolled.network,
             "image_size": enrolled.image_size,
-            "places": memory.count,
+            "side": enrolled.side,
+            "quiet": {name: value for name, value in enrolled.quiet.items() if math.isfinite(value)},
+            "bits": enrolled.bits,
             "examples": [asdict(image) for image in enrolled.examples],
             "good": [asdict(image) for image in enrolled.good],
             "shared": _digest(folder) if enrolled.shared else "",
@@ -189,12 +200,13 @@ def load_enrolled(folder: Path) -> Enrolled:
         tensors = load_file(folder / MEMORY)
         parts = {name: tensors[name].float() if name in HALF else tensors[name] for name in TENSORS}
         return Enrolled(
-            str(facts["class"]), Memory(**parts, count=int(facts["places"])), load_heads(folder / HEADS, FittedHead),
+            str(facts["class"]), Memory(**parts), load_heads(folder / HEADS, FittedHead),
             str(facts["reader"]), None if facts["point"] is None else OperatingPoint(**facts["point"]),
             None if facts["surface"] is None else float(facts["surface"]),
-            int(facts["part_folds"]), str(facts["network"]), int(facts["image_size"]),
+            int(facts["part_folds"]), str(facts["network"]), int(facts["image_size"]), int(facts["side"]),
             [_image(image) for image in facts["examples"]], [_image(image) for image in facts["good"]],
             load_heads(folder.parent.parent / SHARED, SharedHead) if wanted else {},
+            {str(name): float(value) for name, value in facts["quiet"].items()}, int(facts["bits"]),
         )  # fmt: skip
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{shown(folder)}: can't be read: {error}", AGAIN) from error

@@ -22,7 +22,7 @@ from lerenet.seeds import generator
 
 HIDDEN, WIDTH, GROUPS = 64, 32, 8
 LR, DROPOUT = 2e-3, 0.1
-GOOD_SHARE = 0.25  # of a batch, where there are good parts
+GOOD_SHARE = 0.25  # of a batch: squares without a mark, where there are some
 FEWEST = 4  # examples below which a head knows less than a comparison with them
 
 
@@ -88,14 +88,17 @@ def fit(
     if len(examples) < FEWEST:
         return None
     device = material.descriptors.device
-    mean, spread = moments(material.descriptors, [*examples, *good])
+    squares = material.squares([*examples, *good])
+    mean, spread = moments(material.descriptors, squares)
+    defect = dict(zip(squares, material.marked(squares), strict=True))
+    marked, unmarked = ([square for square in squares if defect[square] is kind] for kind in (True, False))
     seed_step(seed, 0, 0)
     head = FittedHead(len(mean), mean, spread).to(device).train()
     cycle = OneCycle(head, LR, steps)
     rng = generator(seed, "fitted")
-    clean = round(BATCH * GOOD_SHARE) if good else 0
+    clean = round(BATCH * GOOD_SHARE) if unmarked else 0
     for _ in range(steps):
-        chosen = [*_draw(rng, examples, BATCH - clean), *_draw(rng, good, clean)]
+        chosen = [*_draw(rng, marked, BATCH - clean), *_draw(rng, unmarked, clean)]
         turn = a_turn(rng)
         with autocast(device, precision):
             logits = head.decide(turned(head.hidden(material.descriptors[chosen]), *turn))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from lerenet.data.images import Pixels
-from lerenet.data.scaling import resize_image
+from lerenet.data.scaling import Mask, resize_mask
+from lerenet.data.tiles import tiling
 from lerenet.enrolment.decision import SILENT, Verdict
 from lerenet.enrolment.enrolled import Enrolled
 from lerenet.enrolment.material import describe, described_by
-from lerenet.enrolment.readers import read
+from lerenet.enrolment.readers import PIXELS, Known, Read, read_squares
 from lerenet.errors import DataError
 from lerenet.features.store import to_batch
 from lerenet.inference import prepare
@@ -66,11 +68,15 @@ class Inspection:
 class Inspector:
     """A network, as it comes from disk, with the classes that are enrolled.
 
+    Args:
+        scale: how many pixels of the pictures to come are one of those that the classes were learnt from, along a
+            side: 2 for a camera that sees twice as fine. Classes that see a picture as a whole have no scale.
+
     Raises:
         DataError: more than 255 classes, or one that another backbone or working size described.
     """
 
-    def __init__(self, loaded: LoadedNetwork, classes: Sequence[Enrolled]) -> None:
+    def __init__(self, loaded: LoadedNetwork, classes: Sequence[Enrolled], scale: float = 1.0) -> None:
         digest = described_by(loaded)
         for one in classes:
             if (one.network, one.image_size) != (digest, loaded.image_size):
@@ -80,45 +86,84 @@ class Inspector:
                 )
         if len(classes) > np.iinfo(np.uint8).max:
             raise DataError(f"{len(classes)} classes", "a mask has room for 255; inspect them in parts")
-        self.loaded, self.classes = prepare(loaded), tuple(classes)
+        self.loaded, self.classes, self.scale = prepare(loaded), tuple(classes), scale
         network = self.loaded.network
         device = next(itertools.chain(network.parameters(), network.buffers())).device
         self.known = [one.known(device) for one in classes]
 
+    @property
+    def bits(self) -> int:
+        """Those that the camera of the classes' examples uses of 16-bit values; 0: nobody said, or not one number."""
+        said = {one.bits for one in self.classes if one.bits}
+        return said.pop() if len(said) == 1 else 0
+
     @torch.inference_mode()
-    def __call__(self, picture: Pixels, mark_good: bool = False) -> Inspection:
-        """Inspect one image (H, W, 3).
+    def __call__(
+        self,
+        picture: Pixels,
+        mark_good: bool = False,
+        within: Mask | None = None,
+        scale: float | None = None,
+    ) -> Inspection:
+        """Inspect one image (H, W, 3): each class at its own scale (`lerenet.data.tiles`).
 
         Args:
             mark_good: keep marks of classes that call the image OK, or of another surface.
+            within: the pixels that are inspected, (H, W); the others are seen, but neither marked nor suspected.
+            scale: of this picture; None: the inspector's.
+
+        Raises:
+            DataError: the image has more squares than are inspected.
         """
-        descriptors = describe(self.loaded, [picture])
-        small = to_batch([resize_image(picture, self.loaded.image_size)], descriptors.device)
-        verdicts, scores = [], []
-        best = torch.full(
-            picture.shape[:2], -torch.inf, device=descriptors.device
-        )  # the highest logit so far
-        place = torch.zeros(picture.shape[:2], dtype=torch.uint8, device=descriptors.device)
-        for number, (one, known) in enumerate(zip(self.classes, self.known, strict=True), 1):
-            answer = read(known, descriptors, (one.reader,))[one.reader]
-            score = float(answer.scores())
-            verdict = one.verdict(score, float(answer.alike))
-            if verdict not in SILENT or mark_good:
-                logit = answer.marks(small)[:, None]
-                own = F.interpolate(logit, size=picture.shape[:2], mode="bilinear", align_corners=False)[0, 0]
-                place[own > best] = number
-                best = torch.maximum(best, own)
-            verdicts.append(verdict)
-            scores.append(score)
-        probability = best.sigmoid()
-        marks = torch.where(probability > MARKED, place, 0).cpu().numpy()
-        found = tuple(
-            ClassVerdict(one.name, verdict, score, float((marks == number).mean()))
-            for number, (one, verdict, score) in enumerate(
-                zip(self.classes, verdicts, scores, strict=True), 1
+        found: dict[int, ClassVerdict] = {}
+        best: Tensor | None = None  # the highest logit so far, of each pixel
+        place = np.zeros(picture.shape[:2], np.uint8)
+        for side in sorted({one.side for one in self.classes}):
+            sized = _Sized(
+                self.loaded, picture, round(side * (self.scale if scale is None else scale)), within
             )
-        )
-        heard = [verdict for verdict in verdicts if verdict in WORST]
-        return Inspection(
-            max(heard, key=WORST.index) if heard else NONE, found, marks, probability.cpu().numpy()
-        )
+            for number, (one, known) in enumerate(zip(self.classes, self.known, strict=True), 1):
+                if one.side != side:
+                    continue
+                answer = sized.read(known, one.reader)
+                score = answer.score(sized.within)
+                verdict = one.verdict(score, answer.likeness())
+                found[number] = ClassVerdict(one.name, verdict, score, 0.0)
+                if verdict in SILENT and not mark_good:
+                    continue
+                own = sized.logits(answer)
+                best = torch.full_like(own, -torch.inf) if best is None else best
+                place[(own > best).cpu().numpy()] = number
+                best = torch.maximum(best, own)
+        chance = np.zeros(picture.shape[:2], np.float32) if best is None else best.sigmoid_().cpu().numpy()
+        chance = chance if within is None else np.where(within, chance, np.float32(0))
+        marks = np.where(chance > MARKED, place, np.uint8(0))
+        shares = np.bincount(marks.ravel(), minlength=len(self.classes) + 1) / marks.size
+        classes = tuple(replace(found[number], share=float(shares[number])) for number in sorted(found))
+        heard = [one.verdict for one in classes if one.verdict in WORST]
+        return Inspection(max(heard, key=WORST.index) if heard else NONE, classes, marks, chance)
+
+
+class _Sized:
+    """A picture at one scale: its squares, described once for all classes of that scale."""
+
+    def __init__(self, loaded: LoadedNetwork, picture: Pixels, side: int, within: Mask | None) -> None:
+        self.shape = (picture.shape[0], picture.shape[1])
+        self.how = tiling(*self.shape, side, loaded.image_size)
+        self.squares = self.how.cut(self.how.fitted(picture))
+        self.descriptors = describe(loaded, self.squares)
+        self.within: Tensor | None = None
+        if within is not None:
+            parts = self.how.cut(self.how.fitted_mask(within))
+            inside = np.stack([resize_mask(part, PIXELS) for part in parts])
+            self.within = torch.from_numpy(inside).to(self.descriptors.device)
+
+    def read(self, known: Known, reader: str) -> Read:
+        """What a class says of the squares, by one reader."""
+        return read_squares(known, self.descriptors, (reader,))[reader]
+
+    def logits(self, answer: Read) -> Tensor:
+        """What it says of each pixel of the picture, (H, W)."""
+        device = self.descriptors.device
+        own = answer.blended(lambda some: to_batch(self.squares[some], device), self.how)
+        return F.interpolate(own[None, None], size=self.shape, mode="bilinear", align_corners=False)[0, 0]

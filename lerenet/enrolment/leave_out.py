@@ -6,7 +6,8 @@ holds every example, its good parts are read with them, but for those that share
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,15 +18,14 @@ from lerenet.data.groups import folds_of
 from lerenet.enrolment.decision import OperatingPoint, calibrate, surface_bound
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.memory import Memory
-from lerenet.enrolment.readers import READERS, Known, read
+from lerenet.enrolment.readers import AT_ONCE, READERS, Known, Read, read_squares
 from lerenet.evaluation.metrics import COUNTS, iou
 from lerenet.evaluation.regions import OVERLAP, REGIONS, overlaps
 
 ALIKE = "alike"  # column: how much like the class's surface an image is (`lerenet.enrolment.readers.Read`)
-AT_ONCE = 8  # images
 COLUMNS = ("fold", "group", "defect", "reader", "score", ALIKE, *COUNTS, REGIONS, OVERLAP)  # of readings
 TYPES = {
-    "place": int, "fold": int, "defect": bool, "score": float, ALIKE: float, **dict.fromkeys(COUNTS, int),
+    "place": int, "fold": int, "defect": bool, "score": float, ALIKE: float, **dict.fromkeys(COUNTS, float),
     REGIONS: int, OVERLAP: float,
 }  # fmt: skip
 
@@ -57,30 +57,55 @@ def readings(
 ) -> pd.DataFrame:
     """What each of the ``readers`` says of the images ``asked``: a row for each image and reader.
 
-    Counts of pixels, a score, and how much is marked of each defect (`lerenet.evaluation.regions`).
+    Counts of pixels, as if every image had as many as a square, a score, and how much is marked of each defect
+    (`lerenet.evaluation.regions`).
     """
     rows = []
-    for start in range(0, len(asked), AT_ONCE):
-        chosen = [int(place) for place in asked[start : start + AT_ONCE]]
-        pictures, truth = material.images(chosen), material.masks[chosen]
-        answers = read(known, material.descriptors[chosen].float(), readers)
-        scores = {reader: answer.scores().tolist() for reader, answer in answers.items()}
-        alike = next(iter(answers.values())).alike.tolist()
-        marked = {reader: answer.marks(pictures) > 0 for reader, answer in answers.items()}
-        for i, place in enumerate(chosen):
-            marks = {reader: one[i].cpu().numpy() for reader, one in marked.items()}
-            true = truth[i].cpu().numpy()
-            regions, shares = overlaps(true, list(marks.values()))
-            facts = {
-                "place": place, "fold": fold, "group": str(material.groups[place]),
-                "defect": bool(material.defect[place]), REGIONS: regions,
-                ALIKE: alike[i],
-            }  # fmt: skip
-            for (reader, one), overlap in zip(marks.items(), shares, strict=True):
-                tp, fp = int((one & true).sum()), int((one & ~true).sum())
-                counts = {"tp": tp, "fp": fp, "fn": int(true.sum()) - tp, "tn": int((~true).sum()) - fp}
-                rows.append(facts | counts | {"reader": reader, "score": scores[reader][i], OVERLAP: overlap})
+    for chosen in _together(material, asked.tolist()):
+        answers = read_squares(known, material.descriptors[material.squares(chosen)], readers)
+        at = 0
+        for place in chosen:
+            squares = material.squares([place])
+            own = {name: answer.only(slice(at, at + len(squares))) for name, answer in answers.items()}
+            at += len(squares)
+            rows += _said(material, place, squares, own, fold)
     return pd.DataFrame(rows, columns=["place", *COLUMNS]).astype(TYPES)
+
+
+def _together(material: Material, asked: Sequence[int]) -> Iterator[list[int]]:
+    """Images that are read together: as many as have `AT_ONCE` squares."""
+    some: list[int] = []
+    for place in asked:
+        if some and len(material.squares([*some, place])) > AT_ONCE:
+            yield some
+            some = []
+        some.append(place)
+    if some:
+        yield some
+
+
+def _said(
+    material: Material, place: int, squares: Sequence[int], answers: Mapping[str, Read], fold: int
+) -> list[dict[str, Any]]:
+    """The rows of one image, a row for each reader."""
+    how = material.tilings[place]
+    true = material.mask(place).cpu().numpy()
+    marks = {
+        name: (answer.blended(lambda some: material.images(squares[some]), how) > 0).cpu().numpy()
+        for name, answer in answers.items()
+    }
+    regions, shares = overlaps(true, list(marks.values()))
+    facts = {
+        "place": place, "fold": fold, "group": str(material.groups[place]), "defect": bool(material.defect[place]),
+        REGIONS: regions, ALIKE: next(iter(answers.values())).likeness(),
+    }  # fmt: skip
+    rows, unit = [], how.size**2 / true.size
+    for (reader, one), overlap in zip(marks.items(), shares, strict=True):
+        tp, fp = int((one & true).sum()), int((one & ~true).sum())
+        counts = {"tp": tp, "fp": fp, "fn": int(true.sum()) - tp, "tn": int((~true).sum()) - fp}
+        sized = {name: count * unit for name, count in counts.items()}
+        rows.append(facts | sized | {"reader": reader, "score": answers[reader].score(), OVERLAP: overlap})
+    return rows
 
 
 def choose(rows: pd.DataFrame) -> str:

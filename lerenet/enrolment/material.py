@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lerenet.data.images import Pixels
-from lerenet.data.scaling import Mask, resize_image, resize_mask
+from lerenet.data.scaling import Mask, resize_image
+from lerenet.data.tiles import Tiling, tiling
 from lerenet.features.store import fingerprint, to_batch
 from lerenet.models.descriptors import stacked
 from lerenet.models.segmenter import masks_to_grid, to_grid
@@ -27,19 +29,21 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Material:
-    """Images of one class, marked examples and good parts.
+    """N images of one class, marked examples and good parts, in T squares.
 
     Attributes:
-        descriptors: of the places, half precision, (N, c, l).
-        pictures: at working size, uint8 (N, S, S, 3).
-        masks: at working size, (N, S, S) of true and false; nothing is marked on a good part.
+        descriptors: of the squares' places, half precision, (T, c, l).
+        pictures: each as it is cut (`Tiling.fitted`), uint8 (H, W, 3).
+        masks: likewise, (H, W) of true and false; nothing is marked on a good part.
+        tilings: how each is cut.
         groups: of each image: images of one part share a group.
         defect: whether it is a marked example, (N,).
     """
 
     descriptors: Tensor
-    pictures: Tensor
-    masks: Tensor
+    pictures: Sequence[Tensor]
+    masks: Sequence[Tensor]
+    tilings: Sequence[Tiling]
     groups: NDArray[np.str_]
     defect: NDArray[np.bool_]
 
@@ -53,27 +57,74 @@ class Material:
         """Places of the good parts."""
         return [int(place) for place in np.flatnonzero(~self.defect)]
 
+    @cached_property
+    def _squares(self) -> list[tuple[int, int, int]]:
+        """Image, top and left of each square."""
+        return [(place, *corner) for place, how in enumerate(self.tilings) for corner in how.corners]
+
+    @cached_property
+    def _first(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *(len(how.corners) for how in self.tilings)])
+
+    def squares(self, chosen: Sequence[int]) -> list[int]:
+        """Places of the squares of some images, in that order."""
+        return [square for place in chosen for square in range(self._first[place], self._first[place + 1])]
+
     def only(self, chosen: Sequence[int]) -> Material:
         """The material of some images, in that order."""
         places = list(chosen)
         return Material(
-            self.descriptors[places], self.pictures[places], self.masks[places], self.groups[places],
-            self.defect[places],
+            self.descriptors[self.squares(places)],
+            [self.pictures[place] for place in places], [self.masks[place] for place in places],
+            [self.tilings[place] for place in places], self.groups[places], self.defect[places],
         )  # fmt: skip
 
-    def shares(self, chosen: Sequence[int]) -> Tensor:
-        """Share of each place that is defect, (n, l)."""
-        return masks_to_grid(self.masks[list(chosen)].float()[:, None], SIDE)[:, 0].flatten(1)
+    def apart(self, squares: Sequence[int]) -> Material:
+        """The material of some squares, each an image by itself, which is an example if something is marked on it."""
+        masks = list(self.square_masks(squares))
+        size = self.tilings[0].size
+        return Material(
+            self.descriptors[list(squares)], [self._cut(self.pictures, square) for square in squares], masks,
+            [tiling(size, size, 0, size)] * len(masks), self.groups[[self._squares[square][0] for square in squares]],
+            np.array([bool(mask.any()) for mask in masks], bool),
+        )  # fmt: skip
 
-    def targets(self, chosen: Sequence[int]) -> Tensor:
-        """Share of each of `TARGETS` x `TARGETS` squares that is defect, (n, TARGETS, TARGETS)."""
-        return F.interpolate(self.masks[list(chosen)].float()[:, None], size=(TARGETS,) * 2, mode="area")[
-            :, 0
-        ]
+    def marked(self, squares: Sequence[int]) -> list[bool]:
+        """Whether anything is marked on each of some squares."""
+        return [bool(self._cut(self.masks, square).any()) for square in squares]
 
-    def images(self, chosen: Sequence[int]) -> Tensor:
-        """Pictures (n, 3, S, S) in [0, 1]."""
-        return self.pictures[list(chosen)].permute(0, 3, 1, 2).float() / 255
+    def mask(self, place: int) -> Tensor:
+        """Mask (H, W) of an image, in the shape in which it is worked on."""
+        how = self.tilings[place]
+        return self.masks[place][: how.height, : how.width]
+
+    def picture(self, place: int) -> Tensor:
+        """Picture (H, W, 3) of an image, likewise."""
+        how = self.tilings[place]
+        return self.pictures[place][: how.height, : how.width]
+
+    def _cut(self, parts: Sequence[Tensor], square: int) -> Tensor:
+        place, top, left = self._squares[square]
+        size = self.tilings[place].size
+        return parts[place][top : top + size, left : left + size]
+
+    def square_masks(self, squares: Sequence[int]) -> Tensor:
+        """Masks of squares, (n, S, S)."""
+        return torch.stack([self._cut(self.masks, square) for square in squares])
+
+    def images(self, squares: Sequence[int]) -> Tensor:
+        """Pictures of squares, (n, 3, S, S) in [0, 1]."""
+        pictures = torch.stack([self._cut(self.pictures, square) for square in squares])
+        return pictures.permute(0, 3, 1, 2).float() / 255
+
+    def shares(self, squares: Sequence[int]) -> Tensor:
+        """Share of each place of squares that is defect, (n, l)."""
+        return masks_to_grid(self.square_masks(squares).float()[:, None], SIDE)[:, 0].flatten(1)
+
+    def targets(self, squares: Sequence[int]) -> Tensor:
+        """Share of each of a square's `TARGETS` x `TARGETS` parts that is defect, (n, TARGETS, TARGETS)."""
+        wide = self.square_masks(squares).float()[:, None]
+        return F.interpolate(wide, size=(TARGETS,) * 2, mode="area")[:, 0]
 
 
 def described_by(loaded: LoadedNetwork) -> str:
@@ -106,22 +157,28 @@ def gathered(
     marked: Sequence[tuple[Pixels, Mask]],
     good: Sequence[Pixels],
     groups: Sequence[str],
+    side: int = 0,
     tick: Callable[[], None] = lambda: None,
 ) -> Material:
-    """The material of pictures as they come from files; ``groups`` of the examples, then of the good parts."""
-    size = loaded.image_size
-    pictures = [resize_image(picture, size) for picture in (*(one for one, _ in marked), *good)]
-    masks = [resize_mask(mask, size) for _, mask in marked] + [np.zeros((size, size), bool)] * len(good)
-    parts = []
-    for picture in pictures:
-        parts.append(describe(loaded, [picture]).half())
+    """The material of pictures as they come from files; ``groups`` of the examples, then of the good parts.
+
+    Args:
+        side: of the squares that they are cut into, in pixels of the files (`lerenet.data.tiles`).
+    """
+    described, pictures, masks, tilings = list[Tensor](), list[Tensor](), list[Tensor](), list[Tiling]()
+    for number, picture in enumerate((*(one for one, _ in marked), *good)):
+        how = tiling(picture.shape[0], picture.shape[1], side, loaded.image_size)
+        fitted = how.fitted(picture)
+        mask = (
+            how.fitted_mask(marked[number][1]) if number < len(marked) else np.zeros(fitted.shape[:2], bool)
+        )
+        described.append(describe(loaded, how.cut(fitted)).half())
+        device = described[0].device
+        pictures.append(torch.from_numpy(fitted.copy()).to(device))
+        masks.append(torch.from_numpy(mask.copy()).to(device))
+        tilings.append(how)
         tick()
-    described = torch.cat(parts)
-    device = described.device
     return Material(
-        described,
-        torch.from_numpy(np.stack(pictures)).to(device),
-        torch.from_numpy(np.stack(masks)).to(device),
-        np.asarray(groups, str),
+        torch.cat(described), pictures, masks, tilings, np.asarray(groups, str),
         np.arange(len(pictures)) < len(marked),
-    )
+    )  # fmt: skip

@@ -33,7 +33,7 @@ class Memory:
         foreground_from, background_from: number of the example that each is of, (n,) and (m,).
         good_from: number of the defect-free image that each is of, (g,).
         sums: sum of all descriptors of each example, kept or not, (K, c).
-        count: how many places an example has.
+        counts: how many those are, (K,).
     """
 
     foreground: Tensor
@@ -43,7 +43,7 @@ class Memory:
     background_from: Tensor
     good_from: Tensor
     sums: Tensor
-    count: int
+    counts: Tensor
 
     def only(self, examples: Tensor, good: Tensor) -> Memory:
         """A whole memory as if only some images had been given, (K,) and (G,) of true and false."""
@@ -58,18 +58,15 @@ class Memory:
         return Memory(
             self.foreground[near], self.background[far], self.good[clean],
             self.foreground_from[near], self.background_from[far], self.good_from[clean],
-            self.sums[examples], self.count,
+            self.sums[examples], self.counts[examples],
         )  # fmt: skip
 
     def to(self, device: torch.device) -> Memory:
         """The memory on a device."""
-        return Memory(
-            **{name: getattr(self, name).to(device) for name in TENSORS},
-            count=self.count,
-        )
+        return Memory(**{name: getattr(self, name).to(device) for name in TENSORS})
 
 
-TENSORS = tuple(field.name for field in fields(Memory) if field.name != "count")
+TENSORS = tuple(field.name for field in fields(Memory))
 
 
 def remember(
@@ -78,30 +75,41 @@ def remember(
     good: Tensor | None = None,
     budget: int = BUDGET,
     folds: tuple[Sequence[int], Sequence[int]] | None = None,
+    of: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> Memory:
-    """The memory of K examples.
+    """The memory of examples, each of one square or of several.
 
     Args:
-        descriptors: (K, c, l).
-        shares: share of each place that is defect, (K, l).
-        good: descriptors of defect-free images, (G, c, l).
+        descriptors: of the squares, (T, c, l).
+        shares: share of each place that is defect, (T, l).
+        good: descriptors of defect-free squares, (G, c, l).
         budget: most places of each kind.
-        folds: of the examples and of the good images. Each fold's places are thinned apart, to an equal part of the
+        folds: of the squares, and of the good ones. Each fold's places are thinned apart, to an equal part of the
             budget, so that a memory without a fold (`Memory.only`) was not thinned by what it lacks.
+        of: number of the image that each square is of, from 0; by itself each is an image.
     """
-    images, _, places = descriptors.shape
-    foreground, background = (part.view(images, places) for part in split_positions(full(shares)[None]))
+    squares, _, places = descriptors.shape
+    foreground, background = (part.view(squares, places) for part in split_positions(full(shares)[None]))
     clean = descriptors[:0] if good is None else good
-    own, others = ([0] * images, [0] * len(clean)) if folds is None else folds
+    own, others = ([0] * squares, [0] * len(clean)) if folds is None else folds
+    given = (range(squares), range(len(clean))) if of is None else of
+    device = descriptors.device
+    number, number_good = (torch.as_tensor(list(part), dtype=torch.long, device=device) for part in given)
     near, near_from = _kept(descriptors, foreground, budget, own)
     far, far_from = _kept(descriptors, background, budget, own)
     alike, alike_from = _kept(clean, clean.new_ones(len(clean), places, dtype=torch.bool), budget, others)
-    sums = torch.stack([full(one).sum(1) for one in descriptors])
-    return Memory(near, far, alike, near_from, far_from, alike_from, sums, places)
+    examples = int(number.max()) + 1 if squares else 0
+    sums = full(descriptors[:1, :, 0]).new_zeros(examples, descriptors.shape[1])
+    for square, image in enumerate(number.tolist()):
+        sums[image] += full(descriptors[square]).sum(1)
+    counts = torch.bincount(number, minlength=examples) * places
+    return Memory(
+        near, far, alike, number[near_from], number[far_from], number_good[alike_from], sums, counts
+    )
 
 
 def _kept(descriptors: Tensor, wanted: Tensor, budget: int, folds: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The wanted places (K, l) of the images (K, c, l), thinned as they come, (n, c) and their images (n,)."""
+    """The wanted places (T, l) of the squares (T, c, l), thinned as they come, (n, c) and their squares (n,)."""
     parts = [_thinned(descriptors, wanted, 0, [])]
     for fold in sorted(set(folds)):
         images = [image for image, own in enumerate(folds) if own == fold]
@@ -160,8 +168,7 @@ def similarities(query: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]
         To foreground, background and good places, (B, l) each; -1 where the memory holds none of a kind.
     """
     query = full(query)
-    given = memory.count * len(memory.sums)
-    mean = (query.sum(2) + memory.sums.sum(0)) / (query.shape[2] + given)  # (B, c)
+    mean = (query.sum(2) + memory.sums.sum(0)) / (query.shape[2] + memory.counts.sum())  # (B, c)
     own = unit(query - mean[:, :, None], 1).transpose(1, 2)  # (B, l, c)
     kinds = (memory.foreground, memory.background, memory.good)
     near, far, good = (_nearest(own, places, mean) for places in kinds)

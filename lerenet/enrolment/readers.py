@@ -9,18 +9,20 @@ parts, the more suspicious, and the head has half the say where there is one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lerenet.data.tiles import Tiling
 from lerenet.enrolment.fitted import FittedHead
 from lerenet.enrolment.memory import Memory, similarities
 from lerenet.enrolment.shared import SCALE, SharedHead
 from lerenet.models.refine import refine
 
+AT_ONCE = 8  # pictures that are read together
 HIGHEST = 60  # pixels, of PIXELS x PIXELS, that judge a picture
 PIXELS = 200
 EDGES = "_edges"  # the reader's logits refined by the picture's edges and tones
@@ -46,11 +48,13 @@ class Known:
     Attributes:
         head: fitted to the class, where there were examples enough.
         shared: of all known classes.
+        quiet: score below which a square of a picture marks nothing (`lerenet.enrolment.quiet`).
     """
 
     memory: Memory
     head: FittedHead | None = None
     shared: SharedHead | None = None
+    quiet: float = -math.inf
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -61,12 +65,13 @@ class Known:
     def to(self, device: torch.device) -> Known:
         """The same on a device."""
         head = None if self.head is None else self.head.to(device)
-        return Known(self.memory.to(device), head, None if self.shared is None else self.shared.to(device))
+        shared = None if self.shared is None else self.shared.to(device)
+        return Known(self.memory.to(device), head, shared, self.quiet)
 
 
 @dataclass(frozen=True)
 class Read:
-    """What one reader says of B pictures.
+    """What one reader says of B pictures, or of the B squares of one.
 
     Attributes:
         logits: of each place, (B, l).
@@ -74,16 +79,58 @@ class Read:
         alike: how much like the class's surface each picture is, (B,): the mean over its places of their similarity to
             what the memory holds of any kind.
         edges: whether the marks follow edges and tones (`lerenet.models.refine`).
+        quiet: see `Known`.
     """
 
     logits: Tensor
     suspicion: Tensor
     alike: Tensor
     edges: bool = False
+    quiet: float = -math.inf
 
     def scores(self) -> Tensor:
         """Of the pictures, (B,): the mean of their `HIGHEST` most suspicious pixels."""
         return on_pixels(self.suspicion, PIXELS).flatten(1).topk(HIGHEST, dim=1).values.mean(1)
+
+    def score(self, within: Tensor | None = None) -> float:
+        """Of the one picture whose squares these are: its most suspicious square's.
+
+        Args:
+            within: the pixels that count, (B, PIXELS, PIXELS) of true and false. Squares with fewer than `HIGHEST` of
+                them have no say, unless there are no others.
+        """
+        if within is None:
+            return float(self.scores().max())
+        values = on_pixels(self.suspicion, PIXELS)
+        inside = [value[kept] for value, kept in zip(values, within, strict=True) if kept.any()]
+        full = [part for part in inside if len(part) >= HIGHEST]
+        return max(float(part.topk(min(HIGHEST, len(part))).values.mean()) for part in full or inside)
+
+    def likeness(self) -> float:
+        """How much like the class's surface the one picture is whose squares these are: their mean."""
+        return float(self.alike.mean())
+
+    def only(self, some: slice) -> Read:
+        """Of some of the pictures."""
+        return replace(self, logits=self.logits[some], suspicion=self.suspicion[some], alike=self.alike[some])
+
+    def blended(self, squares: Callable[[slice], Tensor], how: Tiling) -> Tensor:
+        """Logits (H, W) of the one picture that was cut.
+
+        A quiet square marks nothing: its logits are lowered until none is above 0.
+
+        Args:
+            squares: gives the pictures (1, 3, S, S) of a slice of its squares.
+            how: it was cut.
+        """
+        scores = self.scores()
+        heard = (scores > self.quiet) | (scores == scores.max())
+        marks = on_pixels(self.logits, how.size)
+        marks = marks - marks.amax((1, 2), keepdim=True).clamp_min(0)
+        for number in heard.nonzero().flatten().tolist():
+            some = slice(number, number + 1)
+            marks[some] = self.only(some).marks(squares(some))
+        return how.blended(marks)
 
     def marks(self, pictures: Tensor) -> Tensor:
         """Logits of the pixels of the pictures (B, 3, S, S), (B, S, S)."""
@@ -108,10 +155,26 @@ def read(known: Known, descriptors: Tensor, readers: Sequence[str] = READERS) ->
             logits["joint"] = (logits["shared"] + logits["fitted"]) / 2
         suspicion = (suspicion + logits["fitted"]) / 2
     return {
-        name: Read(logits[base_of(name)], suspicion, alike, name.endswith(EDGES))
+        name: Read(logits[base_of(name)], suspicion, alike, name.endswith(EDGES), known.quiet)
         for name in readers
         if name in known.readers
     }
+
+
+def read_squares(known: Known, descriptors: Tensor, readers: Sequence[str] = READERS) -> dict[str, Read]:
+    """As `read`, of descriptors (T, c, l) in any number and precision, some at a time."""
+    answers = [
+        read(known, descriptors[start : start + AT_ONCE].float(), readers)
+        for start in range(0, len(descriptors), AT_ONCE)
+    ]
+    return {name: _joined([one[name] for one in answers]) for name in answers[0]}
+
+
+def _joined(parts: Sequence[Read]) -> Read:
+    logits, suspicion, alike = (
+        torch.cat([getattr(one, name) for one in parts]) for name in ("logits", "suspicion", "alike")
+    )
+    return Read(logits, suspicion, alike, parts[0].edges, parts[0].quiet)
 
 
 def on_pixels(grid: Tensor, size: int) -> Tensor:

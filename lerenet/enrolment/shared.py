@@ -91,11 +91,28 @@ class Lesson:
 
 
 def lesson(material: Material, memory: Memory, folds: int, classes: int, seed: int) -> Lesson:
-    """The lesson of one of so many classes, from all of its images: of each group one image first."""
+    """The lesson of one of so many classes, from all of its images: of each group one square first.
+
+    Of squares without a mark as many may teach as there are images.
+    """
     own = folds_of(material.groups.tolist(), folds)
-    most = min(MOST, -(-TOTAL // classes))
-    teach = [int(place) for place in in_turn(material.groups.tolist(), generator(seed, "lesson"))[:most]]
-    return Lesson(material.only(teach), own[teach], memory, own[material.examples], own[material.good])
+    most, rng = min(MOST, -(-TOTAL // classes)), generator(seed, "lesson")
+    squares = material.apart(_teaching(material, rng))
+    teach = in_turn(squares.groups.tolist(), rng)[:most]
+    return Lesson(
+        squares.only(teach), folds_of(squares.groups[teach].tolist(), folds), memory, own[material.examples],
+        own[material.good],
+    )  # fmt: skip
+
+
+def _teaching(material: Material, rng: np.random.Generator) -> list[int]:
+    """The squares with a mark, and as many without as there are images; where a picture is a square, all."""
+    squares = material.squares(range(len(material.groups)))
+    marked = np.array(material.marked(squares), bool)
+    others = np.flatnonzero(~marked)
+    if len(others) > len(material.groups):
+        others = rng.choice(others, len(material.groups), replace=False)
+    return [int(square) for square in np.sort(np.concatenate([np.flatnonzero(marked), others]))]
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lerenet.data.tiles import SIDE, tiling
 from lerenet.enrolment.material import Material, places_of
 from lerenet.features.store import FeatureStore
 from lerenet.files import sha256_file
@@ -19,18 +20,31 @@ ROOMS = ("enrolment", "evaluation", "features", "models", "data")
 
 
 def material_of(store: FeatureStore, rows: pd.DataFrame, levels: Sequence[int]) -> Material:
-    """Described images of one class, in the order of its catalogue ``rows``; the store has been filled for it."""
-    views = [(str(name), 0) for name in rows["image"]]
+    """Described images of one class, in the order of its ``rows``; the store has been filled for it.
+
+    Args:
+        rows: of the catalogue, or squares of its images (`lerenet.data.tiles.tiled`), those of an image together.
+    """
     device = store.backbone.mean.device
-    parts: dict[str, list[Tensor]] = {"described": [], "pictures": [], "masks": []}
-    for start in range(0, len(views), AT_ONCE):
-        some = views[start : start + AT_ONCE]
-        parts["described"].append(places_of(store.features(some, levels)).half())
-        parts["pictures"].append((store.pictures(some) * 255).round().to(torch.uint8).permute(0, 2, 3, 1))
-        parts["masks"].append(store.masks(some) > 0.5)
-    described, pictures, masks = (torch.cat(part).to(device) for part in parts.values())
-    groups, defect = rows["group"].to_numpy(str), (rows["kind"] == "defect").to_numpy(bool)
-    return Material(described, pictures, masks, groups, defect)
+    parts: list[Tensor] = []
+    for start in range(0, len(rows), AT_ONCE):
+        some = [(str(name), 0) for name in rows["image"].iloc[start : start + AT_ONCE]]
+        parts.append(places_of(store.features(some, levels)).half())
+    pictures, masks, tilings, first = [], [], [], []
+    size, place = store.params.image_size, 0
+    while place < len(rows):
+        row = rows.iloc[place]
+        how = tiling(row["height"], row["width"], int(row.get(SIDE, 0)), size)
+        views = [(str(name), 0) for name in rows["image"].iloc[place : place + len(how.corners)]]
+        squares = (store.pictures(views) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        pictures.append(how.joined(squares).to(device))
+        masks.append(how.joined(store.masks(views) > 0.5).to(device))
+        tilings.append(how)
+        first.append(place)
+        place += len(views)
+    whole = rows.iloc[first]
+    groups, defect = whole["group"].to_numpy(str), (whole["kind"] == "defect").to_numpy(bool)
+    return Material(torch.cat(parts).to(device), pictures, masks, tilings, groups, defect)
 
 
 def code_digest(*more: str) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lerenet.data.groups import folds_of
 from lerenet.enrolment.enrolled import WHOLE, Enrolled
 from lerenet.enrolment.leave_out import choose, operating_point, readings, surface
 from lerenet.enrolment.material import Material
-from lerenet.enrolment.readers import Known, read
+from lerenet.enrolment.readers import Known, read_squares
 from lerenet.enrolment.verdicts import judged
 
 
@@ -32,7 +35,8 @@ def without_fold(enrolled: Enrolled, fold: int) -> tuple[Known, set[str]]:
     memory = enrolled.memory.only(torch.from_numpy(examples), torch.from_numpy(good))
     whole = examples.all() and good.all()
     which = WHOLE if whole else str(fold)
-    return Known(memory, enrolled.heads.get(which), enrolled.shared.get(str(fold))), kept
+    quiet = enrolled.quiet.get(which, -math.inf)
+    return Known(memory, enrolled.heads.get(which), enrolled.shared.get(str(fold)), quiet), kept
 
 
 def left_view(
@@ -68,11 +72,18 @@ def asked(
 
 
 @torch.inference_mode()
-def marks(enrolled: Enrolled, own: pd.DataFrame, material: Material) -> NDArray[np.bool_]:
-    """What a class marks on each of a material's images, (N, S, S), read as `asked` does."""
+def marks(enrolled: Enrolled, own: pd.DataFrame, material: Material) -> list[NDArray[np.bool_]]:
+    """What a class marks on each of a material's images, (H, W) as they are worked on, read as `asked` does."""
     parts = []
     for place, fold in enumerate(folds_of(material.groups.tolist(), enrolled.folds)):
         known, reader, _ = left_view(enrolled, own, int(fold), material.descriptors.device)
-        answer = read(known, material.descriptors[[place]].float(), (reader,))[reader]
-        parts.append((answer.marks(material.images([place]))[0] > 0).cpu().numpy())
-    return np.stack(parts)
+        parts.append((logits(material, place, known, reader) > 0).cpu().numpy())
+    return parts
+
+
+@torch.inference_mode()
+def logits(material: Material, place: int, known: Known, reader: str) -> Tensor:
+    """What a reader says of each pixel of one of a material's images, (H, W) as it is worked on."""
+    squares = material.squares([place])
+    answer = read_squares(known, material.descriptors[squares], (reader,))[reader]
+    return answer.blended(lambda some: material.images(squares[some]), material.tilings[place])

@@ -141,13 +141,20 @@ def load_rules(path: Path) -> Rules:
         raise ParamsError(f"{shown(path)}: {explain(error, Rules)}", REMEDY) from error
 
 
-def fitted(rules: Rules, classes: Sequence[str], options: Mapping[str, object], name: str = "rules") -> Rules:
+def fitted(
+    rules: Rules,
+    classes: Sequence[str],
+    options: Mapping[str, object],
+    name: str = "rules",
+    cameras: bool = False,
+) -> Rules:
     """The rules with measuring options of the command line in the place of the file's, if they fit one another.
 
     Args:
         classes: names of those that are inspected for.
         options: fields of `Measuring`; None: the file's stands.
         name: of the file, for messages.
+        cameras: whether each photo's own says how large its pixels are.
 
     Raises:
         ParamsError: a rule is for a class that is not inspected for, or asks for millimetres without a scale.
@@ -163,7 +170,7 @@ def fitted(rules: Rules, classes: Sequence[str], options: Mapping[str, object], 
                 f"{name}: classes.{one}: no such class is inspected for; there are {', '.join(classes)}",
                 "correct the name, or leave its rules out",
             )
-    for place, condition in rules.conditions() if measuring.mm_per_pixel is None else ():
+    for place, condition in () if cameras or measuring.mm_per_pixel is not None else rules.conditions():
         for key in condition.measures:
             if key.endswith(("_mm", "_mm2")):
                 raise ParamsError(

@@ -17,6 +17,7 @@ from lerenet.enrolment.inspect import Inspector
 from lerenet.errors import DataError
 from lerenet.files import sha256_file, shown
 from lerenet.inference import read_query
+from lerenet.measure.cameras import Camera, Cameras
 from lerenet.measure.defects import measure
 from lerenet.measure.judging import judge
 from lerenet.measure.probability import probability_png
@@ -36,10 +37,12 @@ class Manner:
 
     Attributes:
         mark_good: keep marks of classes that call an image OK, or of another surface.
-        bits: that the camera uses of 16-bit images; 0: by the values.
+        bits: that the camera uses of 16-bit images; 0: as the classes were enrolled with, or by the values.
         probability: write the probability of each pixel.
         rules: what is measured and what it means; as they are, each class's own verdict decides.
         formats: other tools' formats to write, too (`lerenet.annotations.writing.WRITTEN`).
+        cameras: what is known of those that photos come from; it goes before ``bits``, the rules' scale, and the
+            inspector's.
     """
 
     mark_good: bool = False
@@ -47,6 +50,7 @@ class Manner:
     probability: bool = False
     rules: Rules = field(default_factory=Rules)
     formats: tuple[str, ...] = ()
+    cameras: Cameras = field(default_factory=Cameras)
 
 
 def inspect_all(
@@ -102,11 +106,13 @@ def _one(
     inspector: Inspector, path: Path, name: str, folder: Path, manner: Manner
 ) -> tuple[Inspected, pd.DataFrame]:
     """A photo's row, with its files in ``folder``, and its defects."""
+    camera = manner.cameras.of(path) or Camera(photos="*")
     try:
-        digest, picture = _read(path, manner.bits)
+        digest, picture = _read(path, camera.bits or manner.bits or inspector.bits)
+        within = camera.within(picture.shape[0], picture.shape[1])
+        found = inspector(picture, manner.mark_good, within, camera.scale)
     except DataError as error:
         return Inspected(shown(path), "", (), "", "", shown(f"{error.what}; {error.remedy}")), pd.DataFrame()
-    found = inspector(picture, manner.mark_good)
     marks, overlay, probability = (name + ending for ending in (MARKS, OVERLAY, PROBABILITY))
     with writing(folder):
         (folder / marks).write_bytes(encode_png(found.marks))
@@ -114,7 +120,10 @@ def _one(
         if manner.probability:
             (folder / probability).write_bytes(probability_png(found.probability))
     names = [one.name for one in inspector.classes]
-    defects = measure(found.marks, found.probability, names, manner.rules.measure, manner.rules.rectangles)
+    measuring = manner.rules.measure
+    if camera.mm_per_pixel is not None:
+        measuring = measuring.model_copy(update={"mm_per_pixel": camera.mm_per_pixel})
+    defects = measure(found.marks, found.probability, names, measuring, manner.rules.rectangles)
     decision = judge(found.classes, defects, manner.rules)
     return Inspected(
         shown(path), found.verdict, found.classes, marks, overlay,

@@ -149,13 +149,14 @@ def digest_of(inspector: Inspector, manner: Manner) -> str:
     said = {
         "code": code_digest("measure", "predict"), "device": pick_device().type,
         "network": described_by(inspector.loaded), "version": inspector.loaded.version,
-        "size": inspector.loaded.image_size, "mark_good": manner.mark_good, "bits": manner.bits,
-        "probability": manner.probability, "rules": manner.rules.model_dump(mode="json", by_alias=True),
+        "size": inspector.loaded.image_size, "scale": inspector.scale, "bits": manner.bits or inspector.bits,
+        "mark_good": manner.mark_good, "cameras": manner.cameras.said(), "probability": manner.probability,
+        "rules": manner.rules.model_dump(mode="json", by_alias=True),
     }  # fmt: skip
     hasher.update(json.dumps(said, sort_keys=True).encode())
     for one in inspector.classes:
         facts = [one.name, one.reader, one.surface, None if one.point is None else asdict(one.point)]
-        facts += [one.memory.count, *(asdict(image) for image in (*one.examples, *one.good))]
+        facts += [one.side, *(asdict(image) for image in (*one.examples, *one.good))]
         hasher.update(json.dumps(facts, sort_keys=True).encode())
         for head in (*one.heads.values(), *one.shared.values()):
             for value in head.state_dict().values():

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from lerenet.data.scaling import resize_mask
 from lerenet.enrolment.enrolled import CLASSES, READINGS, load_enrolled
 from lerenet.enrolment.variants import marks
 from lerenet.evaluation.located import chance_of_fit
@@ -19,6 +21,7 @@ from lerenet.registry import live
 from lerenet.registry.registered import INSPECTION
 
 FEWEST = 4  # parts below which nothing can be said of their masks
+SIZE = 200  # pixels: images of any shape are compared as squares
 DOUBT = 0.05  # p above which masks fit no better than dealt out to other parts
 
 Fit = Callable[[str, list[str]], float]  # of a class, and names of its images: p
@@ -46,7 +49,9 @@ def fit_of(package: Path, params: Params) -> Fit:
         folder = package / INSPECTION / CLASSES / cls
         described = live.material(package, cls, images, params)
         marked = marks(load_enrolled(folder), pd.read_parquet(folder / READINGS), described)
-        return chance_of_fit(marked, described.masks.cpu().numpy(), described.groups)
+        masks = [described.mask(place).cpu().numpy() for place in range(len(marked))]
+        one, two = (np.stack([resize_mask(mask, SIZE) for mask in part]) for part in (marked, masks))
+        return chance_of_fit(one, two, described.groups)
 
     return fit
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from lerenet import layout
 from lerenet.data.catalog import load_catalog
+from lerenet.data.tiles import SOURCE, tiled
 from lerenet.device import pick_device
 from lerenet.enrolment.enrolled import CLASSES, FACTS, NETWORK, READINGS, load_enrolled
 from lerenet.enrolment.material import Material
@@ -75,7 +76,7 @@ def champion_rows(package: Path, challenger: Path, params: Params) -> pd.DataFra
 
 def _alike(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
     """Whether two classes were learnt from the same images: how they are read, left out, stands in the version."""
-    same = ("network", "image_size", "part_folds", "examples", "good")
+    same = ("network", "image_size", "side", "part_folds", "examples", "good")
     return all(one.get(name) == two.get(name) for name in same)
 
 
@@ -86,15 +87,17 @@ def _given_shares(package: Path) -> tuple[float, float]:
 
 
 def material(package: Path, cls: str, images: Sequence[str], params: Params) -> Material:
-    """Images of a class, as they lie in ``data/``, as a version's network describes them."""
+    """Images of a class, as they lie in ``data/``, as a version describes them: its network, the class's scale."""
     loaded = load_network(package / INSPECTION / NETWORK)
     sized = params.model_copy(update={"image_size": loaded.image_size})
-    catalog = load_catalog(layout.CATALOG).set_index("image", drop=False)
-    store = FeatureStore(
-        loaded.network.backbone.to(pick_device()), catalog.reset_index(drop=True), sized, layout.DATA
-    )
+    facts = package / INSPECTION / CLASSES / cls / FACTS
+    side = int(read_json(facts)["side"]) if facts.is_file() else 0
+    catalog = load_catalog(layout.CATALOG)
+    squares = tiled(catalog[catalog["cls"] == cls], {cls: side}, loaded.image_size)
+    store = FeatureStore(loaded.network.backbone.to(pick_device()), squares, sized, layout.DATA)
     store.ensure([cls])
-    return material_of(store, catalog.loc[list(images)], loaded.network.head.levels)
+    own = dict(iter(squares.groupby(SOURCE)))
+    return material_of(store, pd.concat([own[name] for name in images]), loaded.network.head.levels)
 
 
 def _asked(

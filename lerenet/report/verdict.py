@@ -11,6 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from lerenet.data.scaling import resize_mask
 from lerenet.drawing import Mask, Pixels, draw_answers
 from lerenet.enrolment.curve import growth
 from lerenet.enrolment.enrolled import CLASSES, CURVE, READINGS, load_enrolled
@@ -108,12 +109,13 @@ def _panels(changed: pd.DataFrame, challenger: Path, champion: Path | None, para
                 continue
             folder = package / INSPECTION / CLASSES / str(cls)
             material = live.material(package if folder.is_dir() else challenger, str(cls), names, params)
-            marked = material.masks.cpu().numpy() & False
             if folder.is_dir():
                 marked = marks(load_enrolled(folder), pd.read_parquet(folder / READINGS), material)
             for place, name in enumerate(names):
-                drawn[name][model] = marked[place]
-                seen[name] = material.pictures[place].cpu().numpy(), material.masks[place].cpu().numpy()
+                picture, mask = (part(place).cpu().numpy() for part in (material.picture, material.mask))
+                seen.setdefault(name, (picture, mask))
+                marks_of = marked[place] if folder.is_dir() else np.zeros_like(mask)
+                drawn[name][model] = resize_mask(marks_of, seen[name][1].shape)
     panels = []
     for row in changed.itertuples():
         caption = f"{row.image}: IoU {row.before:.0f} to {row.after:.0f}"

@@ -20,6 +20,7 @@ import pandas as pd
 
 from lerenet import layout, tracking
 from lerenet.data.catalog import load_catalog
+from lerenet.data.tiles import side_for, tiled
 from lerenet.device import pick_device
 from lerenet.enrolment.enrol import fits, learn, with_shared
 from lerenet.enrolment.enrolled import (
@@ -41,11 +42,11 @@ from lerenet.enrolment.enrolled import (
 from lerenet.enrolment.material import Material, described_by
 from lerenet.enrolment.shared import SharedHead, lesson, train_shared
 from lerenet.enrolment.stored import code_digest, material_of
-from lerenet.errors import DataError
+from lerenet.errors import DataError, ParamsError
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_dir, atomic_path, is_whole, read_json, write_digest, write_json
 from lerenet.models.serialization import LoadedNetwork, matching_network, save_network
-from lerenet.params import Params, load_params
+from lerenet.params import EnrolmentSettings, Params, load_params
 from lerenet.progress import progress
 
 log = logging.getLogger(__name__)
@@ -83,19 +84,29 @@ class Enrolment:
     def __init__(self, params: Params, catalog: pd.DataFrame) -> None:
         self.params, self.settings = params, params.enrolment
         self.loaded = matching_network(params.image_size, params.ship.backbone, params.init)
-        self.store = FeatureStore(
-            self.loaded.network.backbone.to(pick_device()), catalog, params, layout.DATA
-        )
-        self.network = described_by(self.loaded)
         self.classes = sorted(str(cls) for cls in catalog["cls"].unique())
         self.rows = {cls: catalog[catalog["cls"] == cls].sort_values("image") for cls in self.classes}
+        if unknown := sorted(set(self.settings.sides) - set(self.classes)):
+            raise ParamsError(
+                f"{layout.PARAMS}: enrolment.sides names {', '.join(unknown)}, of which there are no images",
+                f"it may name {', '.join(self.classes)}",
+            )
+        self.sides = {cls: _side(cls, rows, self.settings) for cls, rows in self.rows.items()}
+        self.squares = {cls: tiled(rows, self.sides, params.image_size) for cls, rows in self.rows.items()}
+        self.store = FeatureStore(
+            self.loaded.network.backbone.to(pick_device()),
+            pd.concat(self.squares.values()),
+            params,
+            layout.DATA,
+        )
+        self.network = described_by(self.loaded)
         self.folders = {
-            cls: KEPT / _digest(self.rows[cls], self.network, self.loaded, params) for cls in self.classes
+            cls: KEPT / _digest(self.squares[cls], self.network, self.loaded, params) for cls in self.classes
         }
 
     def material(self, cls: str) -> Material:
         """What a class is learnt from."""
-        return material_of(self.store, self.rows[cls], self.loaded.network.head.levels)
+        return material_of(self.store, self.squares[cls], self.loaded.network.head.levels)
 
     def learn(self) -> dict[str, float]:
         """Learn, by themselves, the classes that are not kept; seconds of each."""
@@ -117,6 +128,7 @@ class Enrolment:
                     self.params.seed,
                     tick,
                     self.params.precision,
+                    self.sides[cls],
                 )
             save_enrolled(self.folders[cls], enrolled, left)
             seconds[cls] = time.monotonic() - started
@@ -185,6 +197,12 @@ def _kept(folder: Path) -> bool:
     return True
 
 
+def _side(cls: str, rows: pd.DataFrame, settings: EnrolmentSettings) -> int:
+    """Of the squares of a class's pictures: as set, or by their shape."""
+    shapes = list(zip(rows["height"], rows["width"], strict=True))
+    return settings.sides[cls] if cls in settings.sides else side_for(shapes)
+
+
 def _digest(rows: pd.DataFrame, network: str, loaded: LoadedNetwork, params: Params) -> str:
     """Of all that makes a class what it is."""
     seen = {
@@ -194,7 +212,7 @@ def _digest(rows: pd.DataFrame, network: str, loaded: LoadedNetwork, params: Par
         "image_size": params.image_size,
         "precision": params.precision,
         "seed": params.seed,
-        "settings": params.enrolment.model_dump(exclude={"shared"}),
+        "settings": params.enrolment.model_dump(exclude={"shared", "sides"}),
         "code": code_digest(),
     }
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:24]

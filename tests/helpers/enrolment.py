@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lerenet.data.tiles import Tiling, tiling
 from lerenet.enrolment.material import SIDE, Material
 
 SIZE, CHANNELS = 50, 12
@@ -22,6 +23,18 @@ def material_like(groups: list[str], defect: list[bool], seed: int = 0) -> Mater
     noise[:, 1] += 0.5
     return Material(
         torch.from_numpy(noise).flatten(2).half(),
-        torch.from_numpy(rng.integers(0, 255, (len(groups), SIZE, SIZE, 3), dtype=np.uint8)),
-        torch.from_numpy(masks), np.array(groups), np.array(defect),
+        list(torch.from_numpy(rng.integers(0, 255, (len(groups), SIZE, SIZE, 3), dtype=np.uint8))),
+        list(torch.from_numpy(masks)), [tiling(SIZE, SIZE, 0, SIZE)] * len(groups), np.array(groups), np.array(defect),
     )  # fmt: skip
+
+
+def wide_material(groups: list[str], defect: list[bool], seed: int = 0) -> Material:
+    """The same, in pictures of two squares, the left one of which holds the defect."""
+    left, right = material_like(groups, defect, seed), material_like(groups, [False] * len(groups), seed + 1)
+    both = torch.stack([left.descriptors, right.descriptors], 1).flatten(0, 1)
+    pictures, masks = (
+        [torch.cat(pair, 1) for pair in zip(one, two, strict=True)]
+        for one, two in ((left.pictures, right.pictures), (left.masks, right.masks))
+    )
+    how = Tiling(SIZE, 2 * SIZE, SIZE, ((0, 0), (0, SIZE)))
+    return Material(both, pictures, masks, [how] * len(groups), np.array(groups), np.array(defect))
