@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lerenet.cli.terminal import console
+from lerenet.cli.terminal import console, user
 from lerenet.files import recover_dir, shown
 
 app = typer.Typer(no_args_is_help=True)
@@ -89,6 +89,34 @@ def import_command(
     if done.dealt:
         typer.echo(f"dealt to folds by rule (give --folds to choose): {', '.join(done.dealt)}")
     typer.echo("next: `dvc add data` (or `dvc commit -f data.dvc`), then `dvc repro`")
+
+
+@app.command()
+def add(
+    image: Annotated[Path, typer.Argument(help="The photo.")],
+    masks: Annotated[
+        list[Path] | None, typer.Argument(metavar="[MASK]…", help="Of its defect; none: a good part.")
+    ] = None,
+    cls: Annotated[str, typer.Option("--class", help="The class, one of the data's.")] = "",
+    group: Annotated[
+        str, typer.Option(help="The part that it shows: its photos are kept apart together.")
+    ] = "",
+    by: Annotated[str, typer.Option(help="Who says so; your user name when empty.")] = "",
+    bits: Annotated[int, typer.Option(help="Bits that a 16-bit camera uses, 8 to 16.")] = 0,
+    data: Data = Path("data"),
+) -> None:
+    """Add one photo to a class, or correct its mask; whole or not at all."""
+    from lerenet import layout
+    from lerenet.data.importing.adding import Given, add_image
+    from lerenet.data.reading import Reading
+    from lerenet.params import ValidationSettings, load_params
+
+    limits = load_params(layout.PARAMS).validation if layout.PARAMS.exists() else ValidationSettings()
+    given = Given(cls, image, masks or (), group, by or user(), Reading(bits))
+    typer.echo(f"{shown(data)}: {add_image(data, given, limits)}")
+    typer.echo(
+        "next: `dvc commit -f data.dvc`, then `lerenet retrain`; services that run do it by themselves"
+    )
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from lerenet.data.dataset import DATASET, SOURCES, Folds, Row, read_dataset, read_sources
@@ -20,11 +20,13 @@ ONE_FOLD = (
 )
 
 
-def keep(data: Path, target: Path, replaced: set[str]) -> list[Row]:
+def keep(
+    data: Path, target: Path, replaced: set[str], copy: Callable[[str, str], object] = shutil.copy2
+) -> list[Row]:
     """Copy what is in ``data``, but for its tables and the classes ``replaced``; return its rows of sources.csv."""
     for path in sorted(data.iterdir()):
         if path.is_dir() and path.name not in replaced:
-            shutil.copytree(path, target / path.name)
+            shutil.copytree(path, target / path.name, copy_function=copy)
         elif not path.is_dir() and path.name not in (DATASET, SOURCES):
             shutil.copy2(path, target / path.name, follow_symlinks=False)
     return [row for row in read_sources(data).values() if row["file"].split("/")[0] not in replaced]
