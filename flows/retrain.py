@@ -26,7 +26,6 @@ from flows.tabulate import publish
 from flows.turns import one_at_a_time
 from lerenet import layout
 from lerenet.cli.retrain import AcceptDrift, Dry, Folds, Force, Jobs, Pull, Runner, Wait
-from lerenet.cli.terminal import user
 from lerenet.params import Fold, Params, load_params
 from lerenet.registry import registering
 from lerenet.registry import versions as registry
@@ -34,6 +33,7 @@ from lerenet.registry.candidate import collect, lock_hash, require_ship
 from lerenet.registry.gate import Verdict
 from lerenet.stages.common import check_settings
 from lerenet.tracking import store
+from lerenet.tracking.machine import user
 from lerenet.tracking.runs import StageRun
 
 

@@ -37,7 +37,7 @@ def users(folder: Path, root: str) -> set[str]:
 # A room imports from those before it. What lies loose is the ground floor, and what puts rooms together for a use.
 ROOMS = (
     "data", "annotations", "models", "features", "evaluation", "training", "drift", "tracking", "enrolment", "measure",
-    "registry", "predict", "paper", "cost", "report", "stages", "cli",
+    "registry", "predict", "paper", "cost", "report", "stages", "page", "cli",
 )  # fmt: skip
 GROUND = (
     "__init__",

@@ -67,11 +67,12 @@ def _sqlite(folder: Path) -> str:
 
 
 def services() -> tuple[Service, ...]:
-    """In the order of their start: Prefect server, MLflow server, worker, watcher."""
+    """In the order of their start: Prefect server, MLflow server, worker, watcher, the inspector's page."""
     common = environment()
     api, mlflow = common["PREFECT_API_URL"], common["MLFLOW_TRACKING_URI"]
     run = (sys.executable, "-m")
-    prefect_port, mlflow_port = port("PREFECT", 4200), port("MLFLOW", 5000)
+    prefect_port, mlflow_port, page_port = port("PREFECT", 4200), port("MLFLOW", 5000), port("PAGE", 8088)
+    page, token = f"http://{HOST}:{page_port}", common[SERVER].partition(":")[2]
     return (
         Service(
             "prefect",
@@ -93,6 +94,12 @@ def services() -> tuple[Service, ...]:
             "watch",
             (*run, "flows.watch", "--every", str(WATCH_SECONDS)),
             looked, common,
+        ),
+        Service(
+            "page",
+            (*run, "lerenet", "ui", "--host", HOST, "--port", str(page_port)),
+            lambda _started: answers(f"{page}/health"), {**common, "LERENET_PAGE_TOKEN": token},
+            f"{page}/?token={token}", page_port,
         ),
     )  # fmt: skip
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from lerenet.cli.terminal import console, user
+from lerenet.cli.terminal import console
 from lerenet.files import recover_dir, shown
+from lerenet.tracking.machine import user
 
 app = typer.Typer(no_args_is_help=True)
 Data = Annotated[Path, typer.Option(help="The data folder.")]

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from lerenet.cli import registry
+from lerenet.cli import page, registry
 from lerenet.cli.backup import backup_command, restore_command
 from lerenet.cli.data import app as data_app
 from lerenet.cli.enrolment import enrol_command, inspect_command
@@ -36,6 +36,7 @@ app.add_typer(
 app.command("predict", cls=ListCommand)(predict_command)
 app.command("enrol", cls=ListCommand)(enrol_command)
 app.command("inspect", cls=ListCommand)(inspect_command)
+app.command("ui")(page.ui)
 app.command("retrain", rich_help_panel=REGISTRY)(retrain_command)
 app.command("backup", rich_help_panel=REGISTRY)(backup_command)
 app.command("restore", rich_help_panel=REGISTRY)(restore_command)

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from lerenet.cli.terminal import Json, console, print_json, user
+from lerenet.cli.terminal import Json, console, print_json
+from lerenet.tracking.machine import user
 
 Operator = Annotated[str, typer.Option(help="Who does it; your user name when empty.")]
 Reason = Annotated[str, typer.Option(help="Why, in a sentence; kept in the ledger.")]
@@ -78,19 +79,9 @@ def verdict(
     from lerenet import layout
     from lerenet.files import write_text
     from lerenet.params import load_params
-    from lerenet.registry import ledger as changes
-    from lerenet.registry.versions import by_number, resolve
-    from lerenet.report.verdict import verdict_page
+    from lerenet.report.verdict import page_of
 
-    made = [entry for entry in changes.read() if entry["version"] == version and "verdict" in entry]
-    outcome, reasons, previous = "not judged", [], ""
-    if made:
-        last = made[-1]
-        outcome, reasons, previous = last["outcome"], last["verdict"]["reasons"], last["previous"]
-    title = f"Version {by_number(version).number}: {outcome}"
-    champion = resolve(against or previous) if against or previous else None
-    page = verdict_page(title, reasons, resolve(version), champion, load_params(layout.PARAMS))
-    write_text(out, page)
+    write_text(out, page_of(version, load_params(layout.PARAMS), against))
     typer.echo(f"written: {out}")
 
 

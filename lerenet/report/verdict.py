@@ -19,8 +19,9 @@ from lerenet.enrolment.variants import marks
 from lerenet.enrolment.verdicts import scores
 from lerenet.evaluation.metrics import COUNTS, iou
 from lerenet.params import Params
-from lerenet.registry import live
+from lerenet.registry import ledger, live
 from lerenet.registry.registered import INSPECTION
+from lerenet.registry.versions import by_number, resolve
 from lerenet.report import plots
 from lerenet.report.figures import Panel, embedded
 from lerenet.report.live import points
@@ -37,6 +38,22 @@ class ClassChange:
     images: int
     new: int
     scores: dict[str, tuple[float | None, float | None]]
+
+
+def page_of(number: str, params: Params, against: str = "") -> str:
+    """The page of a version as the ledger says it was judged, or against another champion.
+
+    Raises:
+        TrackingError: no such version, or its files are not there.
+    """
+    made = [entry for entry in ledger.read() if entry["version"] == number and "verdict" in entry]
+    outcome, reasons, previous = "not judged", [], ""
+    if made:
+        last = made[-1]
+        outcome, reasons, previous = last["outcome"], last["verdict"]["reasons"], last["previous"]
+    title = f"Version {by_number(number).number}: {outcome}"
+    champion = resolve(against or previous) if against or previous else None
+    return verdict_page(title, reasons, resolve(number), champion, params)
 
 
 def verdict_page(

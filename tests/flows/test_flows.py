@@ -26,12 +26,12 @@ from flows import data, dvc, graph, groups, mirror
 from flows import retrain as retraining
 from flows.notices import Shifted
 from flows.turns import one_at_a_time
-from lerenet.cli.terminal import user
 from lerenet.data.catalog import COLUMNS
 from lerenet.errors import DataError
 from lerenet.params import Params
 from lerenet.registry.gate import Verdict
 from lerenet.registry.registered import Version
+from lerenet.tracking.machine import user
 from tests.helpers import PROJECT
 from tests.helpers.prefect_server import (
     PIPELINE,

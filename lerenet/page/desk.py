@@ -1,0 +1,256 @@
+"""What the page does, without a page: photos inspected, classes drafted, masks tried and handed in, versions looked at.
+
+One network and its classes serve all visits; they are opened again when the champion or a draft changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lerenet import layout
+from lerenet.data.images import read_image
+from lerenet.data.importing.adding import Given as Added
+from lerenet.data.importing.adding import add_image
+from lerenet.data.scaling import Mask
+from lerenet.data.tiles import side_for
+from lerenet.enrolment.decision import OperatingPoint
+from lerenet.enrolment.enrol import Given, enrol_class
+from lerenet.enrolment.enrolled import CLASSES, CURVE, FACTS, READINGS, Enrolled
+from lerenet.enrolment.inspect import Inspector
+from lerenet.enrolment.material import Material
+from lerenet.enrolment.trial import Trial
+from lerenet.errors import DataError
+from lerenet.measure.rules import Rules
+from lerenet.models.serialization import LoadedNetwork
+from lerenet.page.photos import Photo, Photos
+from lerenet.params import EnrolmentSettings, ValidationSettings, load_params
+from lerenet.predict.inspected import Inspected
+from lerenet.predict.inspecting import open_inspection, require_new, with_drafts
+from lerenet.predict.inspections import Manner, inspect_all
+from lerenet.registry.registered import INSPECTION
+
+Tick = Callable[..., None]
+WATCHED = (1, 2, 5, 10, 20)  # examples of a draft's learning curve
+
+
+class Cancelled(Exception):
+    """Somebody pressed the button; it says how far the work is."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What an operating point stands on: scores of a class's own images, each left out.
+
+    Attributes:
+        point: as it is.
+        good, defects: scores.
+    """
+
+    point: OperatingPoint | None
+    good: NDArray[np.float64]
+    defects: NDArray[np.float64]
+
+    def at(self, threshold: float) -> tuple[int, int]:
+        """How many good parts, and how many defects, lie above a threshold."""
+        return int((self.good > threshold).sum()), int((self.defects > threshold).sum())
+
+
+class Desk:
+    """One network for all visits.
+
+    Args:
+        folder: of uploads and answers; it is the page's own.
+        model: as `lerenet inspect --model` takes it.
+        drafts: folder of enrolled classes.
+    """
+
+    def __init__(self, folder: Path, model: str = "champion", drafts: Path = Path("enrolments")) -> None:
+        self.folder, self.model, self.drafts = folder, model, drafts
+        self._lock = threading.RLock()
+        self._opened: tuple[object, LoadedNetwork, list[Enrolled]] | None = None
+        self._inspector: tuple[object, Inspector] | None = None
+        self.photos = Photos(folder / "photos")
+        self._tried: tuple[LoadedNetwork, Trial] | None = None
+
+    def opened(self) -> tuple[LoadedNetwork, list[Enrolled]]:
+        """The network, and the classes of the model and of the drafts; none is an answer, too.
+
+        Raises:
+            LerenetError: there is no such model, or it is damaged.
+        """
+        with self._lock:
+            state = self._state()
+            if self._opened is None or self._opened[0] != state:
+                loaded, classes = open_inspection(self.model)
+                drafted = any(self.drafts.glob(f"*/{FACTS}"))
+                known = with_drafts(classes, self.drafts) if drafted or classes else []
+                self._opened = (state, loaded, known)
+            return self._opened[1], self._opened[2]
+
+    def _state(self) -> object:
+        """Changes when the champion does, or a draft."""
+        drafts = [(str(path), path.stat().st_mtime_ns) for path in sorted(self.drafts.glob(f"*/{FACTS}"))]
+        if self.model != "champion":
+            return drafts
+        from lerenet.registry.versions import champion
+
+        version = champion()
+        return (None if version is None else version.number, drafts)
+
+    def inspector(self) -> Inspector:
+        """What inspects for every class.
+
+        Raises:
+            DataError: no class is known.
+            LerenetError: see `opened`.
+        """
+        with self._lock:
+            loaded, classes = self.opened()
+            if not classes:
+                raise DataError("no class is known yet", "enrol one: mark a defect on a photo")
+            assert self._opened is not None
+            if self._inspector is None or self._inspector[0] is not self._opened[0]:
+                self._inspector = (self._opened[0], Inspector(loaded, classes))
+            return self._inspector[1]
+
+    def inspect(
+        self,
+        photos: Sequence[Photo],
+        out: Path,
+        tick: Tick,
+        stopped: threading.Event,
+        rules: Rules | None = None,
+    ) -> list[Inspected]:
+        """As `lerenet inspect`; a call that was cancelled goes on.
+
+        Raises:
+            Cancelled: ``stopped`` was set.
+            LerenetError: see `inspect_all`.
+        """
+
+        def told(done: int = 1, note: str | None = None) -> None:
+            tick(done)
+            if stopped.is_set():
+                raise KeyboardInterrupt
+
+        manner = Manner(mark_good=False, probability=True, rules=rules or Rules(), formats=("coco",))
+        try:
+            return inspect_all(self.inspector(), [photo.path for photo in photos], out, manner, told)
+        except KeyboardInterrupt as error:
+            raise Cancelled(str(error)) from None
+
+    def calibration(self, name: str) -> Calibration | None:
+        """What the operating point of a class stands on; None where its files say nothing."""
+        loaded, classes = self.opened()
+        one = next((one for one in classes if one.name == name), None)
+        folders = (self.drafts, Path(loaded.source) / INSPECTION / CLASSES, Path(self.model) / CLASSES)
+        folder = next((path / name for path in folders if (path / name / READINGS).is_file()), None)
+        if one is None or folder is None:
+            return None
+        rows = pd.read_parquet(folder / READINGS)
+        rows = rows[rows["reader"] == one.reader]
+        good, bad = (rows.loc[rows["defect"] == kind, "score"].to_numpy(float) for kind in (False, True))
+        return Calibration(one.point, good, bad)
+
+    def tried(self, photo: Photo, mask: Mask, others: Sequence[Photo]) -> list[NDArray[np.bool_]]:
+        """What one example, the photo with what is drawn on it, marks on the others, (h, w) as they are worked on."""
+        photos = [photo, *others]
+        side = side_for([(one.height, one.width) for one in photos])
+        drawn, *asked = (self.described(one, side) for one in photos)
+        return self._trial().marks(drawn, mask, asked)
+
+    def described(self, photo: Photo, side: int | None = None) -> Material:
+        """A photo's descriptors, which are kept."""
+        wide = side_for([(photo.height, photo.width)]) if side is None else side
+        return self._trial().described(photo.key, wide, lambda: read_image(photo.path))
+
+    def _trial(self) -> Trial:
+        with self._lock:
+            loaded, _ = self.opened()
+            if self._tried is None or self._tried[0] is not loaded:
+                self._tried = (loaded, Trial(loaded))
+            return self._tried[1]
+
+    def draft(
+        self,
+        name: str,
+        marked: Sequence[Photo],
+        good: Sequence[Photo],
+        side: int | None = None,
+        tick: Tick | None = None,
+    ) -> Enrolled:
+        """As `lerenet enrol`, from photos that are marked and good ones.
+
+        Raises:
+            DataError: a photo without a mark; a class that the model knows; see `enrol_class`.
+        """
+        pairs = []
+        for photo in marked:
+            mask = self.photos.mask(photo)
+            if mask is None:
+                raise DataError(f"{photo.name}: nothing is marked on it", "draw on it, or take it out")
+            pairs.append((photo.path, [mask]))
+        loaded, _ = self.opened()
+        require_new(name, open_inspection(self.model)[1])
+        given = Given(pairs, [photo.path for photo in good])
+        told = tick or (lambda done=1, note=None: None)
+        return enrol_class(name, given, loaded, self.drafts, EnrolmentSettings(curve=WATCHED), side, told)
+
+    def curve_of(self, name: str) -> str:
+        """SVG: what more examples of a draft bought."""
+        from lerenet.enrolment.curve import growth
+        from lerenet.enrolment.verdicts import left_out
+        from lerenet.params import EvaluationSettings
+        from lerenet.report.live import points
+        from lerenet.report.plots import learning
+
+        folder, settings = self.drafts / name, EnrolmentSettings()
+        rows = left_out(pd.read_parquet(folder / READINGS), settings.false_calls, settings.reviews)
+        found = growth(rows, pd.read_parquet(folder / CURVE), name, EvaluationSettings(), 0)
+        return learning({name: points(found)})
+
+    def hand_in(self, photo: Photo, cls: str, good: bool, group: str, by: str) -> str:
+        """As `lerenet data add`: the photo with its mask, or as a good part.
+
+        Raises:
+            DataError: see `add_image`; nothing was changed then.
+        """
+        mask = None if good else self.photos.mask(photo)
+        if not good and mask is None:
+            raise DataError(
+                f"{photo.name}: nothing is marked on it", "draw on it, or say that it is a good part"
+            )
+        limits = load_params(layout.PARAMS).validation if layout.PARAMS.exists() else ValidationSettings()
+        original = photo.path.with_name(photo.name) if photo.path.name != photo.name else photo.path
+        named = photo.path if original == photo.path else _linked(photo.path, original)
+        return add_image(layout.DATA, Added(cls, named, [mask] if mask else [], group, by), limits)
+
+    def data_classes(self) -> list[str]:
+        """Classes of the data folder."""
+        from lerenet.data.dataset import read_dataset
+
+        dataset = read_dataset(layout.DATA) if layout.DATA.exists() else None
+        return [] if dataset is None else sorted(name for fold in dataset.folds for name in fold)
+
+    def verdict(self, number: str) -> str:
+        """As `lerenet verdict`: HTML."""
+        from lerenet.report.verdict import page_of
+
+        return page_of(number, load_params(layout.PARAMS))
+
+
+def _linked(path: Path, name: Path) -> Path:
+    """A file under the name that the inspector knows, where a file may be called so."""
+    try:
+        if not name.exists():
+            name.hardlink_to(path)
+        return name
+    except OSError:
+        return path
