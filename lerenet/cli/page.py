@@ -1,7 +1,8 @@
-"""``lerenet ui``: the inspector's page in a browser."""
+"""``lerenet ui``: the inspector's page in a browser; ``lerenet label-studio``: predictions for that tool."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,3 +27,28 @@ def ui(
     asked = f"/?token={token}" if token else ""
     typer.echo(f"http://{host}:{port}{asked} (Ctrl-C stops)")
     serve(model, enrolled, host, port, token, show)
+
+
+def label_studio(
+    studio: Annotated[
+        str, typer.Option(help="Address of Label Studio; images come from there.")
+    ] = "http://127.0.0.1:8080",
+    token: Annotated[str, typer.Option(envvar="LABEL_STUDIO_API_KEY", help="Of Label Studio.")] = "",
+    files: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder that its local storage serves, on this machine."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 9090,
+    enrolled: From = FOLDER,
+    model: Model = "champion",
+) -> None:
+    """Serve predictions to Label Studio, as its machine-learning backend."""
+    import uvicorn
+
+    from lerenet.page.desk import Desk
+    from lerenet.page.label_studio import Source, backend
+
+    typer.echo(f"http://{host}:{port} (Ctrl-C stops): add it as a model in the project's settings")
+    desk = Desk(Path(), model, enrolled)
+    uvicorn.run(backend(desk, Source(studio, token, files)), host=host, port=port, log_level="warning")

@@ -95,7 +95,7 @@ class EnrolTab:
     def found(self, marks: dict[str, Image.Image] | None = None) -> None:
         """The other photos, with what is found on them."""
         with ui.row():
-            for photo in self.marked:
+            for photo in sorted(self.marked, key=lambda one: one.name):
                 if photo is self.current:
                     continue
                 with (

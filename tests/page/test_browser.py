@@ -115,7 +115,9 @@ def test_an_inspector_enrols_inspects_and_corrects(page: Page, project: Path) ->
     good = sorted((project / "data" / CLASS / "Nd").iterdir())[:5]
     mask = np.asarray(Image.open(project / "data" / CLASS / "GT" / f"{images[0].stem}.png")) > 127
     enrol = panel(page, "Enrol")
-    drop(enrol, 0, images)
+    drop(enrol, 0, images[:1])  # the first that comes is drawn on
+    enrol.locator("canvas").wait_for()
+    drop(enrol, 0, images[1:])
     for image in images[1:]:
         enrol.locator(".text-caption", has_text=image.name).wait_for()
     draw(page, enrol.locator("canvas"), mask)
