@@ -32,7 +32,10 @@ def roots(folder: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
-    [(("lerenet", "flows"), ["cvat", "dask"]), (("tests", "benchmarks"), ["cvat", "dask", "stores", "dev"])],
+    [
+        (("lerenet", "flows"), ["cvat", "dask", "onnx"]),
+        (("tests", "benchmarks"), ["cvat", "dask", "onnx", "stores", "dev"]),
+    ],
 )
 def test_every_import_is_declared(folders: tuple[str, ...], extras: list[str]) -> None:
     known = declared(DECLARED["dependencies"])

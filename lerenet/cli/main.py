@@ -17,6 +17,7 @@ from lerenet.cli import page, registry
 from lerenet.cli.backup import backup_command, restore_command
 from lerenet.cli.data import app as data_app
 from lerenet.cli.enrolment import enrol_command, inspect_command
+from lerenet.cli.export import export_command
 from lerenet.cli.list_options import ListCommand
 from lerenet.cli.predict import predict_command
 from lerenet.cli.prune import prune_command
@@ -36,6 +37,7 @@ app.add_typer(
 app.command("predict", cls=ListCommand)(predict_command)
 app.command("enrol", cls=ListCommand)(enrol_command)
 app.command("inspect", cls=ListCommand)(inspect_command)
+app.command("export")(export_command)
 app.command("ui")(page.ui)
 app.command("label-studio")(page.label_studio)
 app.command("retrain", rich_help_panel=REGISTRY)(retrain_command)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from lerenet.models.descriptors import full, nearest_mean, split_positions, unit
+from lerenet.models.descriptors import NEAREST, full, split_positions, unit
 from lerenet.seeds import generator
 
 BUDGET = 2000  # places of each kind that are kept
@@ -180,4 +180,4 @@ def _nearest(own: Tensor, places: Tensor, mean: Tensor) -> Tensor:
         return own.new_full(own.shape[:2], -1.0)
     other = unit(places[None] - mean[:, None], 2)  # (B, n, c)
     cosine = own @ other.transpose(1, 2)  # (B, l, n)
-    return nearest_mean(cosine, torch.ones_like(cosine[:, 0], dtype=torch.bool))
+    return cosine.topk(min(NEAREST, len(places)), dim=2).values.mean(2)

@@ -91,7 +91,7 @@ def panel(page: Page, tab: str) -> Locator:
 
 def drop(at: Locator, number: int, files: list[Path]) -> None:
     with at.page.expect_file_chooser() as chooser:
-        at.locator(".q-uploader").nth(number).locator(".q-btn").first.click()
+        at.locator(".q-uploader").nth(number).locator(".q-btn:has(.q-uploader__input)").click()
     chooser.value.set_files([str(path) for path in files])
 
 

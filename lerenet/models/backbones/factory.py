@@ -74,7 +74,7 @@ class Backbone(nn.Module):
         quarters = range(0, 4, 4 // self.turns)
         turned = (turn(images, count) for count in quarters)
         passes: Iterable[Sequence[Tensor]]
-        if len(images) == 1 and not self.training:
+        if images.shape[0] == 1 and not self.training:
             # On a CPU one batch is faster for a single picture, turn after turn for several.
             levels = self._pass(torch.cat(list(turned)))
             passes = zip(*(level.chunk(self.turns) for level in levels), strict=True)
