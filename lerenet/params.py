@@ -165,7 +165,7 @@ class EnrolmentSettings(Settings):
     shared: Annotated[int, Field(ge=0)] = 20  # epochs of the heads that all classes share; 0: none
     sides: dict[
         str, Side
-    ] = {}  # of squares that a class's pictures are cut into, in pixels; 0: none; else by shape
+    ] = {}  # of squares that a class's pictures are cut into, in pixels; 0: none; else chosen
     false_calls: Share = 0.02  # of good parts that may be called NG
     reviews: Share = 0.1  # of good parts that a person may be asked about
 

@@ -124,6 +124,8 @@ def _program(loaded: LoadedNetwork, one: Enrolled) -> Any:
         ) from error
     assert made is not None
     program = made.model_proto
+    if not program.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise ModelError(f"{one.name}: {one.reader} can't be exported for any number of squares", "report it")
     for key, value in facts(loaded, one).items():
         program.metadata_props.add(key=key, value=value)
     return program
@@ -133,7 +135,7 @@ def _openvino(program: Any, out: Path) -> None:
     try:
         import openvino
     except ImportError as error:
-        raise ModelError("OpenVINO is not installed", "pip install openvino") from error
+        raise ModelError("OpenVINO is not installed", INSTALL) from error
     with atomic_path(out.with_suffix(".onnx")) as graph:
         graph.write_bytes(program.SerializeToString())
         model = openvino.convert_model(graph)

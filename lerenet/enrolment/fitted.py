@@ -47,7 +47,7 @@ class FittedHead(Standardised):
         dropout, first = self.layers[0], self.layers[1]
         assert isinstance(first, nn.Conv2d)
         assert first.bias is not None
-        kept = dropout(torch.ones(len(descriptors), 1, len(self.mean), device=self.mean.device))
+        kept = dropout(torch.ones(descriptors.shape[0], 1, self.mean.shape[0], device=self.mean.device))
         weight = first.weight[:, :, 0, 0] / self.spread * kept  # (B, HIDDEN, c)
         bias = first.bias - weight @ self.mean
         places = torch.matmul(weight, descriptors.to(_kind(weight))) + bias[..., None]

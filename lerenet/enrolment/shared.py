@@ -55,7 +55,7 @@ class SharedHead(Standardised):
         """(B, c, l), (B, 3, l) -> (B, l)."""
         scaled = (descriptors.float() - self.mean[:, None]) / self.spread[:, None]
         kept = F.dropout(
-            torch.ones(len(scaled), len(self.mean), 1, device=scaled.device), DROPOUT, self.training
+            torch.ones(scaled.shape[0], self.mean.shape[0], 1, device=scaled.device), DROPOUT, self.training
         )
         places = self.places(scaled * kept)
         matched = SCALE * (near[:, :1] - near[:, 1:2])

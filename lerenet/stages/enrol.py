@@ -20,7 +20,7 @@ import pandas as pd
 
 from lerenet import layout, tracking
 from lerenet.data.catalog import load_catalog
-from lerenet.data.tiles import side_for, tiled
+from lerenet.data.tiles import tiled
 from lerenet.device import pick_device
 from lerenet.enrolment.enrol import fits, learn, with_shared
 from lerenet.enrolment.enrolled import (
@@ -40,13 +40,14 @@ from lerenet.enrolment.enrolled import (
     save_heads,
 )
 from lerenet.enrolment.material import Material, described_by
+from lerenet.enrolment.scale import chosen_side, sides_of, tried
 from lerenet.enrolment.shared import SharedHead, lesson, train_shared
 from lerenet.enrolment.stored import code_digest, material_of
 from lerenet.errors import DataError, ParamsError
 from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_dir, atomic_path, is_whole, read_json, write_digest, write_json
 from lerenet.models.serialization import LoadedNetwork, matching_network, save_network
-from lerenet.params import EnrolmentSettings, Params, load_params
+from lerenet.params import Params, load_params
 from lerenet.progress import progress
 
 log = logging.getLogger(__name__)
@@ -91,15 +92,12 @@ class Enrolment:
                 f"{layout.PARAMS}: enrolment.sides names {', '.join(unknown)}, of which there are no images",
                 f"it may name {', '.join(self.classes)}",
             )
-        self.sides = {cls: _side(cls, rows, self.settings) for cls, rows in self.rows.items()}
-        self.squares = {cls: tiled(rows, self.sides, params.image_size) for cls, rows in self.rows.items()}
-        self.store = FeatureStore(
-            self.loaded.network.backbone.to(pick_device()),
-            pd.concat(self.squares.values()),
-            params,
-            layout.DATA,
-        )
+        self.backbone = self.loaded.network.backbone.to(pick_device())
         self.network = described_by(self.loaded)
+        with progress("scale", len(self.classes)) as tick:
+            self.sides = {cls: self.side(cls, tick) for cls in self.classes}
+        self.squares = {cls: tiled(rows, self.sides, params.image_size) for cls, rows in self.rows.items()}
+        self.store = FeatureStore(self.backbone, pd.concat(self.squares.values()), params, layout.DATA)
         self.folders = {
             cls: KEPT / _digest(self.squares[cls], self.network, self.loaded, params) for cls in self.classes
         }
@@ -107,6 +105,33 @@ class Enrolment:
     def material(self, cls: str) -> Material:
         """What a class is learnt from."""
         return material_of(self.store, self.squares[cls], self.loaded.network.head.levels)
+
+    def side(self, cls: str, tick: Callable[[int, str], None]) -> int:
+        """Of the squares of a class's pictures: as set, or chosen (`lerenet.enrolment.scale`) and kept."""
+        tick(1, cls)
+        if cls in self.settings.sides:
+            return self.settings.sides[cls]
+        rows, size = self.rows[cls], self.params.image_size
+        shapes = list(zip(rows["height"], rows["width"], strict=True))
+        sides = sides_of(shapes, size)
+        marked = rows[rows["kind"] == "defect"]
+        if len(sides) < 2 or marked.empty:
+            return sides[0]
+        some = marked.iloc[tried(marked["group"].tolist(), self.params.seed)]
+        kept = KEPT / f"side-{_digest(some, self.network, self.loaded, self.params)}.json"
+        if not is_whole(kept):
+            materials = {}
+            for side in sides:
+                squares = tiled(some, {cls: side}, size)
+                store = FeatureStore(self.backbone, squares, self.params, layout.DATA)
+                store.ensure([cls])
+                materials[side] = material_of(store, squares, self.loaded.network.head.levels)
+            write_json(
+                kept, {"class": cls, "sides": sides, "side": chosen_side(materials, shapes, self.settings)}
+            )
+            write_digest(kept)
+        os.utime(kept)  # when it was used last
+        return int(read_json(kept)["side"])
 
     def learn(self) -> dict[str, float]:
         """Learn, by themselves, the classes that are not kept; seconds of each."""
@@ -195,12 +220,6 @@ def _kept(folder: Path) -> bool:
         return False
     os.utime(folder.parent)  # when it was used last
     return True
-
-
-def _side(cls: str, rows: pd.DataFrame, settings: EnrolmentSettings) -> int:
-    """Of the squares of a class's pictures: as set, or by their shape."""
-    shapes = list(zip(rows["height"], rows["width"], strict=True))
-    return settings.sides[cls] if cls in settings.sides else side_for(shapes)
 
 
 def _digest(rows: pd.DataFrame, network: str, loaded: LoadedNetwork, params: Params) -> str:
