@@ -9,6 +9,7 @@ score differently, they are compared where they call as many good ones.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import subprocess
@@ -36,6 +37,7 @@ from lerenet.data.tiles import side_for
 from lerenet.enrolment.enrol import Given, enrol_class
 from lerenet.enrolment.enrolled import Enrolled, load_enrolled
 from lerenet.enrolment.inspect import Inspector
+from lerenet.enrolment.stored import code_digest
 from lerenet.enrolment.verdicts import auroc
 from lerenet.files import write_json
 from lerenet.models.serialization import matching_network
@@ -112,7 +114,13 @@ def make(folder: Path, rows: pd.DataFrame, seed: int) -> dict[str, list[Large]]:
                 if row is None
                 else (read_image(layout.DATA / row["image"]), read_mask(layout.DATA / row["mask"]))
             )
-            picture, mask = composed(good, pair, generator(seed, name, number))
+            # no two large good pictures share a part
+            own_parts = (
+                good
+                if row is not None
+                else good[(number - len(marked)) :: GOOD if name == "given" else ASKED]
+            )
+            picture, mask = composed(own_parts, pair, generator(seed, name, number))
             if large.mask is not None:
                 large.mask.write_bytes(encode_png(mask.astype(np.uint8) * 255))
             Image.fromarray(picture).save(large.picture, compress_level=1)
@@ -196,7 +204,8 @@ def main(
     inspect: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Enrol a class in both ways, inspect large pictures, and print a table."""
-    folder = out / f"{cls}-{seed}"
+    made_of = hashlib.sha256(f"{code_digest()} {layout.data_md5()}".encode()).hexdigest()[:12]
+    folder = out / f"{cls}-{seed}-{made_of}"
     folder.mkdir(parents=True, exist_ok=True)
     catalog = build_catalog(layout.DATA, out / "catalog.parquet")
     rows = catalog[catalog["cls"] == cls].sort_values("image")

@@ -19,14 +19,20 @@ def ui(
     token: Annotated[str, typer.Option(envvar="LERENET_PAGE_TOKEN", help="Whoever has it is let in.")] = "",
     enrolled: From = FOLDER,
     model: Model = "champion",
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="Name or address under which others reach it, a proxy's too; repeat it."),
+    ] = None,
     show: Annotated[bool, typer.Option("--show", help="Open a browser.")] = False,
 ) -> None:
     """Serve the inspector's page: inspect photos, enrol a class, correct masks, see what the gate said."""
+    from urllib.parse import quote
+
     from lerenet.page.serve import serve
 
-    asked = f"/?token={token}" if token else ""
-    typer.echo(f"http://{host}:{port}{asked} (Ctrl-C stops)")
-    serve(model, enrolled, host, port, token, show)
+    asked = f"/?token={quote(token)}" if token else ""
+    typer.echo(f"http://{names[0] if names else host}:{port}{asked} (Ctrl-C stops)")
+    serve(model, enrolled, host, port, token, names or (), show)
 
 
 def label_studio(

@@ -104,7 +104,7 @@ def tiling(height: int, width: int, side: int, size: int) -> Tiling:
     if len(corners) > MOST:
         raise DataError(
             f"a picture of {width} x {height} pixels in squares of {side}: {len(corners)} of them",
-            f"at most {MOST}; choose larger ones, or a scale below 1",
+            f"at most {MOST}; choose larger ones, or a scale above 1",
         )
     return Tiling(high, wide, size, corners)
 

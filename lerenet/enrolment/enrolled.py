@@ -198,15 +198,18 @@ def load_enrolled(folder: Path) -> Enrolled:
         )
     try:
         tensors = load_file(folder / MEMORY)
+        if "counts" not in tensors:  # an earlier version's: pictures as a whole, each of as many places
+            tensors["counts"] = torch.full((len(tensors["sums"]),), int(facts["places"]))
         parts = {name: tensors[name].float() if name in HALF else tensors[name] for name in TENSORS}
         return Enrolled(
             str(facts["class"]), Memory(**parts), load_heads(folder / HEADS, FittedHead),
             str(facts["reader"]), None if facts["point"] is None else OperatingPoint(**facts["point"]),
             None if facts["surface"] is None else float(facts["surface"]),
-            int(facts["part_folds"]), str(facts["network"]), int(facts["image_size"]), int(facts["side"]),
+            int(facts["part_folds"]), str(facts["network"]), int(facts["image_size"]), int(facts.get("side", 0)),
             [_image(image) for image in facts["examples"]], [_image(image) for image in facts["good"]],
             load_heads(folder.parent.parent / SHARED, SharedHead) if wanted else {},
-            {str(name): float(value) for name, value in facts["quiet"].items()}, int(facts["bits"]),
+            {str(name): float(value) for name, value in facts.get("quiet", {}).items()},
+            int(facts.get("bits", 0)),
         )  # fmt: skip
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{shown(folder)}: can't be read: {error}", AGAIN) from error

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,30 +39,33 @@ INSTALL = "pip install 'lerenet[onnx]'"
 class Standing(nn.Module):
     """A network and a class as one module: squares (B, S, S, 3) of uint8 to `OUTPUTS`.
 
-    ``mask`` (B, S, S) of uint8 marks where ``probability`` (B, S, S) is above a half, but nothing on squares that are
-    OK or of another surface; ``verdict`` (B,) is a number in `VERDICTS`, by ``score`` (B,) and ``alike`` (B,).
+    ``mask`` (B, S, S) of uint8 marks where ``probability`` (B, S, S) is above a half; ``verdict`` (B,) is a number in
+    `VERDICTS`, by ``score`` (B,) and ``alike`` (B,). Of a class whose pictures are one square each, squares that are OK
+    or of another surface mark nothing. Of one that is cut, quiet squares don't: its verdict is the photo's, by the
+    highest score and the mean of ``alike``.
     """
 
     def __init__(self, loaded: LoadedNetwork, one: Enrolled) -> None:
         super().__init__()
         self.backbone, self.levels = loaded.network.backbone, list(loaded.network.head.levels)
         self.known, self.reader = one.known(torch.device("cpu")), one.reader
-        self.point, self.surface = one.point, one.surface
+        self.point, self.surface, self.side = one.point, one.surface, one.side
+        self.quiet = one.quiet.get(WHOLE, -math.inf)
 
     def forward(self, squares: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         pictures = squares.permute(0, 3, 1, 2).float() / 255
         described = places_of(self.backbone.features(pictures, self.levels))
         answer = read.__wrapped__(self.known, described, (self.reader,))[self.reader]  # type: ignore[attr-defined]
-        score, alike, chance = answer.scores(), answer.alike, answer.marks(pictures).sigmoid()
+        score, alike, chance = answer.scores(), answer.alike.mean(1), answer.marks(pictures).sigmoid()
         if self.point is None:
             verdict = torch.full_like(score, 3)
         else:
             verdict = (score > self.point.review).float() + (score > self.point.bad).float()
         if self.surface is not None:
             verdict = torch.where(alike < self.surface, torch.full_like(verdict, 4), verdict)
-        heard = ((verdict > 0) & (verdict < 4))[:, None, None]
-        mask = ((chance > MARKED) & heard).to(torch.uint8)
+        heard = score > self.quiet if self.side else (verdict > 0) & (verdict < 4)
+        mask = ((chance > MARKED) & heard[:, None, None]).to(torch.uint8)
         return mask, chance, verdict.to(torch.int64), score, alike
 
 
@@ -136,13 +142,16 @@ def _openvino(program: Any, out: Path) -> None:
         import openvino
     except ImportError as error:
         raise ModelError("OpenVINO is not installed", INSTALL) from error
-    with atomic_path(out.with_suffix(".onnx")) as graph:
-        graph.write_bytes(program.SerializeToString())
-        model = openvino.convert_model(graph)
+    with tempfile.TemporaryDirectory(prefix="lerenet-") as scratch:
+        made = Path(scratch) / "model.xml"
+        made.with_suffix(".onnx").write_bytes(program.SerializeToString())
+        model = openvino.convert_model(made.with_suffix(".onnx"))
         for prop in program.metadata_props:
             model.set_rt_info(prop.value, ["lerenet", prop.key.removeprefix("lerenet.")])
-        openvino.save_model(model, out, compress_to_fp16=False)
-    out.with_suffix(".onnx").unlink()
+        openvino.save_model(model, made, compress_to_fp16=False)
+        with atomic_path(out) as graph, atomic_path(out.with_suffix(".bin")) as weights:
+            shutil.copyfile(made, graph)
+            shutil.copyfile(made.with_suffix(".bin"), weights)
 
 
 @contextmanager

@@ -127,7 +127,7 @@ class Inspector:
                     continue
                 answer = sized.read(known, one.reader)
                 score = answer.score(sized.within)
-                verdict = one.verdict(score, answer.likeness())
+                verdict = one.verdict(score, answer.likeness(sized.within))
                 found[number] = ClassVerdict(one.name, verdict, score, 0.0)
                 if verdict in SILENT and not mark_good:
                     continue
@@ -165,5 +165,5 @@ class _Sized:
     def logits(self, answer: Read) -> Tensor:
         """What it says of each pixel of the picture, (H, W)."""
         device = self.descriptors.device
-        own = answer.blended(lambda some: to_batch(self.squares[some], device), self.how)
+        own = answer.blended(lambda some: to_batch(self.squares[some], device), self.how, self.within)
         return F.interpolate(own[None, None], size=self.shape, mode="bilinear", align_corners=False)[0, 0]

@@ -1,9 +1,9 @@
 """Descriptors of a class's examples, thinned to a budget: a thousand examples cost no more to ask than a few.
 
 An image gives l places, each with a descriptor of c numbers (`lerenet.models.descriptors.stacked`). A place that more
-than half belongs to the defect is foreground, one that holds none of it background (`split_positions`); what lies
-between is neither. Places are thinned by greedy k-centre selection (Gonzalez 1985; for memories of descriptors: Roth et
-al., PatchCore, 2022), which keeps the rare ones.
+than half belongs to the defect is foreground, one that holds none of it background; what lies between is neither.
+Places are thinned by greedy k-centre selection (Gonzalez 1985; for memories of descriptors: Roth et al., PatchCore,
+2022), which keeps the rare ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from lerenet.models.descriptors import NEAREST, full, split_positions, unit
+from lerenet.models.descriptors import NEAREST, full, unit
 from lerenet.seeds import generator
 
 BUDGET = 2000  # places of each kind that are kept
@@ -89,14 +89,13 @@ def remember(
         of: number of the image that each square is of, from 0; by itself each is an image.
     """
     squares, _, places = descriptors.shape
-    foreground, background = (part.view(squares, places) for part in split_positions(full(shares)[None]))
     clean = descriptors[:0] if good is None else good
     own, others = ([0] * squares, [0] * len(clean)) if folds is None else folds
     given = (range(squares), range(len(clean))) if of is None else of
     device = descriptors.device
     number, number_good = (torch.as_tensor(list(part), dtype=torch.long, device=device) for part in given)
-    near, near_from = _kept(descriptors, foreground, budget, own)
-    far, far_from = _kept(descriptors, background, budget, own)
+    near, near_from = _kept(descriptors, _foreground(full(shares), number), budget, own)
+    far, far_from = _kept(descriptors, shares <= 0, budget, own)
     alike, alike_from = _kept(clean, clean.new_ones(len(clean), places, dtype=torch.bool), budget, others)
     examples = int(number.max()) + 1 if squares else 0
     sums = full(descriptors[:1, :, 0]).new_zeros(examples, descriptors.shape[1])
@@ -106,6 +105,20 @@ def remember(
     return Memory(
         near, far, alike, number[near_from], number[far_from], number_good[alike_from], sums, counts
     )
+
+
+def _foreground(shares: Tensor, image: Tensor) -> Tensor:
+    """Places (T, l) that more than half belongs to the defect; of an image without one, those of its largest share.
+
+    As `lerenet.models.descriptors.split_positions`, but by image: a square that a mask barely enters has none.
+    """
+    certain = shares > 0.5
+    count = int(image.max()) + 1 if len(image) else 0
+    largest = shares.new_zeros(count).scatter_reduce(0, image, shares.amax(1), "amax")
+    found = torch.zeros(count, dtype=torch.bool, device=shares.device)
+    found[image[certain.any(1)]] = True
+    best = (shares >= largest[image, None]) & (shares > 0) & ~found[image, None]
+    return certain | best
 
 
 def _kept(descriptors: Tensor, wanted: Tensor, budget: int, folds: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -76,8 +76,8 @@ class Read:
     Attributes:
         logits: of each place, (B, l).
         suspicion: of each place, (B, l).
-        alike: how much like the class's surface each picture is, (B,): the mean over its places of their similarity to
-            what the memory holds of any kind.
+        alike: how much like the class's surface each place is, (B, l): its similarity to what the memory holds of any
+            kind; a picture is as alike as its places are on average.
         edges: whether the marks follow edges and tones (`lerenet.models.refine`).
         quiet: see `Known`.
     """
@@ -92,29 +92,45 @@ class Read:
         """Of the pictures, (B,): the mean of their `HIGHEST` most suspicious pixels."""
         return on_pixels(self.suspicion, PIXELS).flatten(1).topk(HIGHEST, dim=1).values.mean(1)
 
-    def score(self, within: Tensor | None = None) -> float:
-        """Of the one picture whose squares these are: its most suspicious square's.
+    def square_scores(self, within: Tensor | None = None) -> Tensor:
+        """Of the squares of one picture, (B,); -inf for those that have no say.
 
         Args:
             within: the pixels that count, (B, PIXELS, PIXELS) of true and false. Squares with fewer than `HIGHEST` of
                 them have no say, unless there are no others.
         """
         if within is None:
-            return float(self.scores().max())
-        values = on_pixels(self.suspicion, PIXELS)
-        inside = [value[kept] for value, kept in zip(values, within, strict=True) if kept.any()]
-        full = [part for part in inside if len(part) >= HIGHEST]
-        return max(float(part.topk(min(HIGHEST, len(part))).values.mean()) for part in full or inside)
+            return self.scores()
+        values, counts = on_pixels(self.suspicion, PIXELS).flatten(1), within.flatten(1).sum(1)
+        fewest = HIGHEST if bool((counts >= HIGHEST).any()) else 1
+        found = [
+            value[kept].topk(min(HIGHEST, int(count))).values.mean()
+            if count >= fewest
+            else value.new_tensor(-math.inf)
+            for value, kept, count in zip(values, within.flatten(1), counts, strict=True)
+        ]
+        return torch.stack(found)
 
-    def likeness(self) -> float:
-        """How much like the class's surface the one picture is whose squares these are: their mean."""
-        return float(self.alike.mean())
+    def score(self, within: Tensor | None = None) -> float:
+        """Of the one picture whose squares these are: its most suspicious square's."""
+        return float(self.square_scores(within).max())
+
+    def likeness(self, within: Tensor | None = None) -> float:
+        """How much like the class's surface the one picture is whose squares these are: the mean over its places."""
+        if within is None:
+            return float(self.alike.mean())
+        side = math.isqrt(self.alike.shape[1])
+        inside = F.adaptive_avg_pool2d(within[:, None].float(), side).flatten(1)
+        kept = inside > 0.5
+        return float(self.alike[kept if kept.any() else inside > 0].mean())
 
     def only(self, some: slice) -> Read:
         """Of some of the pictures."""
         return replace(self, logits=self.logits[some], suspicion=self.suspicion[some], alike=self.alike[some])
 
-    def blended(self, squares: Callable[[slice], Tensor], how: Tiling) -> Tensor:
+    def blended(
+        self, squares: Callable[[slice], Tensor], how: Tiling, within: Tensor | None = None
+    ) -> Tensor:
         """Logits (H, W) of the one picture that was cut.
 
         A quiet square marks nothing: its logits are lowered until none is above 0.
@@ -122,8 +138,9 @@ class Read:
         Args:
             squares: gives the pictures (1, 3, S, S) of a slice of its squares.
             how: it was cut.
+            within: see `square_scores`.
         """
-        scores = self.scores()
+        scores = self.square_scores(within)
         heard = (scores > self.quiet) | (scores == scores.max())
         marks = on_pixels(self.logits, how.size)
         marks = marks - marks.amax((1, 2), keepdim=True).clamp_min(0)
@@ -144,7 +161,7 @@ def read(known: Known, descriptors: Tensor, readers: Sequence[str] = READERS) ->
     near, far, good = similarities(descriptors, known.memory)
     logits = {"matching": SCALE * (near - far)}
     surroundings = torch.maximum(far, good)
-    alike = torch.maximum(near, surroundings).mean(1)
+    alike = torch.maximum(near, surroundings)
     suspicion = SCALE * (near - surroundings)
     if known.shared is not None:
         logits["shared"] = known.shared(descriptors, torch.stack([near, far, good], 1))

@@ -27,6 +27,7 @@ from lerenet.params import EnrolmentSettings
 from lerenet.seeds import generator
 
 TRIED = 20  # marked images that scales are compared on
+GOOD = 10  # good parts, which say what squares without a defect score
 PARTS = (1, 2)  # of the short side
 
 
@@ -38,9 +39,14 @@ def sides_of(shapes: Sequence[tuple[int, int]], size: int) -> list[int]:
     return [0, *(side for side in finer if side >= size)]
 
 
-def tried(groups: Sequence[str], seed: int) -> list[int]:
-    """Which of some marked images scales are compared on, of each group one first."""
-    return sorted(in_turn(list(groups), generator(seed, "scale"))[:TRIED])
+def tried(groups: Sequence[str], defect: Sequence[bool], seed: int) -> list[int]:
+    """Which images scales are compared on, marked ones and good parts, of each group one first."""
+    chosen: list[int] = []
+    for kind, most in ((True, TRIED), (False, GOOD)):
+        places = [place for place, bad in enumerate(defect) if bad is kind]
+        order = in_turn([groups[place] for place in places], generator(seed, "scale", kind))
+        chosen += [places[place] for place in order[:most]]
+    return sorted(chosen)
 
 
 def chosen_side(
@@ -49,7 +55,7 @@ def chosen_side(
     """The side for a class.
 
     Args:
-        materials: of the same marked images, by side, coarsest first.
+        materials: of the same images, by side, coarsest first.
         shapes: heights and widths of the class's pictures, for which there is nothing to compare.
     """
     first = next(iter(materials.values()))
@@ -72,7 +78,10 @@ def _sums(material: Material, settings: EnrolmentSettings) -> pd.DataFrame:
     }
     parts, _ = quieted(material, left, settings.false_calls, settings.reviews)
     rows = pd.concat(
-        [readings(material, known, asked, fold, READERS[:1]) for fold, (known, asked) in parts.items()]
+        [
+            readings(material, known, asked[material.defect[asked]], fold, READERS[:1])
+            for fold, (known, asked) in parts.items()
+        ]
     )
     return rows.groupby("group")[[*COUNTS, REGIONS, OVERLAP]].sum()
 

@@ -17,7 +17,7 @@ export default {
   props: { src: String, width: Number, height: Number, base: String, target: String, label: String },
   data() {
     return { tool: "brush", size: Math.max(4, Math.round(Math.max(this.width, this.height) / 80)), zoom: 1,
-             strokes: [], fitted: false, current: null, box: null, start: null, image: null, sent: 0 };
+             strokes: [], fitted: false, current: null, box: null, start: null, image: null, sent: {}, queue: Promise.resolve() };
   },
   mounted() {
     new ResizeObserver(() => { if (!this.fitted && this.$refs.frame?.clientWidth) this.fit(); }).observe(this.$refs.frame);
@@ -34,9 +34,9 @@ export default {
     load() {
       this.image = null;
       if (!this.base) { this.$nextTick(this.redraw); return; }
-      const image = new Image();
-      image.onload = () => { this.image = image; this.redraw(); };
-      image.src = this.base;
+      const image = new Image(), base = this.base;
+      image.onload = () => { if (this.base === base) { this.image = image; this.redraw(); } };
+      image.src = base;
     },
     at(event) {
       const place = this.$refs.mask.getBoundingClientRect();
@@ -101,17 +101,18 @@ export default {
       if (this.image) pen.drawImage(this.image, 0, 0, this.width, this.height);
       this.strokes.forEach((stroke) => this.draw(stroke));
     },
-    send() { // one after the other, so that the last drawing is the one that stays
-      const number = ++this.sent;
-      this.queue = (this.queue || Promise.resolve()).then(() => this.post(number));
+    send() { // the picture and its address as they are now, one after the other; a newer one of the same photo replaces it
+      const target = this.target;
+      const number = (this.sent[target] = (this.sent[target] || 0) + 1);
+      const picture = new Promise((done) => this.$refs.mask.toBlob(done, "image/png"));
+      this.queue = this.queue.then(async () => {
+        const blob = await picture;
+        if (number !== this.sent[target]) return;
+        const answer = await fetch(target, { method: "POST", body: blob }).catch(() => ({ ok: false }));
+        this.$emit("drawn", { ok: answer.ok });
+      });
     },
-    async post(number) {
-      if (number !== this.sent) return;
-      const blob = await new Promise((done) => this.$refs.mask.toBlob(done, "image/png"));
-      if (number !== this.sent) return; // a later stroke is on its way
-      const answer = await fetch(this.target, { method: "POST", body: blob }).catch(() => ({ ok: false }));
-      this.$emit("drawn", { ok: answer.ok, strokes: this.strokes.length });
-    },
+    async flush() { await this.queue; return true; },
     undo() { if (this.strokes.pop()) { this.redraw(); this.send(); } },
     clear() { this.strokes = []; this.image = null; this.redraw(); this.send(); },
     set_tool(tool) { this.tool = tool; },

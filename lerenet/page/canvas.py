@@ -25,6 +25,14 @@ class Canvas(ui.element, component="canvas.js"):
             lambda event: on_drawn() if event.args.get("ok") else ui.notify("not saved", type="negative"),
         )
 
+    async def kept(self) -> bool:
+        """Whether the server has all that was drawn, once it has."""
+        try:
+            return bool(await self.run_method("flush", timeout=60))
+        except TimeoutError:
+            ui.notify("the drawing is not saved yet: try again", type="warning")
+            return False
+
     def show(self, photo: Photo, base: str = "") -> None:
         """Show a photo, with the mask at the address ``base`` to go on from."""
         width, height = photo.shown

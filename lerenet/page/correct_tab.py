@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from nicegui import run, ui
 
+from lerenet.errors import LerenetError
 from lerenet.page.canvas import drawing_board
 from lerenet.page.photos import Photo
-from lerenet.page.visit import off_loop, uploads
+from lerenet.page.visit import off_loop, tell, uploads
 from lerenet.tracking.machine import user
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class CorrectTab:
                 self.title = ui.label("")
                 self.canvas, self.board = drawing_board(lambda: None)
             with ui.column().classes("w-80"):
-                self.cls = ui.select(visit.desk.data_classes(), label="class").classes("w-64")
+                self.classes = _classes(visit)
+                self.cls = ui.select(self.classes, label="class").classes("w-64")
                 self.group = ui.input("part (photos of one part share it)").classes("w-64")
                 self.by = ui.input("who says so", value=user()).classes("w-64")
                 ui.button("Save the mask", icon="save", on_click=lambda: self.hand_in(good=False))
@@ -44,9 +46,11 @@ class CorrectTab:
                 self.decisions()
         ui.timer(LOOK, self._look)
 
-    def show(self, photo: Photo) -> None:
-        """Show a photo, with its mask if it has one."""
+    def show(self, photo: Photo, cls: str = "") -> None:
+        """Show a photo, with its mask if it has one, for a class if the data have it."""
         self.photo = photo
+        if cls in self.classes:
+            self.cls.set_value(cls)
         self.title.set_text(f"{photo.name}, {photo.width} x {photo.height}")
         self.board.set_visibility(True)
         base = f"/mask/{photo.key}?{time.monotonic_ns()}" if self.visit.desk.photos.mask(photo) else ""
@@ -56,6 +60,8 @@ class CorrectTab:
         """Into the data, whole or not at all."""
         if self.photo is None or not self.cls.value:
             ui.notify("choose a photo and a class", type="warning")
+            return
+        if not await self.canvas.kept():
             return
         given = (
             self.photo,
@@ -81,9 +87,16 @@ class CorrectTab:
             ui.label(line).classes("text-caption")
 
 
+def _classes(visit: Visit) -> list[str]:
+    try:
+        return visit.desk.data_classes()
+    except LerenetError as error:
+        tell(error)
+        return []
+
+
 def newest_decisions() -> list[str]:
     """The last decisions of the ledger, newest first, in words."""
-    from lerenet.errors import LerenetError
     from lerenet.registry import ledger
 
     try:

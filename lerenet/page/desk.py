@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lerenet import layout
 from lerenet.data.images import read_image
 from lerenet.data.importing.adding import Given as Added
 from lerenet.data.importing.adding import add_image
+from lerenet.data.reading import UPRIGHT, Reading
 from lerenet.data.scaling import Mask
 from lerenet.data.tiles import side_for
 from lerenet.enrolment.decision import OperatingPoint
@@ -26,7 +28,7 @@ from lerenet.enrolment.enrolled import CLASSES, CURVE, FACTS, READINGS, Enrolled
 from lerenet.enrolment.inspect import Inspector
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.trial import Trial
-from lerenet.errors import DataError
+from lerenet.errors import DataError, LerenetError
 from lerenet.measure.rules import Rules
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.page.photos import Photo, Photos
@@ -150,7 +152,11 @@ class Desk:
         """What the operating point of a class stands on; None where its files say nothing."""
         loaded, classes = self.opened()
         one = next((one for one in classes if one.name == name), None)
-        folders = (self.drafts, Path(loaded.source) / INSPECTION / CLASSES, Path(self.model) / CLASSES)
+        folders = (
+            Path(loaded.source) / INSPECTION / CLASSES,
+            Path(self.model) / CLASSES,
+            self.drafts,
+        )  # as inspected
         folder = next((path / name for path in folders if (path / name / READINGS).is_file()), None)
         if one is None or folder is None:
             return None
@@ -185,10 +191,12 @@ class Desk:
         good: Sequence[Photo],
         side: int | None = None,
         tick: Tick | None = None,
+        stopped: threading.Event | None = None,
     ) -> Enrolled:
         """As `lerenet enrol`, from photos that are marked and good ones.
 
         Raises:
+            Cancelled: ``stopped`` was set; nothing was kept.
             DataError: a photo without a mark; a class that the model knows; see `enrol_class`.
         """
         pairs = []
@@ -199,9 +207,22 @@ class Desk:
             pairs.append((photo.path, [mask]))
         loaded, _ = self.opened()
         require_new(name, open_inspection(self.model)[1])
-        given = Given(pairs, [photo.path for photo in good])
-        told = tick or (lambda done=1, note=None: None)
+        given = Given(pairs, [photo.path for photo in good], Reading(self.bits(), drawn_on=UPRIGHT))
+
+        def told(done: int = 1, note: str | None = None) -> None:
+            if tick is not None:
+                tick(done)
+            if stopped is not None and stopped.is_set():
+                raise Cancelled("nothing was kept")
+
         return enrol_class(name, given, loaded, self.drafts, EnrolmentSettings(curve=WATCHED), side, told)
+
+    def bits(self) -> int:
+        """Those that the known classes' camera uses of 16-bit values; 0: nobody said."""
+        with suppress(LerenetError):
+            said = {one.bits for one in self.opened()[1] if one.bits}
+            return said.pop() if len(said) == 1 else 0
+        return 0
 
     def curve_of(self, name: str) -> str:
         """SVG: what more examples of a draft bought."""
@@ -230,7 +251,11 @@ class Desk:
         limits = load_params(layout.PARAMS).validation if layout.PARAMS.exists() else ValidationSettings()
         original = photo.path.with_name(photo.name) if photo.path.name != photo.name else photo.path
         named = photo.path if original == photo.path else _linked(photo.path, original)
-        return add_image(layout.DATA, Added(cls, named, [mask] if mask else [], group, by), limits)
+        return add_image(
+            layout.DATA,
+            Added(cls, named, [mask] if mask else [], group, by, Reading(self.bits(), drawn_on=UPRIGHT)),
+            limits,
+        )
 
     def data_classes(self) -> list[str]:
         """Classes of the data folder."""

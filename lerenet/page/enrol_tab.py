@@ -117,10 +117,14 @@ class EnrolTab:
     async def keep(self) -> None:
         """Enrol the class as a draft, and show what more examples bought."""
         desk = self.visit.desk
+        if self.current is not None and not await self.canvas.kept():
+            return
         marked = [photo for photo in self.marked if desk.photos.mask(photo) is not None]
         total = len(marked) + len(self.good)
         name = self.name.value.strip()
-        enrolled = await self.work(total, desk.draft, name, marked, list(self.good), None, self.work.tick)
+        enrolled = await self.work(
+            total, desk.draft, name, marked, list(self.good), None, self.work.tick, self.work.stopped
+        )
         if enrolled is None:
             return
         point = enrolled.point

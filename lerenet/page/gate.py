@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,14 +22,17 @@ POLICY = (  # nothing is loaded from elsewhere, no other page frames this one
 class Gate:
     """Middleware (ASGI): refuses other hosts' names and other pages' requests, and asks for the token.
 
+    Whoever brings the token gets a cookie that stands for it while the page runs; the token itself is kept nowhere.
+
     Args:
         app: what is behind.
         token: asked for; empty: not.
-        hosts: names under which the page is served, beside this machine's own.
+        hosts: names under which the page is served, beside this machine's own; a proxy may serve them on any port.
     """
 
     def __init__(self, app: App, token: str = "", hosts: tuple[str, ...] = ()) -> None:
-        self.app, self.token, self.hosts = app, token, {*LOCAL, *hosts}
+        self.app, self.token, self.hosts = app, token, set(hosts)
+        self.guests: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Let a request through, or answer it."""
@@ -38,29 +41,40 @@ class Gate:
         headers = {
             name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
         }
-        host = headers.get("host", "")
-        origin = headers.get("origin", "")
-        if _name(host) not in self.hosts or (origin and urlsplit(origin).netloc != host):
-            return await _refuse(scope, send, 403, "this page answers to its own address only")
+        if not self._own(headers.get("host", ""), headers.get("origin", "")):
+            return await _refuse(
+                scope, send, 403, "this page answers to its own address only (`--name` says others)"
+            )
         if scope["type"] == "http" and scope["path"] == HEALTH:
             return await _answer(send, 200, "ok")
-        given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        if self.token and not _equal(cookie.value if cookie else "", self.token):
-            if scope["type"] == "http" and _equal(given, self.token):
-                return await _let_in(send, self.token, scope["path"])
+        if self.token and not self.guests & _cookies(headers.get("cookie", "")):
+            given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+            if scope["type"] == "http" and hmac.compare_digest(given.encode(), self.token.encode()):
+                guest = secrets.token_hex(16)
+                self.guests.add(guest)
+                return await _let_in(send, guest, scope["path"])
             return await _refuse(
                 scope, send, 401, "open the address with ?token=... that `lerenet ui` printed"
             )
         await self.app(scope, receive, _with_policy(send))
 
+    def _own(self, host: str, origin: str) -> bool:
+        """Whether a request is for this page, and of it if of any."""
+        named = _name(host) in self.hosts
+        if not named and _name(host) not in LOCAL:
+            return False
+        came = urlsplit(origin).netloc
+        return not origin or came == host or (_name(came) in self.hosts)
+
+
+def _cookies(header: str) -> set[str]:
+    """The values of our cookie, whatever others are there."""
+    pairs = (part.strip().partition("=") for part in header.split(";"))
+    return {value for name, _, value in pairs if name == COOKIE}
+
 
 def _name(host: str) -> str:
     return host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and ":" in host else host
-
-
-def _equal(one: str, two: str) -> bool:
-    return hmac.compare_digest(one.encode(), two.encode())
 
 
 def _with_policy(send: Any) -> Any:
@@ -75,8 +89,8 @@ def _with_policy(send: Any) -> Any:
     return sent
 
 
-async def _let_in(send: Any, token: str, path: str) -> None:
-    cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict"
+async def _let_in(send: Any, guest: str, path: str) -> None:
+    cookie = f"{COOKIE}={guest}; Path=/; HttpOnly; SameSite=Lax"
     headers = [(b"location", path.encode()), (b"set-cookie", cookie.encode())]
     await send({"type": "http.response.start", "status": 303, "headers": headers})
     await send({"type": "http.response.body", "body": b""})

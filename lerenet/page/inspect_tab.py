@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 from nicegui import ui
 from PIL import Image
 
+from lerenet.page.desk import Calibration
 from lerenet.page.photos import Photo
 from lerenet.page.visit import COLOURS, Work, off_loop, uploads
 from lerenet.predict.inspected import DEFECTS, TABLE, Inspected
@@ -31,6 +33,7 @@ class InspectTab:
     def __init__(self, visit: Visit) -> None:
         self.visit, self.photos = visit, visit.inspected
         self.rows: list[Inspected] = []
+        self.calibrations: dict[str, Calibration | None] = {}
         self.out = visit.folder / "found"
         with ui.row().classes("w-full items-start"):
             uploads(visit, "Photos: drop them here, or choose (+)", self._took)
@@ -50,6 +53,7 @@ class InspectTab:
     def clear(self) -> None:
         """Begin with no photos."""
         self.photos.clear()
+        self.calibrations = {}
         self.rows = []
         self.count.set_text("no photos yet")
         self.results.refresh()
@@ -64,6 +68,9 @@ class InspectTab:
         rows = await self.work(len(photos), desk.inspect, photos, self.out, self.work.tick, self.work.stopped)
         if rows is not None:
             self.rows = rows
+            names = [one.name for one in rows[0].classes]
+            found = await off_loop(lambda: {name: desk.calibration(name) for name in names})
+            self.calibrations = found or {}
             self.results.refresh()
             self.threshold.refresh()
 
@@ -78,7 +85,7 @@ class InspectTab:
             said, slider = ui.label(), ui.slider(min=0, max=1, step=0.01).props("label")
 
             def told() -> None:
-                found = calibrations.get(choice.value)
+                found = self.calibrations.get(choice.value)
                 if found is None:
                     said.set_text("nothing is known of this class's own images")
                     return
@@ -91,10 +98,8 @@ class InspectTab:
                     f"{len(photos)} photos"
                 )
 
-            calibrations = {name: self.visit.desk.calibration(name) for name in names}
-
             def chosen() -> None:
-                found = calibrations.get(choice.value)
+                found = self.calibrations.get(choice.value)
                 if found is not None and len(found.good) + len(found.defects):
                     scores = [*found.good, *found.defects, *([found.point.bad] if found.point else [])]
                     slider.props(f"min={min(scores):.3f} max={max(scores):.3f}")
@@ -128,7 +133,10 @@ class InspectTab:
         name = photo.name if photo else Path(row.image).name
         with ui.card().tight().classes("w-64"):
             if row.overlay:
-                ui.image(self.out / row.overlay).classes("w-64 h-48").props('fit="contain"')
+                address = (
+                    f"/overlay/{self.visit.key}/{quote(row.overlay)}?{row.sha256[:16]}{row.marks_sha256[:16]}"
+                )
+                ui.image(address).classes("w-64 h-48").props('fit="contain"')
             with ui.card_section().classes("w-full"):
                 with ui.row().classes("items-center no-wrap"):
                     ui.badge(row.decision or "error", color=COLOURS.get(row.decision, "grey")).classes(
@@ -142,13 +150,16 @@ class InspectTab:
                     )
 
     async def _correct(self, photo: Photo, row: Inspected) -> None:
-        await off_loop(self._take_marks, photo, row)
-        self.visit.open_to_correct(photo)
+        shares = [one.share for one in row.classes]
+        number = int(np.argmax(shares)) if any(shares) else -1  # of the class that marks most
+        await off_loop(self._take_marks, photo, row, number + 1)
+        self.visit.open_to_correct(photo, row.classes[number].name if number >= 0 else "")
 
-    def _take_marks(self, photo: Photo, row: Inspected) -> None:
-        if self.visit.desk.photos.mask(photo) is None:
+    def _take_marks(self, photo: Photo, row: Inspected, number: int) -> None:
+        """Begin with what one class marks, unless somebody drew on the photo."""
+        if photo.key not in self.visit.desk.photos.drawn:
             with Image.open(self.out / row.marks) as marks:
-                self.visit.desk.photos.keep(photo, np.asarray(marks) > 0)
+                self.visit.desk.photos.keep(photo, (np.asarray(marks) == number) & (number > 0))
 
 
 def worst_first(row: Inspected) -> tuple[int, float]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import parse_qs, unquote, urljoin, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 from xml.etree import ElementTree
 
 from fastapi import FastAPI
@@ -71,6 +72,18 @@ class Brushes:
         self.labels = {str(label.get("value")) for label in brush.iter("Label")}
 
 
+class _Here(HTTPRedirectHandler):
+    """Follows only to where the request went: a token is nobody else's."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        """None where another host is named, which is an error then."""
+        if urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
+            return None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 class Source:
     """Where images come from.
 
@@ -102,13 +115,13 @@ class Source:
             )
         head = {"Authorization": f"Token {self.token}"} if self.token else {}
         try:
-            with urlopen(Request(parts.geturl(), headers=head), timeout=SECONDS) as reply:
+            with build_opener(_Here).open(Request(parts.geturl(), headers=head), timeout=SECONDS) as reply:
                 content = reply.read(LARGEST + 1)
-        except (URLError, OSError, ValueError) as error:
+        except (HTTPException, URLError, OSError, ValueError) as error:
             raise DataError(f"{address}: {error}", "check --studio and --token") from error
         if len(content) > LARGEST:
             raise DataError(f"{address}: over {LARGEST // 1_000_000} MB", "scale it down")
-        path = folder / Path(parts.path).name
+        path = folder / "image"
         path.write_bytes(content)
         return path
 
@@ -137,7 +150,16 @@ def backend(desk: Desk, source: Source) -> FastAPI:
     @served.post("/predict")
     def predict(asked: Asked) -> dict[str, Any]:
         brushes = Brushes(asked.label_config or "")
-        found = [_predicted(task, brushes) for task in asked.tasks]
+        found, errors = [], []
+        for task in asked.tasks:
+            try:
+                found.append(_predicted(task, brushes))
+            except DataError as error:
+                errors.append(error)
+                found.append({"result": [], "score": 0.0, "model_version": version()})
+                log.warning("task %s: %s", task.get("id"), error)
+        if errors and len(errors) == len(found):
+            raise errors[0]
         return {"results": found, "model_version": version()}
 
     def version() -> str:

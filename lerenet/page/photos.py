@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import secrets
+import shutil
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from PIL import Image
 from lerenet.data.encoding import encode_jpeg, encode_png
 from lerenet.data.images import MIN_SIDE, SUFFIXES, Pixels, read_image
 from lerenet.data.scaling import Mask, resize_image
-from lerenet.errors import DataError
+from lerenet.errors import DataError, LerenetError
 from lerenet.files import atomic_path
 from lerenet.predict.queries import OTHERS
 
@@ -55,7 +57,9 @@ class Photos:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._photos: dict[str, Photo] = {}
-        self._lock = threading.Lock()
+        self._lock, self._drawing = threading.Lock(), threading.Lock()
+        self._marked: dict[str, bool] = {}
+        self.drawn: set[str] = set()  # keys of photos that a person drew on
 
     def take(self, name: str, content: bytes, bits: int = 0) -> Photo:
         """Keep an upload.
@@ -70,7 +74,7 @@ class Photos:
         if suffix not in (*SUFFIXES, *OTHERS):
             raise DataError(f"{plain}: no photo", f"give one of {', '.join(SUFFIXES)}")
         key = secrets.token_hex(16)
-        path = self.folder / key / (NAME.sub("_", Path(plain).stem)[:80].lstrip(".") + suffix)
+        path = self.folder / key / "photo" / (NAME.sub("_", Path(plain).stem)[:80].lstrip(".") + suffix)
         path.parent.mkdir(parents=True)
         try:
             path.write_bytes(content)
@@ -81,10 +85,11 @@ class Photos:
                     f"{plain}: {width} x {height} pixels", f"give at least {MIN_SIDE} on each side"
                 )
         except DataError as error:
-            for left in path.parent.iterdir():
-                left.unlink()
-            path.parent.rmdir()
+            shutil.rmtree(self.folder / key)
             raise DataError(error.what.replace(str(path), plain), error.remedy) from None
+        except OSError as error:
+            shutil.rmtree(self.folder / key, ignore_errors=True)
+            raise LerenetError(f"{plain}: can't be kept: {error.strerror}", "free disk space") from None
         photo = Photo(key, plain, path, width, height)
         self._show(photo, pixels)
         with self._lock:
@@ -93,7 +98,17 @@ class Photos:
 
     def _show(self, photo: Photo, pixels: Pixels) -> None:
         width, height = photo.shown
-        (photo.path.parent / "shown").write_bytes(encode_jpeg(resize_image(pixels, (height, width)), 90))
+        self._file(photo, "shown").write_bytes(encode_jpeg(resize_image(pixels, (height, width)), 90))
+
+    def _file(self, photo: Photo, name: str) -> Path:
+        return self.folder / photo.key / name
+
+    def drop(self, photos: Iterable[Photo]) -> None:
+        """Forget photos, and remove their files."""
+        for photo in photos:
+            with self._lock:
+                self._photos.pop(photo.key, None)
+            shutil.rmtree(self.folder / photo.key, ignore_errors=True)
 
     def get(self, key: str) -> Photo | None:
         """The photo of a key."""
@@ -103,7 +118,7 @@ class Photos:
     def picture(self, key: str) -> Path | None:
         """The JPEG that the browser shows."""
         photo = self.get(key)
-        return None if photo is None else photo.path.parent / "shown"
+        return None if photo is None else self._file(photo, "shown")
 
     def draw(self, photo: Photo, content: bytes) -> Path:
         """Keep what was drawn on a photo, as a mask of its own size.
@@ -121,6 +136,7 @@ class Photos:
                 alpha = np.asarray(drawn.convert("RGBA"))[..., 3]
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"{photo.name}: the drawing can't be read: {error}", "draw it again") from error
+        self.drawn.add(photo.key)
         return self.keep(photo, alpha > 127)
 
     def keep(self, photo: Photo, marked: Mask) -> Path:
@@ -128,22 +144,19 @@ class Photos:
         mask = Image.fromarray(marked.astype(np.uint8) * 255).resize(
             (photo.width, photo.height), Image.Resampling.NEAREST
         )
-        path = photo.path.parent / "mask.png"
-        with self._lock, atomic_path(path) as temporary:
-            mask.save(temporary)
+        path = self._file(photo, "mask.png")
+        with self._drawing, atomic_path(path) as temporary:
+            mask.save(temporary, compress_level=1)
+            self._marked[photo.key] = mask.getbbox() is not None
         return path
 
     def mask(self, photo: Photo) -> Path | None:
         """The mask of a photo, where anything is marked on it."""
-        path = photo.path.parent / "mask.png"
-        if not path.exists():
-            return None
-        with Image.open(path) as mask:
-            return path if mask.getbbox() else None
+        return self._file(photo, "mask.png") if self._marked.get(photo.key) else None
 
     def transparent(self, photo: Photo) -> bytes | None:
         """The mask as a PNG that can be drawn on: opaque where it is marked."""
-        path = photo.path.parent / "mask.png"
+        path = self._file(photo, "mask.png")
         if not path.exists():
             return None
         with Image.open(path) as mask:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, PlainTextResponse
@@ -14,10 +19,12 @@ from nicegui import app, ui
 from lerenet.errors import DataError, LerenetError
 from lerenet.page.desk import Desk
 from lerenet.page.gate import LOCAL, Gate
-from lerenet.page.photos import LARGEST
+from lerenet.page.photos import KEY, LARGEST
 from lerenet.page.visit import Visit
 
 TITLE = "lerenet"
+FOLDER = "lerenet-page-"  # and the number of the process
+AWAY = 900.0  # seconds that a browser may be away: a tablet sleeps
 
 
 def routes(desk: Desk) -> None:
@@ -52,6 +59,13 @@ def routes(desk: Desk) -> None:
             return PlainTextResponse(str(error), 400 if isinstance(error, DataError) else 503)
         return PlainTextResponse("kept")
 
+    @app.get("/overlay/{visit}/{name}")
+    def overlay(visit: str, name: str) -> Response:
+        path = desk.folder / "visits" / visit / "found" / name
+        if not KEY.fullmatch(visit) or Path(name).name != name or not path.is_file():
+            return Response(status_code=404)
+        return FileResponse(path, media_type="image/png", headers={"cache-control": "no-store"})
+
     @app.get("/verdict/{number}")
     def verdict(number: str) -> Response:
         try:
@@ -62,28 +76,47 @@ def routes(desk: Desk) -> None:
 
 
 def serve(
-    model: str, drafts: Path, host: str = "127.0.0.1", port: int = 8080, token: str = "", show: bool = False
+    model: str,
+    drafts: Path,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    token: str = "",
+    names: Sequence[str] = (),
+    show: bool = False,
 ) -> None:
     """Serve the page until it is stopped.
 
     Args:
         token: whoever has it is let in; empty: this machine's browsers are, which is refused for another ``host``.
+        names: under which others reach it.
 
     Raises:
-        DataError: a host that others reach, without a token.
+        DataError: a host that others reach, without a token or a name.
     """
-    if host not in LOCAL and not token:
-        raise DataError(f"{host}: others reach it", "give a --token, or serve on 127.0.0.1")
-    folder = Path(tempfile.mkdtemp(prefix="lerenet-page-"))
+    if host not in LOCAL and not (token and names):
+        raise DataError(
+            f"{host}: others reach it", "give a --token, and the --name by which they do; or 127.0.0.1"
+        )
+    sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
     folder.chmod(0o700)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn passes it on when it has stopped
     try:
-        prepare(Desk(folder, model, drafts), token, () if host == "0.0.0.0" else (host,))
+        prepare(Desk(folder, model, drafts), token, tuple(names))
         ui.run(
             host=host, port=port, title=TITLE, show=show, reload=False, show_welcome_message=False, favicon="🔍",
-            storage_secret=None, uvicorn_logging_level="warning", language="en-US",
+            storage_secret=None, uvicorn_logging_level="warning", language="en-US", reconnect_timeout=AWAY,
         )  # fmt: skip
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Remove the folders of pages that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
+        number = folder.name.removeprefix(FOLDER).partition("-")[0]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def prepare(desk: Desk, token: str = "", hosts: tuple[str, ...] = ()) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+import shutil
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,6 +16,7 @@ from lerenet.page.desk import Cancelled, Desk
 from lerenet.page.photos import LARGEST, Photo
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 COLOURS = {"NG": "red-8", "REVIEW": "orange-8", "OK": "green-8"}
 
 
@@ -22,8 +25,10 @@ class Visit:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
-        self.folder = desk.folder / "visits" / secrets.token_hex(8)
+        self.key = secrets.token_hex(16)
+        self.folder = desk.folder / "visits" / self.key
         self.inspected: list[Photo] = []
+        self.taken: list[Photo] = []
 
     def build(self) -> None:
         """Lay the page out."""
@@ -32,6 +37,7 @@ class Visit:
         from lerenet.page.inspect_tab import InspectTab
         from lerenet.page.models_tab import ModelsTab
 
+        ui.context.client.on_delete(self.end)
         ui.colors(primary="#1f4e79")
         ui.add_css(".q-uploader__list { display: none }")  # photos are shown where they are worked on
         with ui.header().classes("items-center q-py-xs"):
@@ -49,9 +55,14 @@ class Visit:
                 ModelsTab(self)
         self.tabs = tabs
 
-    def open_to_correct(self, photo: Photo) -> None:
+    def end(self) -> None:
+        """The browser is gone for good: so are its photos and answers."""
+        self.desk.photos.drop(self.taken)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def open_to_correct(self, photo: Photo, cls: str = "") -> None:
         """Show a photo, with what is marked on it, where masks are corrected."""
-        self.correct.show(photo)
+        self.correct.show(photo, cls)
         self.tabs.set_value("Correct")
 
 
@@ -72,6 +83,15 @@ async def off_loop(work: Callable[..., T], *given: Any) -> T | None:
     except LerenetError as error:
         tell(error)
         return None
+    except Exception:
+        broken()
+        return None
+
+
+def broken() -> None:
+    """Say that something else went wrong; the log has it."""
+    log.exception("on the page")
+    ui.notify("something went wrong; the page's log says what", type="negative")
 
 
 def uploads(visit: Visit, label: str, took: Callable[[Photo], Any], multiple: bool = True) -> ui.upload:
@@ -79,8 +99,9 @@ def uploads(visit: Visit, label: str, took: Callable[[Photo], Any], multiple: bo
 
     async def handle(event: events.UploadEventArguments) -> None:
         content = await event.file.read()
-        photo = await off_loop(visit.desk.photos.take, event.file.name, content)
+        photo = await off_loop(lambda: visit.desk.photos.take(event.file.name, content, visit.desk.bits()))
         if photo is not None:
+            visit.taken.append(photo)
             answer = took(photo)
             if answer is not None:
                 await answer
@@ -127,6 +148,9 @@ class Work:
             return None
         except LerenetError as error:
             tell(error)
+            return None
+        except Exception:
+            broken()
             return None
         finally:
             self.busy = False

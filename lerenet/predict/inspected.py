@@ -27,7 +27,7 @@ class Inspected:
 
     ``verdict`` is the worst of its classes', ``decision`` what rules make of it (`lerenet.measure.judging`), and
     ``reason`` says why. ``defects``: how many rows of the table of defects are of it. ``probability``: a file, where
-    one was asked for.
+    one was asked for. ``mm_per_pixel``: the scale that its defects were measured at.
     """
 
     image: str
@@ -42,6 +42,7 @@ class Inspected:
     decision: str = ""
     reason: str = ""
     defects: int = 0
+    mm_per_pixel: float | None = None
 
 
 def write_tables(

@@ -108,7 +108,7 @@ def _one(
     """A photo's row, with its files in ``folder``, and its defects."""
     camera = manner.cameras.of(path) or Camera(photos="*")
     try:
-        digest, picture = _read(path, camera.bits or manner.bits or inspector.bits)
+        digest, picture = _read(path, manner.bits or inspector.bits if camera.bits is None else camera.bits)
         within = camera.within(picture.shape[0], picture.shape[1])
         found = inspector(picture, manner.mark_good, within, camera.scale)
     except DataError as error:
@@ -129,7 +129,7 @@ def _one(
         shown(path), found.verdict, found.classes, marks, overlay,
         sha256=digest, marks_sha256=sha256_file(folder / marks),
         probability=probability if manner.probability else "",
-        decision=decision.result, reason=decision.reason, defects=len(defects),
+        decision=decision.result, reason=decision.reason, defects=len(defects), mm_per_pixel=measuring.mm_per_pixel,
     ), defects  # fmt: skip
 
 

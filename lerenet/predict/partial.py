@@ -156,7 +156,11 @@ def digest_of(inspector: Inspector, manner: Manner) -> str:
     hasher.update(json.dumps(said, sort_keys=True).encode())
     for one in inspector.classes:
         facts = [one.name, one.reader, one.surface, None if one.point is None else asdict(one.point)]
-        facts += [one.side, *(asdict(image) for image in (*one.examples, *one.good))]
+        facts += [
+            one.side,
+            dict(one.quiet),
+            *(asdict(image) for image in (*one.examples, *one.good)),
+        ]
         hasher.update(json.dumps(facts, sort_keys=True).encode())
         for head in (*one.heads.values(), *one.shared.values()):
             for value in head.state_dict().values():

@@ -91,7 +91,7 @@ def material(package: Path, cls: str, images: Sequence[str], params: Params) -> 
     loaded = load_network(package / INSPECTION / NETWORK)
     sized = params.model_copy(update={"image_size": loaded.image_size})
     facts = package / INSPECTION / CLASSES / cls / FACTS
-    side = int(read_json(facts)["side"]) if facts.is_file() else 0
+    side = int(read_json(facts).get("side", 0)) if facts.is_file() else 0
     catalog = load_catalog(layout.CATALOG)
     squares = tiled(catalog[catalog["cls"] == cls], {cls: side}, loaded.image_size)
     store = FeatureStore(loaded.network.backbone.to(pick_device()), squares, sized, layout.DATA)

@@ -20,7 +20,7 @@ import pandas as pd
 
 from lerenet import layout, tracking
 from lerenet.data.catalog import load_catalog
-from lerenet.data.tiles import tiled
+from lerenet.data.tiles import side_for, tiled
 from lerenet.device import pick_device
 from lerenet.enrolment.enrol import fits, learn, with_shared
 from lerenet.enrolment.enrolled import (
@@ -114,11 +114,11 @@ class Enrolment:
         rows, size = self.rows[cls], self.params.image_size
         shapes = list(zip(rows["height"], rows["width"], strict=True))
         sides = sides_of(shapes, size)
-        marked = rows[rows["kind"] == "defect"]
-        if len(sides) < 2 or marked.empty:
+        if len(sides) < 2 or not (rows["kind"] == "defect").any():
             return sides[0]
-        some = marked.iloc[tried(marked["group"].tolist(), self.params.seed)]
-        kept = KEPT / f"side-{_digest(some, self.network, self.loaded, self.params)}.json"
+        some = rows.iloc[tried(rows["group"].tolist(), (rows["kind"] == "defect").tolist(), self.params.seed)]
+        given = json.dumps([_digest(some, self.network, self.loaded, self.params), sides, side_for(shapes)])
+        kept = KEPT / f"side-{hashlib.sha256(given.encode()).hexdigest()[:24]}.json"
         if not is_whole(kept):
             materials = {}
             for side in sides:

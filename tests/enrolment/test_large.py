@@ -80,9 +80,23 @@ def test_what_lies_outside_the_region_is_neither_marked_nor_suspected(
     assert found.classes[0].score < whole.classes[0].score
     assert not (found.marks[~left] > 0).any()
     assert (found.probability[~left] == 0).all()
-    np.testing.assert_array_equal(found.marks[left], whole.marks[left])
     everywhere = inspector(picture, mark_good=True, within=np.ones_like(mask))
     assert everywhere.classes == whole.classes
+    np.testing.assert_array_equal(everywhere.marks, whole.marks)
+
+
+def test_what_is_outside_the_region_says_nothing_of_the_surface(
+    inspector: Inspector, large: tuple[np.ndarray, np.ndarray]
+) -> None:
+    picture, mask = large
+    strange = picture.copy()
+    strange[:, 240 + 80 :] = (0, 90, 200)  # a fixture
+    strange[:, :240] = (0, 90, 200)
+    region = np.zeros_like(mask)
+    region[:, 240 : 240 + 80] = True
+    (whole,), (inside,) = (inspector(strange, within=within).classes for within in (None, region))
+    assert whole.verdict == "other surface"
+    assert inside.verdict in ("REVIEW", "NG")
 
 
 def test_a_finer_camera_says_so(inspector: Inspector, large: tuple[np.ndarray, np.ndarray]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from lerenet.enrolment.scale import TRIED, chosen_side, sides_of, tried
+from lerenet.enrolment.scale import GOOD, TRIED, chosen_side, sides_of, tried
 from lerenet.params import EnrolmentSettings
 from tests.helpers.enrolment import SIZE, material_like, wide_material
 
@@ -40,7 +40,9 @@ def test_one_part_has_nothing_to_compare_and_goes_by_its_shape() -> None:
 
 def test_images_of_each_group_are_tried() -> None:
     groups = [f"g{place % 30}" for place in range(90)]
-    chosen = tried(groups, 0)
-    assert len(chosen) == TRIED
-    assert len({groups[place] for place in chosen}) == TRIED
-    assert chosen == tried(groups, 0)
+    defect = [place % 3 > 0 for place in range(90)]
+    chosen = tried(groups, defect, 0)
+    marked = [place for place in chosen if defect[place]]
+    assert (len(marked), len(chosen)) == (TRIED, TRIED + GOOD)
+    assert len({groups[place] for place in marked}) == TRIED
+    assert chosen == tried(groups, defect, 0)

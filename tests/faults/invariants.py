@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +26,10 @@ READERS = {
 
 
 def _kept(root: Path) -> Iterator[Path]:
+    """Files as they are met: a stage that is at work takes its folder away, and that is no fault of it."""
     for name in FOLDERS:
-        yield from (path for path in (root / name).rglob("*") if path.is_file())
+        for folder, _, names in os.walk(root / name):
+            yield from (Path(folder) / file for file in names)
 
 
 def half_written(root: Path) -> list[str]:
@@ -40,6 +43,8 @@ def half_written(root: Path) -> list[str]:
             continue  # MLflow's copies; those of a version are checked by their digests
         try:
             reader(path)
+        except FileNotFoundError:
+            continue
         except Exception as error:
             broken.append(f"half-written: {path.relative_to(root)} ({type(error).__name__})")
     return broken

@@ -14,7 +14,7 @@ from lerenet.page.gate import Gate
 from lerenet.page.serve import serve
 
 
-def client(token: str = "") -> TestClient:
+def client(token: str = "", *names: str) -> TestClient:
     behind = FastAPI()
 
     @behind.api_route("/", methods=["GET", "POST"])
@@ -27,7 +27,7 @@ def client(token: str = "") -> TestClient:
         await one.send_text("hello")
         await one.close()
 
-    return TestClient(Gate(behind, token), base_url="http://127.0.0.1:8088")
+    return TestClient(Gate(behind, token, names), base_url="http://127.0.0.1:8088")
 
 
 def test_this_machine_is_let_in_and_told_to_load_nothing_from_elsewhere() -> None:
@@ -78,3 +78,28 @@ def test_the_token_is_asked_for_once() -> None:
 def test_others_are_not_served_without_a_token() -> None:
     with pytest.raises(DataError, match="--token"):
         serve("matching", Path("enrolments"), host="0.0.0.0")
+    with pytest.raises(DataError, match="--name"):
+        serve("matching", Path("enrolments"), host="0.0.0.0", token="secret")
+
+
+def test_a_name_serves_others_behind_a_proxy_too() -> None:
+    gate = client("secret", "line.example")
+    for headers in (
+        {"host": "line.example:8088"},
+        {"host": "line.example", "origin": "https://line.example"},
+        {"host": "127.0.0.1:8088", "origin": "https://line.example"},
+    ):
+        assert gate.get("/?token=secret", headers=headers, follow_redirects=False).status_code in (200, 303)
+        assert gate.post("/?token=secret", headers=headers, follow_redirects=False).status_code in (200, 303)
+    assert gate.get("/", headers={"host": "evil.example"}).status_code == 403
+
+
+def test_cookies_of_other_programs_do_not_matter() -> None:
+    browser = client("secret")
+    browser.get("/?token=secret")
+    (ours,) = [cookie for cookie in browser.cookies.jar if cookie.name == "lerenet_page"]
+    assert "secret" not in str(ours.value)
+    odd = f'a={{"b": 1}}; c d=e; lerenet_page={ours.value}; f'
+    assert client("secret").get("/", headers={"cookie": odd}).status_code == 401
+    browser.cookies.clear()
+    assert browser.get("/", headers={"cookie": odd}).status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -9,17 +10,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lerenet.data.dataset import DATASET, Row, read_dataset, read_sources, write_tables
-from lerenet.data.encoding import write_jpeg, write_mask
+from lerenet.data.dataset import DATASET, Dataset, Row, read_dataset, read_sources, write_tables
+from lerenet.data.encoding import encode_jpeg, write_jpeg, write_mask
 from lerenet.data.images import MIN_SIDE, Pixels, image_facts, read_image
 from lerenet.data.importing.assembling import keep
+from lerenet.data.importing.replacing import changing
 from lerenet.data.listing import readable
 from lerenet.data.names import nfc, safe_stem
 from lerenet.data.pairs import read_pair
 from lerenet.data.reading import PLAIN, Reading
 from lerenet.data.scaling import Mask
 from lerenet.errors import DataError
-from lerenet.files import alone, atomic_dir, sha256_file, shown
+from lerenet.files import alone, atomic_dir, recover_dir, sha256_file, shown
 from lerenet.params import ValidationSettings
 
 DIGITS = 12  # of a photo's SHA-256, in its name: the same photo again takes its own place
@@ -61,9 +63,11 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
     data = data.resolve() if data.is_symlink() else data
     pixels, mask = _read(given, limits or ValidationSettings())
     digest = sha256_file(given.image)
-    with alone(data.with_name(f".{data.name}-adding")):
-        table = _require_class(data, given.cls)
-        stem = _stem(data, given, digest)
+    with alone(changing(data)):
+        recover_dir(data)  # what a kill left between the last two steps
+        dataset, table = _require_class(data, given.cls)
+        same = _same_photo(data, given.image, pixels, digest)
+        stem = same.get(given.cls) or f"{safe_stem(nfc(given.image.stem))[:80]}-{digest[:DIGITS]}"
         folder = "Nd" if mask is None else "Images"
         file = f"{given.cls}/{folder}/{stem}.jpg"
         said = f"{'corrected' if _there(data, given.cls, stem) else 'added'} by {given.by}, {_now()}, sha256 {digest}"
@@ -73,11 +77,9 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
         )
         row = {
             "cls": given.cls, "kind": "clean" if mask is None else "defect", "file": file,
-            "group_id": given.group or before.get("group_id", "") or stem, "source": before.get("source", ""),
+            "group_id": _group(given, before, stem, same, dataset, table), "source": before.get("source", ""),
             "source_path": before.get("source_path", "") or given.image.name, "provenance": said,
         }  # fmt: skip
-        dataset = read_dataset(data)
-        assert dataset is not None
         with atomic_dir(data) as target:
             keep(data, target, set(), _linked)
             for path in _there(target, given.cls, stem):
@@ -107,8 +109,8 @@ def _read(given: Given, limits: ValidationSettings) -> tuple[Pixels, Mask | None
     return pixels, mask
 
 
-def _require_class(data: Path, cls: str) -> dict[str, Row]:
-    """The rows of sources.csv of a data folder that has the class."""
+def _require_class(data: Path, cls: str) -> tuple[Dataset, dict[str, Row]]:
+    """The tables of a data folder that has the class."""
     dataset = read_dataset(data)
     if dataset is None:
         raise DataError(
@@ -120,30 +122,64 @@ def _require_class(data: Path, cls: str) -> dict[str, Row]:
             f"{cls}: no class of {shown(data)}; there are {', '.join(known)}",
             "draft a new class with `lerenet enrol`; with six images and more, import it: `lerenet data import --add`",
         )
-    return read_sources(data)
+    return dataset, read_sources(data)
 
 
-def _stem(data: Path, given: Given, digest: str) -> str:
-    """The name of the same photo where the class has it, else a new one."""
+def _same_photo(data: Path, image: Path, pixels: Pixels, digest: str) -> dict[str, str]:
+    """The name of the same photo in each class that has it: by its bytes, by those it is kept as, or by its name."""
+    kept = encode_jpeg(pixels)
+    digests = {(image.stat().st_size, digest), (len(kept), hashlib.sha256(kept).hexdigest())}
+    sizes = {size for size, _ in digests}
+    found = {}
     for folder in ("Images", "Nd"):
-        for path in sorted((data / given.cls / folder).glob("*")):
-            if path.stem.endswith(f"-{digest[:DIGITS]}") or _same(path, given.image, digest):
-                return path.stem
-    return f"{safe_stem(nfc(given.image.stem))[:80]}-{digest[:DIGITS]}"
+        for path in sorted(data.glob(f"*/{folder}/*")):
+            size = path.stat().st_size
+            if path.stem.endswith(f"-{digest[:DIGITS]}") or (
+                size in sizes and (size, sha256_file(path)) in digests
+            ):
+                found[path.parts[-3]] = path.stem
+    return found
 
 
-def _same(path: Path, image: Path, digest: str) -> bool:
-    return path.stat().st_size == image.stat().st_size and sha256_file(path) == digest
+def _group(
+    given: Given, before: Row, stem: str, same: dict[str, str], dataset: Dataset, table: dict[str, Row]
+) -> str:
+    """The group of the photo's part; that of the same photo in another class, whose fold must be the same."""
+    fold_of = {cls: number for number, fold in enumerate(dataset.folds) for cls in fold}
+    for cls, other in same.items():
+        if cls == given.cls:
+            continue
+        if fold_of.get(cls) != fold_of[given.cls]:
+            raise DataError(
+                f"{given.image.name}: is in class {cls} already, which is in another fold than {given.cls}",
+                "what is tested would be seen in training; take it out there first",
+            )
+        row = next(
+            (row for key, row in table.items() if key.startswith(f"{cls}/") and Path(key).stem == other), {}
+        )
+        group = row.get("group_id", "") or other
+        if given.group not in ("", group):
+            raise DataError(
+                f"{given.image.name}: is in class {cls} as of part {group}", "give the same part here"
+            )
+        return group
+    return given.group or before.get("group_id", "") or stem
 
 
 def _there(data: Path, cls: str, stem: str) -> list[Path]:
     """Image and mask of that name, whatever they are now."""
     folders = (data / cls / name for name in ("Images", "GT", "Nd"))
-    return [path for folder in folders for path in sorted(folder.glob(f"{stem}.*")) if readable(path.name)]
+    return [
+        path
+        for folder in folders
+        for path in (sorted(folder.iterdir()) if folder.is_dir() else ())
+        if path.stem == stem and readable(path.name)
+    ]
 
 
 def _place(out: Path, image: Path, pixels: Pixels) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
+    out.unlink(missing_ok=True)  # never through a second name of a file
     facts = image_facts(image)
     if facts.format == "JPEG" and facts.mode in ("L", "RGB") and facts.orientation == 1:
         shutil.copyfile(image, out)

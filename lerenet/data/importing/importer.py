@@ -21,11 +21,11 @@ from lerenet.data.importing.found import Found, Gathered
 from lerenet.data.importing.known_layouts import CANONICAL, find_source
 from lerenet.data.importing.layouts import Source, load_spec
 from lerenet.data.importing.placing import place
-from lerenet.data.importing.replacing import check_replaceable, check_source
+from lerenet.data.importing.replacing import changing, check_replaceable, check_source
 from lerenet.data.importing.tree import MEND, Tree, look
 from lerenet.data.reading import PLAIN, Reading
 from lerenet.errors import DataError, refuse
-from lerenet.files import atomic_dir, recover_dir, scratch_dir, shown
+from lerenet.files import alone, atomic_dir, recover_dir, scratch_dir, shown
 
 KEEP = "keep the classes that are there with --add; or move the folder away, or give another with --data"
 REPLACED = "move these files away, or give the class that is imported another name"
@@ -87,6 +87,21 @@ def import_dataset(
     if not path.exists():
         raise DataError(f"{shown(path)}: not found", "give a folder, or a zip or tar archive")
     data = data.resolve() if data.is_symlink() else data
+    with alone(changing(data)):
+        return _imported(path, data, kind, spec, folds, name, add, reading, gather)
+
+
+def _imported(
+    path: Path,
+    data: Path,
+    kind: str | None,
+    spec: Path | None,
+    folds: Path | None,
+    name: str,
+    add: bool,
+    reading: Reading,
+    gather: Gather | None,
+) -> Summary:
     recover_dir(data)  # what an import that was killed between its last two steps left
     check_source(path, data)
     if not add:

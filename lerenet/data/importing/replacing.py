@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -68,6 +70,12 @@ def _everything(data: Path) -> Iterator[str]:
 
 def _unlisted(error: OSError) -> None:
     raise DataError(f"{shown(error.filename)}: can't be listed: {error.strerror}", "mend the folder's rights")
+
+
+def changing(data: Path) -> Path:
+    """The folder, in the system's temporary one, whose lock whoever changes ``data`` holds, one after the other."""
+    name = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"lerenet-{os.getuid()}-{name}"
 
 
 def check_source(path: Path, data: Path) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from lerenet.cli.main import app
 from lerenet.data.cataloguing import build_catalog
 from lerenet.data.dataset import read_sources
+from lerenet.data.encoding import encode_jpeg
 from lerenet.data.importing.adding import Given, add_image
 from lerenet.data.masks import read_mask
 from lerenet.data.sample import make_sample
@@ -80,6 +81,46 @@ def test_a_photo_of_the_data_takes_its_own_place(data: Path, cls: str, tmp_path:
     assert Path(name).stem == photo.stem
     assert len(read_sources(data)) == count
     assert read_mask(data / cls / "GT" / f"{photo.stem}.png").sum() == 81
+
+
+def test_a_png_that_was_imported_takes_its_own_place(data: Path, cls: str, tmp_path: Path) -> None:
+    photo = picture(tmp_path / "a.png", 3)
+    with Image.open(photo) as opened:
+        kept = data / cls / "Images" / "kept.jpg"
+        kept.write_bytes(encode_jpeg(np.asarray(opened.convert("RGB"))))
+    (data / cls / "GT" / "kept.png").write_bytes(truth(photo).read_bytes())
+    assert Path(add_image(data, Given(cls, photo, [truth(photo)]))).stem == "kept"
+
+
+def test_names_that_begin_alike_are_left_alone(data: Path, cls: str, tmp_path: Path) -> None:
+    photos = [picture(tmp_path / f"{seed}.png", seed) for seed in range(2)]
+    for stem, photo in zip(("p[1]", "p[1].2"), photos, strict=True):
+        with Image.open(photo) as opened:
+            opened.convert("RGB").save(data / cls / "Images" / f"{stem}.jpg")
+        (data / cls / "GT" / f"{stem}.png").write_bytes(truth(photo).read_bytes())
+    first = tmp_path / "upload.jpg"
+    first.write_bytes((data / cls / "Images" / "p[1].jpg").read_bytes())
+    os.link(data / cls / "Images" / "p[1].jpg", tmp_path / "second name")
+    before = (tmp_path / "second name").read_bytes()
+    assert Path(add_image(data, Given(cls, first))).stem == "p[1]"
+    assert (data / cls / "Images" / "p[1].2.jpg").exists()
+    assert (data / cls / "GT" / "p[1].2.png").exists()
+    assert not (data / cls / "Images" / "p[1].jpg").exists()
+    assert (tmp_path / "second name").read_bytes() == before
+
+
+def test_a_photo_of_two_classes_is_of_one_part_and_one_fold(data: Path, tmp_path: Path) -> None:
+    one, two, three = sorted(path.name for path in data.iterdir() if path.is_dir())
+    (data / "dataset.yaml").write_text(f"folds: [[{one}, {two}], [{three}], []]\n")
+    photo = picture(tmp_path / "a.png", 3)
+    first = add_image(data, Given(one, photo, [truth(photo)], "p7"))
+    second = add_image(data, Given(two, photo))
+    rows = read_sources(data)
+    assert rows[first]["group_id"] == rows[second]["group_id"] == "p7"
+    with pytest.raises(DataError, match="of part p7"):
+        add_image(data, Given(two, photo, group="p8"))
+    with pytest.raises(DataError, match="another fold"):
+        add_image(data, Given(three, photo))
 
 
 def test_what_cannot_be_used_changes_nothing(data: Path, cls: str, tmp_path: Path) -> None:
