@@ -10,6 +10,7 @@ from PIL import Image
 
 from lerenet.errors import DataError, ParamsError
 from lerenet.measure.cameras import load_cameras
+from tests.helpers import PROJECT
 
 
 def written(folder: Path, text: str) -> Path:
@@ -75,6 +76,19 @@ def test_a_region_and_a_mask_say_what_is_inspected(tmp_path: Path) -> None:
     assert camera is not None
     with pytest.raises(DataError, match=r"m\.png: 60 x 40 pixels, the photo 80 x 40"):
         camera.within(40, 80)
+
+
+def test_the_file_in_the_documents_is_one(tmp_path: Path) -> None:
+    text = (
+        (PROJECT / "docs" / "inspect.md")
+        .read_text()
+        .split("## Cameras")[1]
+        .split("```yaml\n")[1]
+        .split("```")[0]
+    )
+    Image.new("L", (80, 60), 255).save(tmp_path / "side_region.png")
+    cameras = load_cameras(written(tmp_path, text))
+    assert set(cameras.cameras) == {"line1_top", "line1_side"}
 
 
 def test_a_region_without_a_pixel_is_refused(tmp_path: Path) -> None:

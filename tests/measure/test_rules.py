@@ -141,7 +141,13 @@ def test_an_option_goes_before_the_file_and_gives_the_scale(tmp_path: Path) -> N
 
 
 def test_the_file_in_the_documents_is_one(tmp_path: Path) -> None:
-    text = (PROJECT / "docs" / "inspect.md").read_text().split("```yaml\n")[1].split("```")[0]
+    text = (
+        (PROJECT / "docs" / "inspect.md")
+        .read_text()
+        .split("## Rules")[1]
+        .split("```yaml\n")[1]
+        .split("```")[0]
+    )
     rules = fitted(load_rules(written(tmp_path, text)), CLASSES, {})
     assert set(rules.classes) == set(CLASSES)
     assert set(rules.rectangles) == {"edge", "seal"}
