@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
 
 TABLES := summary long table2 table3 table4 table6 table7
-.PHONY: help setup data repro $(TABLES) test test-slow check audit bench up down status ui clean
+.PHONY: help setup data repro $(TABLES) test test-slow check audit bench up down status ui docs clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -48,6 +48,10 @@ check: setup ## Lint, format and type checks, audit
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(MAKE) audit
+
+docs: setup ## Build the documents as a site: artifacts/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "documents: artifacts/site/index.html"
 
 audit: setup ## Known vulnerabilities of the locked packages, where a service answers
 	$(BIN)/python .ci/audit.py
