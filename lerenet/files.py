@@ -179,6 +179,12 @@ def read_json(path: Path) -> Any:
         raise LerenetError(f"{path}: not valid JSON: {error}", "delete it and run `dvc repro`") from error
 
 
+def state_of(path: Path) -> tuple[int, int, int]:
+    """What of a file changes when it is written, without reading it; zeros where there is none."""
+    status = path.stat() if path.exists() else None
+    return (status.st_ino, status.st_size, status.st_mtime_ns) if status else (0, 0, 0)
+
+
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with Path(path).open("rb") as handle:

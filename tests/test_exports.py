@@ -12,7 +12,7 @@ EXPORTED = {
     "lerenet.models": {"backbone_for", "configure", "create_model"},
 }
 COMMANDS = {"retrain", "backup", "restore", "prune",
-    "renew", "enrol", "inspect",
+    "renew", "enrol", "inspect", "export", "ui", "label-studio",
     "inspect-all",
     "catalog", "validate", "profile", "folds", "validate-folds", "pretrain", "features", "train", "ship", "floors",
     "enrol-all",

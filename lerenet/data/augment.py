@@ -21,7 +21,7 @@ from lerenet.data.images import read_image
 from lerenet.data.masks import read_mask
 from lerenet.data.tiles import SIDE, SOURCE, TILE, tiling
 from lerenet.errors import DataError
-from lerenet.files import sha256_file
+from lerenet.files import sha256_file, state_of
 from lerenet.params import ViewSettings
 from lerenet.seeds import generator
 
@@ -65,13 +65,14 @@ def load_plain(data: Path, row: pd.Series, size: int) -> tuple[Pixels, Mask]:
         DataError: a file can't be read, or is not the one that was catalogued.
     """
     files = (str(row.get(SOURCE, row["image"])), row["sha256"], row["mask"], row["mask_sha256"])
-    pictures, masks = _cut(data, files, int(row.get(SIDE, 0)), size)
+    states = tuple(state_of(data / name) for name in (files[0], files[2]) if name)
+    pictures, masks = _cut(data, files, states, int(row.get(SIDE, 0)), size)
     return pictures[row.get(TILE, 0)], masks[row.get(TILE, 0)]
 
 
 @lru_cache(maxsize=1)  # the squares of a picture follow each other
 def _cut(
-    data: Path, files: tuple[str, str, str, str], side: int, size: int
+    data: Path, files: tuple[str, str, str, str], _states: tuple[object, ...], side: int, size: int
 ) -> tuple[list[Pixels], list[Mask]]:
     """Every square of an image, and of its mask."""
     image, sha256, mask, mask_sha256 = files

@@ -19,7 +19,7 @@ from lerenet.data.images import Pixels, read_image
 from lerenet.data.masks import measure_mask
 from lerenet.data.names import nfc
 from lerenet.errors import DataError, refuse
-from lerenet.files import atomic_path, sha256_file, shown
+from lerenet.files import atomic_path, sha256_file, shown, state_of
 from lerenet.progress import progress
 
 WORKERS = 2
@@ -111,19 +111,14 @@ def _measured(data: Path, entries: list[Entry], problems: list[str]) -> Iterator
 def _row(data: Path, entry: Entry) -> dict[str, Any]:
     """Pixels and digest are two readings of a file: it must be the same file in both."""
     files = [path for path in (entry.image, entry.mask) if path is not None]
-    before = [_state(path) for path in files]
+    before = [state_of(path) for path in files]
     row = _measure(data, entry)
     for path, state in zip(files, before, strict=True):
-        if _state(path) != state:
+        if state_of(path) != state:
             raise DataError(
                 f"{shown(path)}: changed while it was read", "run again when nothing writes there"
             )
     return row
-
-
-def _state(path: Path) -> tuple[int, int, int]:
-    status = path.stat() if path.exists() else None
-    return (status.st_ino, status.st_size, status.st_mtime_ns) if status else (0, 0, 0)
 
 
 def _measure(data: Path, entry: Entry) -> dict[str, Any]:

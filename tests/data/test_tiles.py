@@ -19,7 +19,7 @@ lengths = st.integers(16, 900)
 
 
 @settings(deadline=None)
-@given(lengths, lengths, st.integers(16, 400), st.integers(32, 96))
+@given(lengths, lengths, st.integers(24, 400), st.integers(32, 96))
 def test_squares_cover_the_picture_and_share_a_fifth(height: int, width: int, side: int, size: int) -> None:
     how = tiling(height, width, side, size)
     assert abs(how.height - height * size / side) <= 1
@@ -34,7 +34,7 @@ def test_squares_cover_the_picture_and_share_a_fifth(height: int, width: int, si
 
 
 @settings(deadline=None)
-@given(lengths, lengths, st.integers(16, 400), st.integers(32, 96))
+@given(lengths, lengths, st.integers(24, 400), st.integers(32, 96))
 def test_what_is_cut_is_put_together_again(height: int, width: int, side: int, size: int) -> None:
     how = tiling(height, width, side, size)
     picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
