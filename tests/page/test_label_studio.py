@@ -19,9 +19,10 @@ CONFIG = """<View><Image name="photo" value="$picture"/>
 <BrushLabels name="kind" toName="photo"><Label value="Blob"/><Label value="Other"/></BrushLabels></View>"""
 
 
-@pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[TestClient, Path]:
+    """The backend, and the folder of its files."""
+    tmp_path = tmp_path_factory.mktemp("studio")
     desk = Desk(tmp_path / "page", "matching", tmp_path / "enrolments")
     photos = []
     for seed in range(4):
@@ -30,7 +31,20 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
         desk.photos.keep(photo, read_mask(truth(path)))
         photos.append(photo)
     desk.draft("Blob", photos, [])
-    return TestClient(backend(desk, Source("http://studio:8080", files=tmp_path / "files")))
+    (tmp_path / "files").mkdir()
+    return TestClient(
+        backend(desk, Source("http://studio:8080", files=tmp_path / "files"))
+    ), tmp_path / "files"
+
+
+@pytest.fixture
+def client(served: tuple[TestClient, Path]) -> TestClient:
+    return served[0]
+
+
+@pytest.fixture
+def files(served: tuple[TestClient, Path]) -> Path:
+    return served[1]
 
 
 def asked(address: str, config: str = CONFIG) -> dict[str, Any]:
@@ -50,10 +64,8 @@ def test_it_says_that_it_stands(client: TestClient) -> None:
     assert said["model_version"].startswith("matching")
 
 
-def test_a_task_is_answered_with_a_brush_that_decodes_to_the_marks(
-    client: TestClient, tmp_path: Path
-) -> None:
-    photo = picture(tmp_path / "files" / "line 1" / "q.png", 30)
+def test_a_task_is_answered_with_a_brush_that_decodes_to_the_marks(client: TestClient, files: Path) -> None:
+    photo = picture(files / "line 1" / "q.png", 30)
     answer = client.post("/predict", json=asked("/data/local-files/?d=line%201/q.png")).json()
     assert answer["model_version"].startswith("matching")
     (one,) = answer["results"]
@@ -67,8 +79,8 @@ def test_a_task_is_answered_with_a_brush_that_decodes_to_the_marks(
     assert one["score"] == brush["score"]
 
 
-def test_classes_that_the_set_up_lacks_are_left_out(client: TestClient, tmp_path: Path) -> None:
-    picture(tmp_path / "files" / "q.png", 30)
+def test_classes_that_the_set_up_lacks_are_left_out(client: TestClient, files: Path) -> None:
+    picture(files / "q.png", 30)
     config = CONFIG.replace("Blob", "Dent")
     answer = client.post("/predict", json=asked("/data/local-files/?d=q.png", config)).json()
     assert answer["results"][0]["result"] == []
@@ -87,9 +99,9 @@ def test_classes_that_the_set_up_lacks_are_left_out(client: TestClient, tmp_path
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_words(
-    client: TestClient, tmp_path: Path, address: str, config: str, said: str
+    client: TestClient, files: Path, address: str, config: str, said: str
 ) -> None:
-    picture(tmp_path / "files" / "q.png", 30)
+    picture(files / "q.png", 30)
     answer = client.post("/predict", json=asked(address, config))
     assert answer.status_code == 400
     assert said in answer.json()["detail"]
@@ -101,8 +113,8 @@ def test_a_task_without_an_image_is_named(client: TestClient) -> None:
     assert "task 9: has no picture" in answer.json()["detail"]
 
 
-def test_the_result_is_of_numbers_that_json_has(client: TestClient, tmp_path: Path) -> None:
-    picture(tmp_path / "files" / "q.png", 30)
+def test_the_result_is_of_numbers_that_json_has(client: TestClient, files: Path) -> None:
+    picture(files / "q.png", 30)
     brush = client.post("/predict", json=asked("/data/local-files/?d=q.png")).json()["results"][0]["result"][
         0
     ]

@@ -48,7 +48,7 @@ def drafts(loaded: LoadedNetwork, tmp_path: Path) -> Path:
     marked = [picture(tmp_path / "in" / f"{seed}.png", seed) for seed in range(7)]
     good = [plain(tmp_path / "good" / f"{seed}.png", 50 + seed) for seed in range(8)]
     given = Given([(path, [truth(path)]) for path in marked], good)
-    enrol_class("Blob", given, loaded, tmp_path / "drafts", EnrolmentSettings(steps=0))
+    enrol_class("Blob", given, loaded, tmp_path / "drafts", EnrolmentSettings(steps=0, curve=()), 0)
     return tmp_path / "drafts"
 
 
