@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.results import machine
+from benchmarks.scale import resident_mib
 from lerenet import layout
 from lerenet.data.cataloguing import build_catalog
 from lerenet.data.encoding import encode_png
@@ -114,12 +114,9 @@ def make(folder: Path, rows: pd.DataFrame, seed: int) -> dict[str, list[Large]]:
                 if row is None
                 else (read_image(layout.DATA / row["image"]), read_mask(layout.DATA / row["mask"]))
             )
-            # no two large good pictures share a part
-            own_parts = (
-                good
-                if row is not None
-                else good[(number - len(marked)) :: GOOD if name == "given" else ASKED]
-            )
+            # no two large good pictures share a part, and marked ones are of as few: one part more is all that differs
+            deal = GOOD if name == "given" else ASKED
+            own_parts = good[(number if row is not None else number - len(marked)) % deal :: deal]
             picture, mask = composed(own_parts, pair, generator(seed, name, number))
             if large.mask is not None:
                 large.mask.write_bytes(encode_png(mask.astype(np.uint8) * 255))
@@ -169,7 +166,7 @@ def ask(folder: Path, way: str, cls: str, pictures: Sequence[str]) -> None:
             "hit": float((marked & truth).sum() / max(1, truth.sum())), "marked": float(marked.mean()),
         }  # fmt: skip
         print(json.dumps(row), flush=True)
-    print(json.dumps({"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}), flush=True)
+    print(json.dumps({"peak_mib": resident_mib("VmHWM")}), flush=True)
 
 
 def summary(rows: pd.DataFrame) -> dict[str, Any]:
