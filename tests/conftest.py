@@ -84,6 +84,15 @@ def loaded() -> LoadedNetwork:
 
 
 @pytest.fixture
+def prepared_for_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that classes are enrolled and inspected with is prepared once, not at each call."""
+    from tests.helpers.prediction import prepared
+
+    for module in ("enrol", "inspect"):
+        monkeypatch.setattr(f"lerenet.enrolment.{module}.prepare", prepared)
+
+
+@pytest.fixture
 def support(tmp_path: Path) -> tuple[Path, Path]:
     """A picture with a bright blob, and its mask."""
     from tests.helpers.prediction import picture, truth

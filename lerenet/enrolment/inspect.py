@@ -93,9 +93,8 @@ class Inspector:
 
     @property
     def bits(self) -> int:
-        """Those that the camera of the classes' examples uses of 16-bit values; 0: nobody said, or not one number."""
-        said = {one.bits for one in self.classes if one.bits}
-        return said.pop() if len(said) == 1 else 0
+        """See `bits_of`."""
+        return bits_of(self.classes)
 
     @torch.inference_mode()
     def __call__(
@@ -142,6 +141,12 @@ class Inspector:
         classes = tuple(replace(found[number], share=float(shares[number])) for number in sorted(found))
         heard = [one.verdict for one in classes if one.verdict in WORST]
         return Inspection(max(heard, key=WORST.index) if heard else NONE, classes, marks, chance)
+
+
+def bits_of(classes: Sequence[Enrolled]) -> int:
+    """Those that the camera of the classes' examples uses of 16-bit values; 0: nobody said, or not one number."""
+    said = {one.bits for one in classes if one.bits}
+    return said.pop() if len(said) == 1 else 0
 
 
 class _Sized:

@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from lerenet.data.masks import read_mask
 from lerenet.data.scaling import Mask
-from lerenet.errors import DataError, ParamsError
+from lerenet.errors import DataError
 from lerenet.files import sha256_file, shown
 from lerenet.measure.regions import Region
 from lerenet.measure.rules import Name
-from lerenet.params import Settings, explain
-from lerenet.yaml_file import read_yaml
-
-REMEDY = "correct the key; docs/inspect.md has a whole file"
+from lerenet.measure.settings import read_settings
+from lerenet.params import Settings
 
 
 class Camera(Settings):
@@ -102,14 +100,7 @@ def load_cameras(path: Path) -> Cameras:
         ParamsError: it is missing, or a key is unknown or out of range; the message names file and key.
         DataError: it is no YAML, or a mask is missing or can't be read.
     """
-    try:
-        raw = read_yaml(path)
-    except FileNotFoundError as error:
-        raise ParamsError(f"{shown(path)}: not found", "name a file of cameras with --cameras") from error
-    try:
-        found = Cameras.model_validate({} if raw is None else raw)
-    except ValidationError as error:
-        raise ParamsError(f"{shown(path)}: {explain(error, Cameras)}", REMEDY) from error
+    found = read_settings(path, Cameras, "cameras")
     cameras = {
         name: one if one.mask is None else one.model_copy(update={"mask": path.parent / one.mask})
         for name, one in found.cameras.items()

@@ -9,16 +9,13 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from lerenet.errors import ParamsError
-from lerenet.files import shown
 from lerenet.measure.regions import Region
-from lerenet.measure.settings import Measuring
+from lerenet.measure.settings import Measuring, read_settings
 from lerenet.params import Positive, Settings, Share, explain
-from lerenet.yaml_file import read_yaml
 
 Least = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Place = tuple[str | int, ...]  # keys and numbers from the top of the file
-REMEDY = "correct the key; docs/inspect.md has a whole file"
 
 
 class Condition(Settings):
@@ -131,14 +128,7 @@ def load_rules(path: Path) -> Rules:
         ParamsError: it is missing, or a key is unknown or out of range; the message names file and key.
         DataError: it is no YAML.
     """
-    try:
-        raw = read_yaml(path)
-    except FileNotFoundError as error:
-        raise ParamsError(f"{shown(path)}: not found", "name a file of rules with --rules") from error
-    try:
-        return Rules.model_validate({} if raw is None else raw)
-    except ValidationError as error:
-        raise ParamsError(f"{shown(path)}: {explain(error, Rules)}", REMEDY) from error
+    return read_settings(path, Rules, "rules")
 
 
 def fitted(

@@ -9,7 +9,7 @@ from nicegui import ui
 
 from lerenet.page.photos import Photo
 
-TOOLS = {"brush": "brush", "eraser": "ink_eraser", "rectangle": "rectangle"}
+TOOLS = ["brush", "eraser", "rectangle"]
 HELP = "B brush, E eraser, R rectangle, [ ] size, + - 0 zoom, Ctrl+Z undo"
 
 
@@ -58,7 +58,7 @@ def drawing_board(on_drawn: Callable[[], Any]) -> tuple[Canvas, ui.column]:
 def drawing_tools(canvas: Canvas, size: int = 20) -> None:
     """The tools of a canvas."""
     with ui.row().classes("items-center gap-2"):
-        tools = ui.toggle({name: name for name in TOOLS}, value="brush").props("dense no-caps")
+        tools = ui.toggle(TOOLS, value="brush").props("dense no-caps")
         tools.on_value_change(lambda event: canvas.run_method("set_tool", event.value))
         canvas.on("picked", lambda event: tools.set_value(event.args["tool"]))
         ui.label("size")

@@ -25,11 +25,10 @@ from lerenet.data.tiles import side_for
 from lerenet.enrolment.decision import OperatingPoint
 from lerenet.enrolment.enrol import Given, enrol_class
 from lerenet.enrolment.enrolled import CLASSES, CURVE, FACTS, READINGS, Enrolled
-from lerenet.enrolment.inspect import Inspector
+from lerenet.enrolment.inspect import Inspector, bits_of
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.trial import Trial
 from lerenet.errors import DataError, LerenetError
-from lerenet.measure.rules import Rules
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.page.photos import Photo, Photos
 from lerenet.params import EnrolmentSettings, ValidationSettings, load_params
@@ -77,6 +76,7 @@ class Desk:
         self.folder, self.model, self.drafts = folder, model, drafts
         self._lock = threading.RLock()
         self._opened: tuple[object, LoadedNetwork, list[Enrolled]] | None = None
+        self._own: list[Enrolled] = []  # of the opened classes those that the model has
         self._inspector: tuple[object, Inspector] | None = None
         self.photos = Photos(folder / "photos")
         self._tried: tuple[LoadedNetwork, Trial] | None = None
@@ -93,7 +93,7 @@ class Desk:
                 loaded, classes = open_inspection(self.model)
                 drafted = any(self.drafts.glob(f"*/{FACTS}"))
                 known = with_drafts(classes, self.drafts) if drafted or classes else []
-                self._opened = (state, loaded, known)
+                self._opened, self._own = (state, loaded, known), classes
             return self._opened[1], self._opened[2]
 
     def _state(self) -> object:
@@ -128,7 +128,6 @@ class Desk:
         out: Path,
         tick: Tick,
         stopped: threading.Event,
-        rules: Rules | None = None,
     ) -> list[Inspected]:
         """As `lerenet inspect`; a call that was cancelled goes on.
 
@@ -142,7 +141,7 @@ class Desk:
             if stopped.is_set():
                 raise KeyboardInterrupt
 
-        manner = Manner(mark_good=False, probability=True, rules=rules or Rules(), formats=("coco",))
+        manner = Manner(probability=True, formats=("coco",))
         try:
             return inspect_all(self.inspector(), [photo.path for photo in photos], out, manner, told)
         except KeyboardInterrupt as error:
@@ -169,13 +168,13 @@ class Desk:
         """What one example, the photo with what is drawn on it, marks on the others, (h, w) as they are worked on."""
         photos = [photo, *others]
         side = side_for([(one.height, one.width) for one in photos])
-        drawn, *asked = (self.described(one, side) for one in photos)
-        return self._trial().marks(drawn, mask, asked)
+        trial = self._trial()
+        drawn, *asked = (_described(trial, one, side) for one in photos)
+        return trial.marks(drawn, mask, asked)
 
-    def described(self, photo: Photo, side: int | None = None) -> Material:
-        """A photo's descriptors, which are kept."""
-        wide = side_for([(photo.height, photo.width)]) if side is None else side
-        return self._trial().described(photo.key, wide, lambda: read_image(photo.path))
+    def described(self, photo: Photo) -> Material:
+        """A photo's descriptors at the scale of its own shape, which are kept."""
+        return _described(self._trial(), photo, side_for([(photo.height, photo.width)]))
 
     def _trial(self) -> Trial:
         with self._lock:
@@ -206,7 +205,7 @@ class Desk:
                 raise DataError(f"{photo.name}: nothing is marked on it", "draw on it, or take it out")
             pairs.append((photo.path, [mask]))
         loaded, _ = self.opened()
-        require_new(name, open_inspection(self.model)[1])
+        require_new(name, self._own)
         given = Given(pairs, [photo.path for photo in good], Reading(self.bits(), drawn_on=UPRIGHT))
 
         def told(done: int = 1, note: str | None = None) -> None:
@@ -220,8 +219,7 @@ class Desk:
     def bits(self) -> int:
         """Those that the known classes' camera uses of 16-bit values; 0: nobody said."""
         with suppress(LerenetError):
-            said = {one.bits for one in self.opened()[1] if one.bits}
-            return said.pop() if len(said) == 1 else 0
+            return bits_of(self.opened()[1])
         return 0
 
     def curve_of(self, name: str) -> str:
@@ -249,8 +247,7 @@ class Desk:
                 f"{photo.name}: nothing is marked on it", "draw on it, or say that it is a good part"
             )
         limits = load_params(layout.PARAMS).validation if layout.PARAMS.exists() else ValidationSettings()
-        original = photo.path.with_name(photo.name) if photo.path.name != photo.name else photo.path
-        named = photo.path if original == photo.path else _linked(photo.path, original)
+        named = _linked(photo.path, photo.path.with_name(photo.name))
         return add_image(
             layout.DATA,
             Added(cls, named, [mask] if mask else [], group, by, Reading(self.bits(), drawn_on=UPRIGHT)),
@@ -269,6 +266,10 @@ class Desk:
         from lerenet.report.verdict import page_of
 
         return page_of(number, load_params(layout.PARAMS))
+
+
+def _described(trial: Trial, photo: Photo, side: int) -> Material:
+    return trial.described(photo.key, side, lambda: read_image(photo.path))
 
 
 def _linked(path: Path, name: Path) -> Path:

@@ -124,7 +124,7 @@ class InspectTab:
         by_path = {str(photo.path): photo for photo in self.photos}
         with ui.row().classes("w-full"):
             for row in sorted(self.rows, key=worst_first):
-                self._card(row, _photo_of(row, by_path))
+                self._card(row, by_path.get(row.image))
         table = _defects(self.out / DEFECTS, by_path)
         if len(table):
             ui.table.from_pandas(table, pagination=20).classes("w-full").props("dense")
@@ -165,10 +165,6 @@ class InspectTab:
 def worst_first(row: Inspected) -> tuple[int, float]:
     """Order of photos: NG first, then by the highest score."""
     return ORDER.get(row.decision, 3), -max((one.score for one in row.classes), default=0.0)
-
-
-def _photo_of(row: Inspected, photos: dict[str, Photo]) -> Photo | None:
-    return photos.get(row.image)
 
 
 def _defects(path: Path, photos: dict[str, Photo]) -> pd.DataFrame:

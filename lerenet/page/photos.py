@@ -1,4 +1,4 @@
-"""Photos as they were uploaded, and masks as they were drawn, in a folder of one visit."""
+"""Photos as they were uploaded, and masks as they were drawn."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Photo:
 
 
 class Photos:
-    """The photos of one visit."""
+    """The photos of all visits, each under a key of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -108,6 +108,8 @@ class Photos:
         for photo in photos:
             with self._lock:
                 self._photos.pop(photo.key, None)
+                self._marked.pop(photo.key, None)
+                self.drawn.discard(photo.key)
             shutil.rmtree(self.folder / photo.key, ignore_errors=True)
 
     def get(self, key: str) -> Photo | None:

@@ -77,21 +77,17 @@ def tell(error: LerenetError) -> None:
 
 
 async def off_loop(work: Callable[..., T], *given: Any) -> T | None:
-    """Do work in a thread of its own; a clear error is told, and None comes back."""
+    """Do work in a thread of its own; where it is cancelled or goes wrong, that is told, and None comes back."""
     try:
         return await run.io_bound(work, *given)
+    except Cancelled as error:
+        ui.notify(str(error) or "cancelled", type="warning")
     except LerenetError as error:
         tell(error)
-        return None
     except Exception:
-        broken()
-        return None
-
-
-def broken() -> None:
-    """Say that something else went wrong; the log has it."""
-    log.exception("on the page")
-    ui.notify("something went wrong; the page's log says what", type="negative")
+        log.exception("on the page")
+        ui.notify("something went wrong; the page's log says what", type="negative")
+    return None
 
 
 def uploads(visit: Visit, label: str, took: Callable[[Photo], Any], multiple: bool = True) -> ui.upload:
@@ -142,15 +138,6 @@ class Work:
         self.stopped.clear()
         self.done, self.total, self.busy = 0, total, True
         try:
-            return await run.io_bound(work, *given)
-        except Cancelled as error:
-            ui.notify(str(error) or "cancelled", type="warning")
-            return None
-        except LerenetError as error:
-            tell(error)
-            return None
-        except Exception:
-            broken()
-            return None
+            return await off_loop(work, *given)
         finally:
             self.busy = False

@@ -19,13 +19,9 @@ from lerenet.enrolment.inspect import Inspector
 from lerenet.errors import DataError
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import EnrolmentSettings
-from tests.helpers.prediction import SIZE, picture, pixels, prepared, truth
+from tests.helpers.prediction import SIZE, picture, pixels, truth
 
-
-@pytest.fixture(autouse=True)
-def _prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("enrol", "inspect"):
-        monkeypatch.setattr(f"lerenet.enrolment.{module}.prepare", prepared)
+pytestmark = pytest.mark.usefixtures("prepared_for_classes")
 
 
 @pytest.fixture

@@ -23,7 +23,9 @@ from lerenet.predict.inspecting import require_new, with_drafts
 from lerenet.predict.inspections import Manner, inspect_all
 from lerenet.registry.lineage_mask import of_mask
 from tests.helpers.factories import texture
-from tests.helpers.prediction import picture, pixels, prepared, truth
+from tests.helpers.prediction import picture, pixels, truth
+
+pytestmark = pytest.mark.usefixtures("prepared_for_classes")
 
 FAST = EnrolmentSettings(steps=0)
 
@@ -32,12 +34,6 @@ def clean(path: Path, seed: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(texture(np.random.default_rng(seed), 1, 96)).resize((80, 60)).save(path)
     return path
-
-
-@pytest.fixture(autouse=True)
-def _prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("enrol", "inspect"):
-        monkeypatch.setattr(f"lerenet.enrolment.{module}.prepare", prepared)
 
 
 @pytest.fixture

@@ -16,17 +16,13 @@ from lerenet.enrolment.readers import PIXELS, Read
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import EnrolmentSettings
 from tests.helpers.factories import texture
-from tests.helpers.prediction import picture, pixels, prepared, truth
+from tests.helpers.prediction import picture, pixels, truth
+
+pytestmark = pytest.mark.usefixtures("prepared_for_classes")
 
 FAST = EnrolmentSettings(steps=0)
 SIDE = 60
 TOP, LEFT = 120, 240  # of the defect's part in the large picture
-
-
-@pytest.fixture(autouse=True)
-def _prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("enrol", "inspect"):
-        monkeypatch.setattr(f"lerenet.enrolment.{module}.prepare", prepared)
 
 
 def ground(seed: int, size: tuple[int, int]) -> Image.Image:

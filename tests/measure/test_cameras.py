@@ -10,13 +10,7 @@ from PIL import Image
 
 from lerenet.errors import DataError, ParamsError
 from lerenet.measure.cameras import load_cameras
-from tests.helpers import PROJECT
-
-
-def written(folder: Path, text: str) -> Path:
-    path = folder / "cameras.yaml"
-    path.write_text(text)
-    return path
+from tests.helpers import PROJECT, written
 
 
 @pytest.mark.parametrize(

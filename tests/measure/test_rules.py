@@ -16,15 +16,9 @@ from lerenet.errors import DataError, ParamsError
 from lerenet.measure.defects import measure
 from lerenet.measure.judging import Decision, judge
 from lerenet.measure.rules import Rules, fitted, load_rules
-from tests.helpers import PROJECT
+from tests.helpers import PROJECT, written
 
 CLASSES = ["Pit", "Scratch"]
-
-
-def written(folder: Path, text: str) -> Path:
-    path = folder / "rules.yaml"
-    path.write_text(text)
-    return path
 
 
 @pytest.mark.parametrize(

@@ -31,15 +31,11 @@ from lerenet.predict.inspections import MARKS, PROBABILITY, Manner, inspect_all
 from lerenet.predict.names import OVERLAY
 from lerenet.predict.partial import begun, digest_of
 from tests.helpers.factories import texture
-from tests.helpers.prediction import names, picture, pixels, prepared, truth
+from tests.helpers.prediction import names, picture, pixels, truth
+
+pytestmark = pytest.mark.usefixtures("prepared_for_classes")
 
 TABLES = {"inspections.json", "inspections.csv", "defects.csv"}
-
-
-@pytest.fixture(autouse=True)
-def _prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("enrol", "inspect"):
-        monkeypatch.setattr(f"lerenet.enrolment.{module}.prepare", prepared)
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lerenet.data.dataset import DATASET, Dataset, Row, read_dataset, read_sources, write_tables
-from lerenet.data.encoding import encode_jpeg, write_jpeg, write_mask
+from lerenet.data.encoding import encode_jpeg, write_mask
 from lerenet.data.images import MIN_SIDE, Pixels, image_facts, read_image
 from lerenet.data.importing.assembling import keep
+from lerenet.data.importing.placing import place_image
 from lerenet.data.importing.replacing import changing
 from lerenet.data.listing import readable
 from lerenet.data.names import nfc, safe_stem
@@ -83,8 +84,9 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
         with atomic_dir(data) as target:
             keep(data, target, set(), _linked)
             for path in _there(target, given.cls, stem):
-                path.unlink()
-            _place(target / file, given.image, pixels)
+                path.unlink()  # a second name of a file: never written through
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            place_image(target / file, given.image, pixels, image_facts(given.image))
             if mask is not None:
                 write_mask(target / given.cls / "GT" / f"{stem}.png", mask)
             others = [one for key, one in table.items() if key != before.get("file", file)]
@@ -175,16 +177,6 @@ def _there(data: Path, cls: str, stem: str) -> list[Path]:
         for path in (sorted(folder.iterdir()) if folder.is_dir() else ())
         if path.stem == stem and readable(path.name)
     ]
-
-
-def _place(out: Path, image: Path, pixels: Pixels) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.unlink(missing_ok=True)  # never through a second name of a file
-    facts = image_facts(image)
-    if facts.format == "JPEG" and facts.mode in ("L", "RGB") and facts.orientation == 1:
-        shutil.copyfile(image, out)
-    else:
-        write_jpeg(out, pixels)
 
 
 def _linked(source: str, target: str) -> str:

@@ -42,7 +42,7 @@ def place(item: Found, target: Path, table: Mapping[str, Row], asked: Reading) -
         _place_mask(target / item.cls / "GT" / f"{item.stem}.png", masks, mask)
     else:
         pixels = read_image(item.image, reading.bits)
-    _place_image(out, item.image, pixels, facts)
+    place_image(out, item.image, pixels, facts)
     return _row(item, out.relative_to(target).as_posix(), "defect" if masks else "clean", table)
 
 
@@ -55,7 +55,8 @@ def _masks(item: Found, reading: Reading) -> tuple[Path, ...]:
     return item.masks
 
 
-def _place_image(out: Path, image: Path, pixels: Pixels, facts: ImageFacts) -> None:
+def place_image(out: Path, image: Path, pixels: Pixels, facts: ImageFacts) -> None:
+    """Write an image as the data folder has it: a plain JPEG as it is, anything else as one."""
     if facts.format == "JPEG" and facts.mode in ("L", "RGB") and facts.orientation == 1:
         shutil.copyfile(image, out)
     else:
