@@ -143,9 +143,9 @@ def one_head(
         for cls, one in materials.items():
             for i in np.flatnonzero((folds[cls] == fold) & one.defect):
                 wide = F.interpolate(
-                    logits([(cls, int(i))])[:, None], size=one.masks[int(i)].shape, mode="bilinear"
+                    logits([(cls, int(i))])[:, None], size=one.marks[int(i)].shape, mode="bilinear"
                 )[:, 0]
-                counts = confusion(wide > 0, one.masks[int(i)][None])[0].tolist()
+                counts = confusion(wide > 0, one.marks[int(i)][None])[0].tolist()
                 rows.append(
                     {
                         "cls": cls,

@@ -149,7 +149,10 @@ def enrolled(
 
 
 def ask(folder: Path, way: str, cls: str, pictures: Sequence[str]) -> None:
-    """Inspect pictures, in a process of its own: a row of JSON each, and at last the peak of memory."""
+    """Inspect pictures, in a process of its own, which reads no truth: a row of JSON each, at last the peak of memory.
+
+    What is marked, a bit a pixel, goes to a file beside the picture.
+    """
     loaded = matching_network(load_params(layout.PARAMS).image_size)
     inspector = Inspector(loaded, [load_enrolled(folder / way / cls)])
     for name in pictures:
@@ -157,16 +160,23 @@ def ask(folder: Path, way: str, cls: str, pictures: Sequence[str]) -> None:
         began = time.monotonic()
         found = inspector(picture, mark_good=True)
         seconds = time.monotonic() - began
-        mask = Path(name).with_name(f"{Path(name).stem}-mask.png")
-        truth = read_mask(mask) if mask.exists() else np.zeros(found.marks.shape, bool)
-        marked = found.marks > 0
+        np.save(Path(name).with_suffix(".npy"), np.packbits(found.marks > 0))
         row = {
-            "way": way, "picture": Path(name).stem, "defect": mask.exists(), "share": float(truth.mean()),
-            "score": found.classes[0].score, "verdict": found.classes[0].verdict, "seconds": seconds,
-            "hit": float((marked & truth).sum() / max(1, truth.sum())), "marked": float(marked.mean()),
+            "way": way, "picture": Path(name).stem, "score": found.classes[0].score,
+            "verdict": found.classes[0].verdict, "seconds": seconds,
         }  # fmt: skip
         print(json.dumps(row), flush=True)
     print(json.dumps({"peak_mib": resident_mib("VmHWM")}), flush=True)
+
+
+def compared(row: dict[str, Any], large: Large) -> dict[str, Any]:
+    """What was marked on a picture beside the truth."""
+    marked = np.unpackbits(np.load(large.picture.with_suffix(".npy")), count=HEIGHT * WIDTH).astype(bool)
+    truth = np.zeros(marked.shape, bool) if large.mask is None else read_mask(large.mask).ravel()
+    return row | {
+        "defect": large.mask is not None, "share": float(truth.mean()), "marked": float(marked.mean()),
+        "hit": float((marked & truth).sum() / max(1, truth.sum())),
+    }  # fmt: skip
 
 
 def summary(rows: pd.DataFrame) -> dict[str, Any]:
@@ -207,9 +217,9 @@ def main(
     catalog = build_catalog(layout.DATA, out / "catalog.parquet")
     rows = catalog[catalog["cls"] == cls].sort_values("image")
     large = make(folder, rows, seed)
-    asked = [str(one.picture) for name in ("asked marked", "asked good") for one in large[name]]
+    asked = [*large["asked marked"], *large["asked good"]]
     if inspect:
-        ask(folder, inspect, cls, asked)
+        ask(folder, inspect, cls, [str(one.picture) for one in asked])
         return
     enrolled(cls, rows, large, folder)
     found: dict[str, Any] = {}
@@ -228,8 +238,9 @@ def main(
         ]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         *lines, last = map(json.loads, done.stdout.splitlines())
-        pd.DataFrame(lines).to_csv(folder / f"{way}.csv", index=False)
-        found[way] = summary(pd.DataFrame(lines)) | last
+        table = pd.DataFrame([compared(row, one) for row, one in zip(lines, asked, strict=True)])
+        table.to_csv(folder / f"{way}.csv", index=False)
+        found[way] = summary(table) | last
     write_json(folder / "resolution.json", {
         "machine": machine(), "data": layout.data_md5(), "seed": seed, "class": cls, "pictures": len(asked),
         "size": [WIDTH, HEIGHT], "ways": found,

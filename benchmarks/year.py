@@ -117,11 +117,11 @@ class Factory:
         """The images with the masks of the new ones spoilt."""
         seen = dict(self.material)
         for cls, places in new.items():
-            masks, bad = list(self.material[cls].masks), [p for p in places if self.material[cls].defect[p]]
-            spoilt = spoil(torch.stack([masks[place] for place in bad])) if bad else ()
-            for place, mask in zip(bad, spoilt, strict=True):
-                masks[place] = mask
-            seen[cls] = replace(self.material[cls], masks=masks)
+            marks, bad = list(self.material[cls].marks), [p for p in places if self.material[cls].defect[p]]
+            spoilt = spoil(torch.stack([marks[place] for place in bad])) if bad else ()
+            for place, one in zip(bad, spoilt, strict=True):
+                marks[place] = one
+            seen[cls] = replace(self.material[cls], marks=marks)
         return seen
 
     def own(self, classes: Classes) -> pd.DataFrame:
@@ -213,7 +213,7 @@ def doubts(
         material = seen[cls].only(np.flatnonzero(factory.rows[cls]["image"].isin(images)).tolist())
         enrolled, left = champion[cls]
         marked = marks(enrolled, left.readings, material)
-        masks = torch.stack(list(material.masks)).cpu().numpy()
+        masks = (torch.stack(list(material.marks)) > 0).cpu().numpy()
         return chance_of_fit(np.stack(marked), masks, material.groups)
 
     return tuple(doubted(rows, {name: number for name, number in came.items() if name not in given}, fit))
@@ -284,7 +284,7 @@ def _asked(factory: Factory, given: Places) -> pd.DataFrame:
     tables = []
     for cls, places in given.items():
         rows = factory.rows[cls].loc[places]
-        masks = torch.stack([factory.material[cls].masks[place] for place in places]).flatten(1)
+        masks = torch.stack([factory.material[cls].marks[place] > 0 for place in places]).flatten(1)
         marked = masks.sum(1).cpu().numpy()
         tables.append(
             pd.DataFrame({

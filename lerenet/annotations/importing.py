@@ -1,7 +1,7 @@
 """``lerenet data import`` of another tool's export: its regions become masks, the rest is as for folders.
 
 An image that shows several classes is an entry of each, of one group: what is marked as another class is background
-there. Pixels that count as nothing have no place in a mask.
+there. Pixels that an export says to ignore are kept as such in each of its masks.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ from lerenet.files import shown
 
 FILES = (".json", ".xml", ".yaml", ".yml")
 RULE = Rule(images="{cls}/{id}", stem="{id}")
-IGNORED = (
-    "masks have no such pixels: --ignore 255 makes them background, or leave the image out of the export"
-)
 MISSING = "put the images beside the export, or in folders beside it, under their names"
 TWICE = "leave the image out of one of them"
 UNCHANGED = "nothing was changed"
@@ -44,7 +41,7 @@ class Choice:
         kind: format; None: detected.
         only: classes; empty: all.
         joined: one class that all regions become; empty: each is of its own.
-        reading: how images are read; a label to ignore says that pixels that count as nothing are background.
+        reading: how images are read.
     """
 
     kind: str | None = None
@@ -75,7 +72,7 @@ def import_any(
         data, spec, folds, name, add, reading: see `lerenet.data.importing.importer.import_dataset`.
 
     Raises:
-        DataError: see `import_dataset`; an image with pixels to ignore; a class in ``only`` that marks nothing;
+        DataError: see `import_dataset`; a class in ``only`` that marks nothing;
             ``only`` or ``joined`` for what is no export.
         LerenetError: the disk is full. In every case ``data`` stays as it was.
     """
@@ -115,8 +112,8 @@ def _holds(folder: Path, name: str) -> bool:
 
 
 def _gathered(folder: Path, export: Path, kind: str, choice: Choice, masks: Path) -> Gathered:
-    if choice.reading.label or choice.reading.inverted:
-        raise DataError(f"{shown(export)}: --label and --inverted are for masks", "leave them out")
+    if choice.reading.label or choice.reading.inverted or choice.reading.ignore:
+        raise DataError(f"{shown(export)}: --label, --ignore and --inverted are for masks", "leave them out")
     problems: list[str] = []
     images = Images(list_files(folder, problems))
     remedies: dict[str, bool] = {}
@@ -143,7 +140,7 @@ def _gathered(folder: Path, export: Path, kind: str, choice: Choice, masks: Path
             group = paths[0] if len(shown_as) > 1 else ""
             for cls in shown_as:
                 mask = masks / f"{len(names)}.png"
-                write_mask(mask, image.joined(choice.only if choice.joined else [cls]))
+                write_mask(mask, image.marks(choice.only if choice.joined else [cls]))
                 names[mask] = f"{image.source}: what it marks as {cls}"
                 pictures.append(_found(folder, paths[0], mask, cls, group))
     problems += [
@@ -152,9 +149,8 @@ def _gathered(folder: Path, export: Path, kind: str, choice: Choice, masks: Path
     refuse(problems, "\n  -> ".join([*remedies, UNCHANGED]))
     if not pictures:
         raise DataError(f"{shown(export)}: marks nothing", "check the export, or --kind")
-    reading = replace(choice.reading, ignore="")
     unused = [name for name in images.files if name not in entries]
-    return Gathered(Source(name=kind, rules=(RULE,)), named(_apart(pictures)), unused, names, reading)
+    return Gathered(Source(name=kind, rules=(RULE,)), named(_apart(pictures)), unused, names, choice.reading)
 
 
 def _chosen(image: AnnotatedImage, choice: Choice) -> list[str]:
@@ -179,8 +175,6 @@ def _reason(
         return f"its image {image.image!r} {which}", MISSING
     if paths[0] in entries:
         return f"{shown(paths[0])} is annotated twice, by {entries[paths[0]]}, too", TWICE
-    if image.ignored is not None and not choice.reading.ignore:
-        return f"{int(image.ignored.sum())} pixels are marked to be ignored", IGNORED
     return None
 
 

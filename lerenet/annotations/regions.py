@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lerenet.data.images import MAX_PIXELS
-from lerenet.data.scaling import Mask
+from lerenet.data.scaling import IGNORED, Marks, Mask
 
 Size = tuple[int, int]  # height and width in pixels
 
@@ -74,6 +74,13 @@ class AnnotatedImage:
         return joined(
             [region.mask for region in self.regions if not names or region.name in names], self.size
         )
+
+    def marks(self, names: Sequence[str] = ()) -> Marks:
+        """`joined`, with `IGNORED` where a pixel beside it counts as nothing."""
+        marks = self.joined(names).astype(np.int8)
+        if self.ignored is not None:
+            marks[self.ignored & (marks == 0)] = IGNORED
+        return marks
 
 
 def joined(masks: Sequence[Mask], size: Size) -> Mask:

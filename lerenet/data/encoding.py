@@ -9,8 +9,13 @@ import numpy as np
 from PIL import Image
 
 from lerenet.data.images import Pixels
-from lerenet.data.scaling import Mask
+from lerenet.data.scaling import IGNORED, Marks, Mask
 from lerenet.files import atomic_path
+
+VOID, VOID_COLOUR = (
+    255,
+    (224, 224, 192),
+)  # of PASCAL VOC: a palette's number for pixels to ignore, and its colour
 
 
 def encode_jpeg(image: Pixels, quality: int = 95) -> bytes:
@@ -23,9 +28,17 @@ def encode_png(image: Pixels) -> bytes:
     return _encoded(Image.fromarray(image), "PNG")
 
 
-def encode_mask(mask: Mask) -> bytes:
-    """A mask (H, W) as the bytes of a grey PNG file with 0 and 255."""
-    return _encoded(Image.fromarray(mask.astype(np.uint8) * 255), "PNG", optimize=True)
+def encode_mask(mask: Mask | Marks) -> bytes:
+    """A mask (H, W) as the bytes of a PNG file: grey with 0 and 255.
+
+    Where pixels are to be ignored, as PASCAL VOC has it: a palette with 0, 1 and `VOID`, of `VOID_COLOUR`.
+    """
+    if (mask == IGNORED).any():
+        numbers = np.where(mask == IGNORED, VOID, mask > 0).astype(np.uint8)
+        image = Image.frombytes("P", (mask.shape[1], mask.shape[0]), numbers.tobytes())
+        image.putpalette([0, 0, 0, 255, 255, 255, *([0, 0, 0] * (VOID - 2)), *VOID_COLOUR])
+        return _encoded(image, "PNG", optimize=False)
+    return _encoded(Image.fromarray((mask > 0).astype(np.uint8) * 255), "PNG", optimize=True)
 
 
 def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
@@ -43,7 +56,7 @@ def write_jpeg(path: Path, image: Pixels, quality: int = 95) -> None:
     _write(path, encode_jpeg(image, quality))
 
 
-def write_mask(path: Path, mask: Mask) -> None:
+def write_mask(path: Path, mask: Mask | Marks) -> None:
     """Write `encode_mask`'s bytes, whole or not at all.
 
     Raises:

@@ -52,7 +52,7 @@ def from_numbers(
         return np.asarray(values == wanted)
     if reading.label == ANY:
         return np.asarray(values > DARK * values.max() if lossy else values != (ground or 0))
-    present = np.unique(values)
+    present = present_in(values)
     if len(present) == 1:
         return np.full(values.shape, present[0] != (ground or 0))
     if ground is not None:
@@ -62,6 +62,13 @@ def from_numbers(
     if not lossy and len(present) == 2:
         return _two(values, int(present[0]), int(present[1]))
     return _soft(values, present, lossy)
+
+
+def present_in(values: Numbers) -> Numbers:
+    """Which numbers there are, in order; those of a grey file are counted, not sorted."""
+    if values.size and values.min() >= 0 and values.max() < 65536:
+        return np.flatnonzero(np.bincount(values.ravel()))
+    return np.unique(values)
 
 
 def _number(text: str, names: Mapping[int, str]) -> int | None:
@@ -153,11 +160,9 @@ def from_colours(colours: Colours, reading: Reading, lossy: bool) -> Mask:
     present = np.unique(packed)
     names = {int(colour): f"#{colour:06x}" for colour in present} if len(present) <= 65536 else {}
     if not lossy and (len(present) <= FEW or reading.label.startswith("#") or reading.ignore):
-        if reading.ignore and int(reading.ignore.lstrip("#"), 16 if "#" in reading.ignore else 10) in names:
-            colours = np.where((packed == _number(reading.ignore, names))[..., None], 0, colours).astype(
-                np.uint8
-            )
-            return from_colours(colours, Reading(label=reading.label), lossy)
+        if (ignored := of_colour(colours, reading.ignore)).any():
+            rest = np.where(ignored[..., None], 0, colours).astype(np.uint8)
+            return from_colours(rest, Reading(label=reading.label), lossy)
         if reading.label or len(present) <= 2 or _off_ray(colours).any():
             if present[0] and not reading.label:
                 raise DataError(f"colours {', '.join(names.values())}, no black background", CHOOSE)
@@ -169,6 +174,14 @@ def from_colours(colours: Colours, reading: Reading, lossy: bool) -> Mask:
     if reading.label != ANY and minimum_filter(_off_ray(colours), 3).any():
         raise DataError("several colours: several labels, or a photo", CHOOSE)
     return from_numbers(most.astype(np.int64), reading, True)
+
+
+def of_colour(colours: NDArray[np.integer[Any]], label: str) -> Mask:
+    """Where colours (H, W, 3) are of a label: a colour ``#rrggbb``, or a grey value; nowhere for an empty one."""
+    if not label:
+        return np.zeros(colours.shape[:2], dtype=bool)
+    wanted = [int(label[i : i + 2], 16) for i in (1, 3, 5)] if label.startswith("#") else [int(label)] * 3
+    return np.asarray((colours[..., :3] == wanted).all(axis=2))
 
 
 def _coloured(packed: Numbers, reading: Reading, names: Mapping[int, str]) -> Mask:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from lerenet.data.images import MIN_SIDE, TURNED, TURNS, Pixels, image_facts, read_image
-from lerenet.data.masks import read_mask
+from lerenet.data.masks import read_marks
 from lerenet.data.reading import PLAIN, RAW, Reading
-from lerenet.data.scaling import Mask, resize_mask
+from lerenet.data.scaling import Marks, Mask, resize_marks
 from lerenet.errors import DataError
 from lerenet.files import shown
 
@@ -25,7 +25,15 @@ FRAMED = 0.95  # of the picture's edge is marked, and over half of the picture: 
 def read_pair(
     image: Path, masks: Sequence[Path], reading: Reading = PLAIN, resize: bool = False
 ) -> tuple[Pixels, Mask]:
-    """Upright pixels (H, W, 3) and mask (H, W) of one image.
+    """Upright pixels (H, W, 3) and mask (H, W) of one image; pixels to ignore are background: see `read_marked`."""
+    pixels, marks = read_marked(image, masks, reading, resize)
+    return pixels, marks > 0
+
+
+def read_marked(
+    image: Path, masks: Sequence[Path], reading: Reading = PLAIN, resize: bool = False
+) -> tuple[Pixels, Marks]:
+    """Upright pixels (H, W, 3) and marks (H, W) of one image (`lerenet.data.scaling.Marks`).
 
     Args:
         image: the image's file.
@@ -47,9 +55,14 @@ def read_pair(
     if _is_mask(pixels):
         raise DataError(f"{shown(image)}: nothing but black and white", "give the image first, then its mask")
     fitted = [_fitted(path, image, pixels.shape[:2], turn, reading, resize) for path in masks]
-    mask: Mask = reduce(np.logical_or, fitted)
-    _check(mask, masks, reading)
-    return pixels, mask
+    marks = reduce(_both, fitted)
+    _check(marks > 0, masks, reading)
+    return pixels, marks
+
+
+def _both(one: Marks, two: Marks) -> Marks:
+    """What either marks; beside that, what either ignores."""
+    return np.where((one > 0) | (two > 0), np.int8(1), np.minimum(one, two))
 
 
 def _is_mask(pixels: Pixels) -> bool:
@@ -83,15 +96,15 @@ def _edge(mask: Mask) -> Mask:
 
 def _fitted(
     path: Path, image: Path, shape: tuple[int, ...], turn: int, reading: Reading, resize: bool
-) -> Mask:
+) -> Marks:
     """The mask at ``path``, upright, in the image's ``shape`` (H, W)."""
-    mask = read_mask(path, reading)
+    mask = read_marks(path, reading)
     if turn != 1 and image_facts(path).orientation == 1 and _is_raw(mask, path, image, shape, turn, reading):
         mask = turn_mask(mask, turn)
     if mask.shape == shape:
         return mask
     if resize:
-        return resize_mask(mask, (shape[0], shape[1]))
+        return resize_marks(mask, (shape[0], shape[1]))
     (height, width), (own_height, own_width) = shape, mask.shape
     raise DataError(
         f"{shown(path)}: {own_width} x {own_height} pixels, its image {shown(image)} {width} x {height}",
@@ -99,7 +112,9 @@ def _fitted(
     )
 
 
-def _is_raw(mask: Mask, path: Path, image: Path, shape: tuple[int, ...], turn: int, reading: Reading) -> bool:
+def _is_raw(
+    mask: Marks, path: Path, image: Path, shape: tuple[int, ...], turn: int, reading: Reading
+) -> bool:
     """Whether a mask without EXIF was drawn on the raw pixels of an image that EXIF turns."""
     if reading.drawn_on:
         return reading.drawn_on == RAW
@@ -117,10 +132,10 @@ def _is_raw(mask: Mask, path: Path, image: Path, shape: tuple[int, ...], turn: i
     )
 
 
-def turn_mask(mask: Mask, orientation: int) -> Mask:
-    """Turn a mask drawn on the raw pixels of an image as the image's EXIF ``orientation`` says."""
+def turn_mask(mask: Marks, orientation: int) -> Marks:
+    """Turn marks drawn on the raw pixels of an image as the image's EXIF ``orientation`` says."""
     from PIL import Image
 
     if orientation == 1:
         return mask
-    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).transpose(TURNS[orientation])) > 0
+    return np.asarray(Image.fromarray(mask.view(np.uint8)).transpose(TURNS[orientation])).view(np.int8)

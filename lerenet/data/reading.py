@@ -20,7 +20,7 @@ class Reading:
         bits: Bits of a 16-bit file's values that the camera uses (8 to 16); 0: judged by the values.
         label: The defect in a mask of several labels: a number, a colour ``#rrggbb``, or ``any`` for
             all that is not background. Empty: a mask with several labels is refused.
-        ignore: Number or colour that is neither defect nor background; it is read as background.
+        ignore: Number or colour that is neither defect nor background: such pixels count as nothing.
         inverted: The defect is black.
         drawn_on: ``raw`` or ``upright``: the pixels that masks were drawn on where EXIF turns the
             image. Empty: as the sizes tell, and refused where they can't.

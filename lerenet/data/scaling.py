@@ -9,6 +9,8 @@ from PIL import Image
 from lerenet.data.images import Pixels
 
 Mask = NDArray[np.bool_]  # (H, W)
+Marks = NDArray[np.int8]  # (H, W): 1 on the defect, 0 beside it, IGNORED where a pixel counts as nothing
+IGNORED = -1
 
 
 def resize_image(image: Pixels, size: int | tuple[int, int]) -> Pixels:
@@ -35,3 +37,15 @@ def resize_mask(mask: Mask, size: int | tuple[int, int]) -> Mask:
     reached = float(np.partition(cover, cover.size - wanted, axis=None)[cover.size - wanted])
     kept: Mask = cover >= max(min(0.5, reached), float(cover.max()) * 1e-3)
     return kept
+
+
+def resize_marks(marks: Marks, size: int | tuple[int, int]) -> Marks:
+    """Scale marks (H, W): the defect as `resize_mask`; beside it, what is mostly to be ignored is ignored."""
+    height, width = (size, size) if isinstance(size, int) else size
+    sized = resize_mask(marks > 0, (height, width)).astype(np.int8)
+    ignored = marks == IGNORED
+    if ignored.any():
+        source = Image.fromarray(ignored.astype(np.float32))
+        cover = np.asarray(source.resize((width, height), Image.Resampling.BOX))
+        sized[(cover >= 0.5) & (sized == 0)] = IGNORED
+    return sized

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lerenet.data.images import Pixels
-from lerenet.data.scaling import Mask, resize_image, resize_mask
+from lerenet.data.scaling import Marks, Mask, resize_image, resize_marks, resize_mask
 from lerenet.errors import DataError
 
 OVERLAP = 0.2
@@ -27,7 +27,7 @@ LEAST = 1e-3  # of a window's weight, at a square's very edge
 LONGER = 1.25  # than they are wide: pictures that lose their shape in one square
 MOST = 4096  # squares of a picture
 SOURCE, SIDE, TILE = "source", "side", "tile"  # columns: a square's picture, its width there, its number
-Cut = TypeVar("Cut", Pixels, Mask, Tensor)
+Cut = TypeVar("Cut", Pixels, Mask, Marks, Tensor)
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class Tiling:
         sized = resize_mask(mask, (self.height, self.width))
         return np.pad(sized, self._more(), mode="symmetric") if any(map(any, self._more())) else sized
 
+    def fitted_marks(self, marks: Marks) -> Marks:
+        """Marks (H, W), as `fitted`."""
+        sized = resize_marks(marks, (self.height, self.width))
+        return np.pad(sized, self._more(), mode="symmetric") if any(map(any, self._more())) else sized
+
     def _more(self) -> tuple[tuple[int, int], tuple[int, int]]:
         return (0, max(0, self.size - self.height)), (0, max(0, self.size - self.width))
 
@@ -79,7 +84,7 @@ class Tiling:
         return (total / weight)[: self.height, : self.width]
 
     def cut(self, fitted: Cut) -> list[Cut]:
-        """The squares of what `fitted` or `fitted_mask` gave."""
+        """The squares of what `fitted`, `fitted_mask` or `fitted_marks` gave."""
         return [fitted[top : top + self.size, left : left + self.size] for top, left in self.corners]
 
     def joined(self, squares: Tensor) -> Tensor:

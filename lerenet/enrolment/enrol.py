@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lerenet.data.groups import folds_of
-from lerenet.data.pairs import read_pair
+from lerenet.data.pairs import read_marked
 from lerenet.data.reading import PLAIN, Reading
 from lerenet.data.tiles import side_for
 from lerenet.enrolment.curve import curve
@@ -193,7 +193,7 @@ def enrol_class(
         raise DataError(f"{name!r}: no name of a class", "use letters, digits, spaces, - _ and ., at most 64")
     if not given.examples:
         raise DataError(f"{name}: no example", "give --example IMAGE MASK at least once")
-    marked = [read_pair(image, list(masks), given.reading) for image, masks in given.examples]
+    marked = [read_marked(image, list(masks), given.reading) for image, masks in given.examples]
     clean = [read_query(path, given.reading.bits) for path in given.good]
     images = [_image(image, *masks) for image, masks in given.examples] + [
         _image(path) for path in given.good

@@ -18,9 +18,10 @@ from lerenet.data.groups import folds_of
 from lerenet.enrolment.decision import OperatingPoint, calibrate, surface_bound
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.memory import Memory
-from lerenet.enrolment.readers import AT_ONCE, READERS, Known, Read, read_squares
+from lerenet.enrolment.readers import AT_ONCE, PIXELS, READERS, Known, Read, read_squares
 from lerenet.evaluation.metrics import COUNTS, iou
 from lerenet.evaluation.regions import OVERLAP, REGIONS, overlaps
+from lerenet.evaluation.resampling import jackknife
 
 ALIKE = "alike"  # column: how much like the class's surface an image is (`lerenet.enrolment.readers.Read`)
 COLUMNS = ("fold", "group", "defect", "reader", "score", ALIKE, *COUNTS, REGIONS, OVERLAP)  # of readings
@@ -88,23 +89,26 @@ def _said(
     material: Material, place: int, squares: Sequence[int], answers: Mapping[str, Read], fold: int
 ) -> list[dict[str, Any]]:
     """The rows of one image, a row for each reader."""
-    how = material.tilings[place]
-    true = material.mask(place).cpu().numpy()
+    how, within = material.tilings[place], material.within(squares, PIXELS)
+    true, counted = material.mask(place).cpu().numpy(), material.counted(place).cpu().numpy()
     marks = {
-        name: (answer.blended(lambda some: material.images(squares[some]), how) > 0).cpu().numpy()
+        name: (answer.blended(lambda some: material.images(squares[some]), how, within) > 0).cpu().numpy()
+        & counted
         for name, answer in answers.items()
     }
     regions, shares = overlaps(true, list(marks.values()))
     facts = {
         "place": place, "fold": fold, "group": str(material.groups[place]), "defect": bool(material.defect[place]),
-        REGIONS: regions, ALIKE: next(iter(answers.values())).likeness(),
+        REGIONS: regions, ALIKE: next(iter(answers.values())).likeness(within),
     }  # fmt: skip
     rows, unit = [], how.size**2 / true.size
     for (reader, one), overlap in zip(marks.items(), shares, strict=True):
         tp, fp = int((one & true).sum()), int((one & ~true).sum())
-        counts = {"tp": tp, "fp": fp, "fn": int(true.sum()) - tp, "tn": int((~true).sum()) - fp}
+        counts = {"tp": tp, "fp": fp, "fn": int(true.sum()) - tp, "tn": int((counted & ~true).sum()) - fp}
         sized = {name: count * unit for name, count in counts.items()}
-        rows.append(facts | sized | {"reader": reader, "score": answers[reader].score(), OVERLAP: overlap})
+        rows.append(
+            facts | sized | {"reader": reader, "score": answers[reader].score(within), OVERLAP: overlap}
+        )
     return rows
 
 
@@ -133,13 +137,7 @@ def _gain(counts: pd.DataFrame, one: str, two: str) -> tuple[float, float]:
     """Gain in IoU of reader ``two`` over ``one`` on the groups that both read, and its standard error."""
     sums = np.stack([counts[name][[one, two]].to_numpy(float) for name in COUNTS], axis=-1)  # (groups, 2, 4)
     sums = sums[np.isfinite(sums).all((1, 2))]
-    if len(sums) < 2:
-        return 0.0, 0.0
-    total = iou(sums.sum(0))
-    left = iou(sums.sum(0) - sums)  # (groups, 2), each without one
-    gains = left[:, 1] - left[:, 0]
-    error = np.sqrt((len(gains) - 1) / len(gains) * ((gains - gains.mean()) ** 2).sum())
-    return float(total[1] - total[0]), float(error)
+    return jackknife(sums, iou) if len(sums) > 1 else (0.0, 0.0)
 
 
 def choices(rows: pd.DataFrame) -> Mapping[int, str]:

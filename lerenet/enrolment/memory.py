@@ -1,7 +1,8 @@
 """Descriptors of a class's examples, thinned to a budget: a thousand examples cost no more to ask than a few.
 
 An image gives l places, each with a descriptor of c numbers (`lerenet.models.descriptors.stacked`). A place that more
-than half belongs to the defect is foreground, one that holds none of it background; what lies between is neither.
+than half belongs to the defect is foreground, one that holds none of it background; what lies between, or holds a pixel
+to ignore, is neither.
 Places are thinned by greedy k-centre selection (Gonzalez 1985; for memories of descriptors: Roth et al., PatchCore,
 2022), which keeps the rare ones.
 """
@@ -81,7 +82,7 @@ def remember(
 
     Args:
         descriptors: of the squares, (T, c, l).
-        shares: share of each place that is defect, (T, l).
+        shares: share of each place that is defect, (T, l); negative where it counts as nothing.
         good: descriptors of defect-free squares, (G, c, l).
         budget: most places of each kind.
         folds: of the squares, and of the good ones. Each fold's places are thinned apart, to an equal part of the
@@ -95,7 +96,7 @@ def remember(
     device = descriptors.device
     number, number_good = (torch.as_tensor(list(part), dtype=torch.long, device=device) for part in given)
     near, near_from = _kept(descriptors, _foreground(full(shares), number), budget, own)
-    far, far_from = _kept(descriptors, shares <= 0, budget, own)
+    far, far_from = _kept(descriptors, shares == 0, budget, own)
     alike, alike_from = _kept(clean, clean.new_ones(len(clean), places, dtype=torch.bool), budget, others)
     examples = int(number.max()) + 1 if squares else 0
     sums = full(descriptors[:1, :, 0]).new_zeros(examples, descriptors.shape[1])

@@ -49,7 +49,7 @@ def _scores(material: Material, known: Known, asked: NDArray[np.int64], fold: in
     """Score of each square without a mark of the images ``asked``."""
     squares = material.squares(asked.tolist())
     groups = np.repeat(material.groups[asked], [len(material.tilings[place].corners) for place in asked])
-    clean = ~np.array(material.marked(squares), bool)
+    clean = np.array(material.plain(squares), bool)
     chosen = np.array(squares)[clean].tolist()
     rows = pd.DataFrame({"fold": fold, "group": groups[clean]})
     if not chosen:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lerenet.data.groups import in_turn
-from lerenet.data.tiles import LONGER, side_for
+from lerenet.data.tiles import side_for
 from lerenet.enrolment.enrol import remembered
 from lerenet.enrolment.leave_out import held_out, readings, without
 from lerenet.enrolment.material import Material
@@ -23,6 +23,7 @@ from lerenet.enrolment.quiet import quieted
 from lerenet.enrolment.readers import READERS, Known
 from lerenet.evaluation.metrics import COUNTS, iou
 from lerenet.evaluation.regions import OVERLAP, REGIONS
+from lerenet.evaluation.resampling import jackknife
 from lerenet.params import EnrolmentSettings
 from lerenet.seeds import generator
 
@@ -33,9 +34,8 @@ PARTS = (1, 2)  # of the short side
 
 def sides_of(shapes: Sequence[tuple[int, int]], size: int) -> list[int]:
     """The scales that come into question for pictures (height, width), coarsest first; none magnifies."""
-    short, long = np.sort(np.asarray(shapes), axis=1).T
-    middle, long_ones = float(np.median(short)), bool(np.median(long / short) > LONGER)
-    finer = [round(middle / parts) for parts in PARTS if parts > 1 or long_ones]
+    middle = float(np.median(np.min(shapes, axis=1)))
+    finer = [round(middle / parts) for parts in PARTS if parts > 1 or side_for(shapes)]
     return [0, *(side for side in finer if side >= size)]
 
 
@@ -87,16 +87,9 @@ def _sums(material: Material, settings: EnrolmentSettings) -> pd.DataFrame:
 
 
 def _gain(one: pd.DataFrame, two: pd.DataFrame) -> tuple[float, float]:
-    """Gain of ``two`` over ``one`` on the groups of both, and its standard error (jackknife)."""
+    """Gain of ``two`` over ``one`` on the groups of both, and its standard error."""
     both = one.index.intersection(two.index)
-    tables = np.stack(
-        [one.loc[both].to_numpy(float), two.loc[both].to_numpy(float)], axis=1
-    )  # (groups, 2, 6)
-    whole = _value(tables.sum(0))
-    left = _value(tables.sum(0) - tables)  # (groups, 2), each without one
-    gains = left[:, 1] - left[:, 0]
-    error = np.sqrt((len(gains) - 1) / len(gains) * ((gains - gains.mean()) ** 2).sum())
-    return float(whole[1] - whole[0]), float(error)
+    return jackknife(np.stack([one.loc[both].to_numpy(float), two.loc[both].to_numpy(float)], axis=1), _value)
 
 
 def _value(sums: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ def material_of(store: FeatureStore, rows: pd.DataFrame, levels: Sequence[int]) 
     for start in range(0, len(rows), AT_ONCE):
         some = [(str(name), 0) for name in rows["image"].iloc[start : start + AT_ONCE]]
         parts.append(places_of(store.features(some, levels)).half())
-    pictures, masks, tilings, first = [], [], [], []
+    pictures, marks, tilings, first = [], [], [], []
     size, place = store.params.image_size, 0
     while place < len(rows):
         row = rows.iloc[place]
@@ -38,13 +38,13 @@ def material_of(store: FeatureStore, rows: pd.DataFrame, levels: Sequence[int]) 
         views = [(str(name), 0) for name in rows["image"].iloc[place : place + len(how.corners)]]
         squares = (store.pictures(views) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         pictures.append(how.joined(squares).to(device))
-        masks.append(how.joined(store.masks(views) > 0.5).to(device))
+        marks.append(how.joined(store.truth(views).to(torch.int8)).to(device))
         tilings.append(how)
         first.append(place)
         place += len(views)
     whole = rows.iloc[first]
     groups, defect = whole["group"].to_numpy(str), (whole["kind"] == "defect").to_numpy(bool)
-    return Material(torch.cat(parts).to(device), pictures, masks, tilings, groups, defect)
+    return Material(torch.cat(parts).to(device), pictures, marks, tilings, groups, defect)
 
 
 def code_digest(*more: str) -> str:

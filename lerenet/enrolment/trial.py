@@ -62,7 +62,7 @@ class Trial:
             mask: of what is drawn on it, (H, W); something is.
         """
         how = drawn.tilings[0]
-        fitted = torch.from_numpy(how.fitted_mask(mask).copy()).to(drawn.masks[0].device)
+        fitted = torch.from_numpy(how.fitted_mask(mask).astype(np.int8)).to(drawn.marks[0].device)
         example = Material(
             drawn.descriptors, drawn.pictures, [fitted], drawn.tilings, drawn.groups, np.array([True])
         )

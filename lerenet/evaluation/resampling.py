@@ -8,7 +8,7 @@ makes an episode hard counts for both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,6 +158,19 @@ def _exchanged(strata: Sequence[Stratum], draws: int, rng: np.random.Generator) 
         moved = np.concatenate([part.astype(np.float64) @ difference for part in swapped])  # (draws, 4)
         totals.append(stratum.total + np.stack([moved, -moved], axis=1))
     return totals
+
+
+def jackknife(sums: Array, value: Callable[[Array], Array]) -> tuple[float, float]:
+    """Gain in a score that is computed from sums, and its standard error, by leaving out one group at a time.
+
+    Args:
+        sums: of each group by one way and by another, (groups, 2, k).
+        value: (..., k) -> (...).
+    """
+    whole, left = value(sums.sum(0)), value(sums.sum(0) - sums)  # (2,), and (groups, 2), each without one
+    gains = left[:, 1] - left[:, 0]
+    error = np.sqrt((len(gains) - 1) / len(gains) * ((gains - gains.mean()) ** 2).sum())
+    return float(whole[1] - whole[0]), float(error)
 
 
 def interval(

@@ -12,7 +12,7 @@ from lerenet.cells import View
 from lerenet.device import autocast
 from lerenet.errors import TrainingError
 from lerenet.evaluation.metrics import COUNTS
-from lerenet.models.batch import FeatureSource, assemble
+from lerenet.models.batch import FeatureSource, LabelledSource, assemble
 from lerenet.models.refine import refine
 from lerenet.models.segmenter import Segmenter, State
 
@@ -23,18 +23,18 @@ Relations = Callable[[Sequence[Sequence[View]], Sequence[View]], State]  # of su
 
 
 def confusion(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Pixels of each outcome.
+    """Pixels of each outcome, but for those that count as nothing.
 
     Args:
         prediction: (B, H, W) bool.
-        truth: (B, H, W) bool.
+        truth: (B, H, W), 1 on the defect, 0 beside it, negative where a pixel counts as nothing.
 
     Returns:
         (B, 4) int64: true positives, false positives, false negatives, true negatives.
     """
-    hit, miss = prediction & truth, ~prediction & truth
-    false = prediction & ~truth
-    sums = [part.flatten(1).sum(1) for part in (hit, false, miss, ~prediction & ~truth)]
+    defect, rest = truth > 0, truth == 0
+    parts = (prediction & defect, prediction & rest, ~prediction & defect, ~prediction & rest)
+    sums = [part.flatten(1).sum(1) for part in parts]
     return torch.stack(sums, dim=1)
 
 
@@ -74,7 +74,7 @@ def batches(episodes: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
 
 def score(
     head: Segmenter,
-    source: FeatureSource,
+    source: LabelledSource,
     episodes: pd.DataFrame,
     device: torch.device,
     precision: str = "fp32",
@@ -95,7 +95,7 @@ def score(
                 f"the model gives logits that are not finite (query {rows['query'].iloc[0]})",
                 "train it again with a lower rate; nothing is scored",
             )
-        truth = source.masks([(str(name), 0) for name in rows["query"]]).to(device) > 0.5
+        truth = source.truth([(str(name), 0) for name in rows["query"]]).to(device)
         part = rows[KEPT].reset_index(drop=True)
         part[COUNTS] = confusion(logits > 0, truth).cpu().numpy()
         parts.append(part)

@@ -28,7 +28,7 @@ class LiveSource:
     ) -> None:
         plain = [load_plain(data, row, params.image_size) for _, row in rows.iterrows()]
         self._pictures = [picture for picture, _ in plain]
-        self._masks = torch.stack([torch.from_numpy(mask.copy()) for _, mask in plain]).float()
+        self._truth = torch.stack([torch.from_numpy(marks.copy()) for _, marks in plain]).float()
         self._at = {name: i for i, name in enumerate(rows["image"])}
         self._rows, self._normals = rows, rows if normals is None else normals
         self._described: dict[str, int] = {}
@@ -50,7 +50,7 @@ class LiveSource:
         pictures = [self._pictures[place] for place in places]
         self._levels = self._extract(backbone, pictures)
         if masked:
-            both = zip(pictures, self._masks[places].bool().numpy(), strict=True)
+            both = zip(pictures, (self._truth[places] > 0).numpy(), strict=True)
             self._masked = self._extract(backbone, [picture * mask[..., None] for picture, mask in both])
 
     def _extract(self, backbone: Backbone, pictures: Sequence[Pixels]) -> dict[int, Tensor]:
@@ -72,7 +72,11 @@ class LiveSource:
 
     def masks(self, views: Sequence[View]) -> Tensor:
         """(n, H, W) in {0, 1}."""
-        return self._masks[[self._at[name] for name, _ in views]]
+        return self.truth(views).clamp_min(0)
+
+    def truth(self, views: Sequence[View]) -> Tensor:
+        """Masks, negative where a pixel counts as nothing, as `FeatureStore.truth`."""
+        return self._truth[[self._at[name] for name, _ in views]]
 
     def pictures(self, views: Sequence[View]) -> Tensor:
         """(n, 3, H, W) in [0, 1]."""

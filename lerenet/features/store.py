@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lerenet.cells import View
-from lerenet.data.augment import Mask, Pixels, load_views
+from lerenet.data.augment import Pixels, load_views
+from lerenet.data.scaling import Marks
 from lerenet.device import autocast, in_bf16
 from lerenet.errors import TrainingError
 from lerenet.files import atomic_path, is_whole, require_space, write_digest
@@ -139,6 +140,10 @@ class FeatureStore:
 
     def masks(self, views: Sequence[View]) -> Tensor:
         """(n, H, W) float32 masks in {0, 1}."""
+        return self.truth(views).clamp_min(0)
+
+    def truth(self, views: Sequence[View]) -> Tensor:
+        """(n, H, W) float32 masks in {0, 1}, and negative where a pixel counts as nothing."""
         return self._gather("masks", views).float()
 
     def pictures(self, views: Sequence[View]) -> Tensor:
@@ -180,7 +185,7 @@ class FeatureStore:
         arrays: dict[str, NDArray[Any]] = {}
         for start, batch in self._batches(rows, views):
             if masked:
-                batch = [(picture * mask[..., None], mask) for picture, mask in batch]
+                batch = [(picture * (marks > 0)[..., None], marks) for picture, marks in batch]
             computed = self._compute(batch, missing)
             for name, value in computed.items():
                 if name not in arrays:
@@ -205,7 +210,7 @@ class FeatureStore:
             self._checked.add(path)
         return path in self._checked
 
-    def _batches(self, rows: pd.DataFrame, views: range) -> Iterator[tuple[int, list[tuple[Pixels, Mask]]]]:
+    def _batches(self, rows: pd.DataFrame, views: range) -> Iterator[tuple[int, list[tuple[Pixels, Marks]]]]:
         start, pending = 0, []
         for _, row in rows.iterrows():
             params = self.params
@@ -216,10 +221,10 @@ class FeatureStore:
         if pending:
             yield start, pending
 
-    def _compute(self, batch: list[tuple[Pixels, Mask]], names: list[str]) -> dict[str, NDArray[Any]]:
+    def _compute(self, batch: list[tuple[Pixels, Marks]], names: list[str]) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {}
         if "masks" in names:
-            arrays["masks"] = np.stack([mask for _, mask in batch])
+            arrays["masks"] = np.stack([marks for _, marks in batch])
         if "pictures" in names:
             arrays["pictures"] = np.stack([picture for picture, _ in batch])
         if any(name.startswith("level") for name in names):

@@ -31,6 +31,13 @@ class FeatureSource(Protocol):
         """(n, 3, H, W) in [0, 1]."""
 
 
+class LabelledSource(FeatureSource, Protocol):
+    """A source whose queries' masks are known."""
+
+    def truth(self, views: Sequence[View]) -> Tensor:
+        """(n, H, W) in {0, 1}, and negative where a pixel counts as nothing."""
+
+
 class Reader(Protocol):
     """What a network says about what it reads."""
 
@@ -73,7 +80,7 @@ class TrainingBatch(EpisodeBatch):
     """Episodes to learn from.
 
     Attributes:
-        truth: the queries' masks, (B, H, W) in {0, 1}.
+        truth: the queries' masks, (B, H, W) in {0, 1}, and negative where a pixel counts as nothing.
         slot: the place of each episode's class among the base learner's classes, (B,); None: unknown.
     """
 

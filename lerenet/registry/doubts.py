@@ -48,7 +48,8 @@ def fit_of(package: Path, params: Params) -> Fit:
     def fit(cls: str, images: list[str]) -> float:
         folder = package / INSPECTION / CLASSES / cls
         described = live.material(package, cls, images, params)
-        marked = marks(load_enrolled(folder), pd.read_parquet(folder / READINGS), described)
+        said = marks(load_enrolled(folder), pd.read_parquet(folder / READINGS), described)
+        marked = [one & described.counted(place).cpu().numpy() for place, one in enumerate(said)]
         masks = [described.mask(place).cpu().numpy() for place in range(len(marked))]
         one, two = (np.stack([resize_mask(mask, SIZE) for mask in part]) for part in (marked, masks))
         return chance_of_fit(one, two, described.groups)

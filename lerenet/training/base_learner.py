@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lerenet.data.sampler import EpisodeSampler
+from lerenet.data.scaling import IGNORED
 from lerenet.device import autocast, seed_step
 from lerenet.errors import TrainingError
 from lerenet.features.store import FeatureStore
@@ -53,12 +54,13 @@ def train_base(
             ]
             features = store.features(shots, [level])[0].to(device)
             slot = torch.tensor([slots[sampler.class_of(name)] for name, _ in shots])
-            labels = (store.masks(shots).long() * slot[:, None, None]).to(device)
+            marks = store.truth(shots).long()
+            labels = torch.where(marks > 0, slot[:, None, None], marks).to(device)
             with autocast(device, store.params.precision):
                 logits = base(features)
             size = labels.shape[-2:]
             grown = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
-            loss = F.cross_entropy(grown, labels)
+            loss = F.cross_entropy(grown, labels, ignore_index=IGNORED)
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"base learner: the loss is {loss.item()} in epoch {epoch + 1}", "lower train.lr"

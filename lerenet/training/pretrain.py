@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from lerenet.data.augment import Pixels, load_views
 from lerenet.data.folds import Split, trained_on
+from lerenet.data.scaling import IGNORED
 from lerenet.device import autocast, pick_device, seed_step
 from lerenet.errors import TrainingError
 from lerenet.evaluation.metrics import miou
@@ -91,7 +92,7 @@ def _train_epoch(
         with autocast(device, params.precision):
             logits = model(images)
         logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, labels, ignore_index=IGNORED)
         if not torch.isfinite(loss):
             bad += 1
             if bad >= params.pretrain.max_bad_steps:
@@ -112,15 +113,14 @@ def _train_epoch(
 def _samples(
     data: Path, rows: pd.DataFrame, classes: list[str], params: Params
 ) -> list[list[tuple[Pixels, Tensor]]]:
-    """For each image one augmented view an epoch, with its label map: 0 background, k + 1 the k-th class."""
+    """For each image one augmented view an epoch, with its label map: 0 background, k + 1 the k-th class, `IGNORED`."""
     views = range(1, params.pretrain.epochs + 1)
     samples = []
     for _, row in rows.iterrows():
         label = classes.index(row["cls"]) + 1
         loaded = load_views(data, row, params.image_size, params.views, params.seed, views)
-        samples.append(
-            [(picture, torch.from_numpy(mask.astype("int64")) * label) for picture, mask in loaded]
-        )
+        both = ((picture, torch.from_numpy(marks).long()) for picture, marks in loaded)
+        samples.append([(picture, torch.where(marks > 0, label, marks)) for picture, marks in both])
     return samples
 
 

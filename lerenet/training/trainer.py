@@ -32,7 +32,7 @@ from lerenet.features.live import LiveSource, Passing
 from lerenet.features.relations import RelationCache
 from lerenet.features.store import FeatureStore
 from lerenet.files import require_space
-from lerenet.models.batch import FeatureSource, TrainingBatch, assemble
+from lerenet.models.batch import LabelledSource, TrainingBatch, assemble
 from lerenet.models.losses import create_loss
 from lerenet.models.segmenter import Segmenter
 from lerenet.params import TrainSettings
@@ -143,7 +143,7 @@ class Trainer:
     def forward(self, episodes: list[Episode]) -> Tensor:
         """The loss of a batch of training episodes."""
         supports, queries = [episode.support for episode in episodes], [episode.query for episode in episodes]
-        truth = self.store.masks(queries).to(self.device)
+        truth = self.store.truth(queries).to(self.device)
         if self.relations is not None:
             logits = self.head.answer(self.relations(supports, queries))
             return self.loss(logits.float(), truth)
@@ -171,7 +171,7 @@ class Trainer:
         self.history.append(row)
         self.on_epoch(row)
 
-    def _counts(self, source: FeatureSource, episodes: pd.DataFrame) -> pd.DataFrame:
+    def _counts(self, source: LabelledSource, episodes: pd.DataFrame) -> pd.DataFrame:
         return score(self.head, source, episodes, self.device, self.precision, relations=self.relations)
 
     def _beats_initial(self, counts: pd.DataFrame) -> bool:
@@ -184,7 +184,7 @@ class Trainer:
         before[COUNTS] = self.initial.numpy()  # both by episode
         return surely_better(before, counts)
 
-    def _source(self, watched: bool) -> FeatureSource:
+    def _source(self, watched: bool) -> LabelledSource:
         """Where features of the episodes to score come from; those of watched ones only where they are scored."""
         if self.live is None:
             return self.store

@@ -19,8 +19,9 @@ from lerenet.annotations.regions import AnnotatedImage, Region
 from lerenet.data.cataloguing import build_catalog
 from lerenet.data.dataset import read_dataset, read_sources
 from lerenet.data.groups import fold_of
-from lerenet.data.masks import read_mask
+from lerenet.data.masks import read_marks, read_mask
 from lerenet.data.reading import Reading
+from lerenet.data.scaling import IGNORED
 from lerenet.data.validation.catalog_checks import with_twins
 from lerenet.errors import DataError
 from tests.helpers.annotations import coco, cvat, grey, label_studio, labelme, save, voc, yolo
@@ -141,13 +142,18 @@ def test_classes_are_chosen_or_joined(tmp_path: Path) -> None:
         import_any(path, tmp_path / "data", only=["Pit", "Dent"])
 
 
-def test_pixels_that_count_nowhere_are_refused_or_background(tmp_path: Path) -> None:
+def test_pixels_to_ignore_are_kept_as_such(tmp_path: Path) -> None:
     path = exported("voc", tmp_path / "export")
     voc(path, BLOCK * 1 + OTHER * 255)
-    with pytest.raises(DataError, match=r"part.png: 48 pixels are marked to be ignored\n.*--ignore 255"):
-        import_any(path, tmp_path / "data")
-    import_any(path, tmp_path / "data", reading=Reading(ignore="255"))
-    assert (read_mask(tmp_path / "data/Scratch/GT/part.png") == BLOCK).all()
+    with pytest.raises(DataError, match="--ignore and --inverted are for masks"):
+        import_any(path, tmp_path / "data", reading=Reading(ignore="255"))
+    import_any(path, tmp_path / "data")
+    marks = read_marks(tmp_path / "data/Scratch/GT/part.png")
+    assert ((marks > 0) == BLOCK).all()
+    assert ((marks == IGNORED) == OTHER).all()
+    again = import_any(tmp_path / "data", tmp_path / "again")
+    assert again.defect == {"Scratch": 1}
+    assert (read_marks(tmp_path / "again/Scratch/GT/part.png") == marks).all()
 
 
 def test_a_mask_of_another_size_is_told_by_its_entry(tmp_path: Path) -> None:
@@ -216,7 +222,7 @@ def test_options_of_exports_need_one_and_masks_options_say_nothing_of_them(tmp_p
     with pytest.raises(DataError, match=r"notes.json: no export"):
         import_any(save(tmp_path / "notes.json", {}), tmp_path / "data")
     path = made(tmp_path / "coco", ("a.png", {"Scratch": BLOCK}))
-    with pytest.raises(DataError, match="--label and --inverted are for masks"):
+    with pytest.raises(DataError, match="--label, --ignore and --inverted are for masks"):
         import_any(path, tmp_path / "data", reading=Reading(label="1"))
     empty = made(tmp_path / "empty", ("a.png", {}))
     with pytest.raises(DataError, match="marks nothing"):

@@ -48,7 +48,7 @@ def test_squares_apart_are_examples_where_they_are_marked() -> None:
     squares = material.apart(material.squares(range(len(GROUPS))))
     assert squares.defect.tolist() == [bad and not right for bad in DEFECT for right in (False, True)]
     assert squares.groups.tolist() == [group for group in GROUPS for _ in range(2)]
-    assert all(mask.shape == (SIZE, SIZE) for mask in squares.masks)
+    assert all(marks.shape == (SIZE, SIZE) for marks in squares.marks)
 
 
 def test_quiet_squares_mark_nothing_and_defects_stay_marked() -> None:

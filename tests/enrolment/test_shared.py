@@ -73,11 +73,11 @@ def test_it_knows_nothing_of_the_fold_that_it_lacks() -> None:
     both = materials()
     fold = fold_of("a", SETTINGS.folds)
     lacking = torch.tensor([fold_of(group, SETTINGS.folds) == fold for group in GROUPS])
-    other = [replace(one, descriptors=one.descriptors.clone(), masks=list(one.masks)) for one in both]
+    other = [replace(one, descriptors=one.descriptors.clone(), marks=list(one.marks)) for one in both]
     for one in other:
         one.descriptors[lacking] += 1
         for place in lacking.nonzero().flatten().tolist():
-            one.masks[place] = ~one.masks[place]
+            one.marks[place] = 1 - one.marks[place]
     heads = [taught(some, fold) for some in (both, other)]
     assert heads[0] is not None
     assert heads[1] is not None

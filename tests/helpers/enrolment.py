@@ -24,7 +24,8 @@ def material_like(groups: list[str], defect: list[bool], seed: int = 0) -> Mater
     return Material(
         torch.from_numpy(noise).flatten(2).half(),
         list(torch.from_numpy(rng.integers(0, 255, (len(groups), SIZE, SIZE, 3), dtype=np.uint8))),
-        list(torch.from_numpy(masks)), [tiling(SIZE, SIZE, 0, SIZE)] * len(groups), np.array(groups), np.array(defect),
+        list(torch.from_numpy(masks.astype(np.int8))), [tiling(SIZE, SIZE, 0, SIZE)] * len(groups),
+        np.array(groups), np.array(defect),
     )  # fmt: skip
 
 
@@ -32,9 +33,9 @@ def wide_material(groups: list[str], defect: list[bool], seed: int = 0) -> Mater
     """The same, in pictures of two squares, the left one of which holds the defect."""
     left, right = material_like(groups, defect, seed), material_like(groups, [False] * len(groups), seed + 1)
     both = torch.stack([left.descriptors, right.descriptors], 1).flatten(0, 1)
-    pictures, masks = (
+    pictures, marks = (
         [torch.cat(pair, 1) for pair in zip(one, two, strict=True)]
-        for one, two in ((left.pictures, right.pictures), (left.masks, right.masks))
+        for one, two in ((left.pictures, right.pictures), (left.marks, right.marks))
     )
     how = Tiling(SIZE, 2 * SIZE, SIZE, ((0, 0), (0, SIZE)))
-    return Material(both, pictures, masks, [how] * len(groups), np.array(groups), np.array(defect))
+    return Material(both, pictures, marks, [how] * len(groups), np.array(groups), np.array(defect))

@@ -18,9 +18,9 @@ from lerenet.data.importing.placing import place_image
 from lerenet.data.importing.replacing import changing
 from lerenet.data.listing import readable
 from lerenet.data.names import nfc, safe_stem
-from lerenet.data.pairs import read_pair
+from lerenet.data.pairs import read_marked
 from lerenet.data.reading import PLAIN, Reading
-from lerenet.data.scaling import Mask
+from lerenet.data.scaling import Marks
 from lerenet.errors import DataError
 from lerenet.files import alone, atomic_dir, recover_dir, sha256_file, shown
 from lerenet.params import ValidationSettings
@@ -62,14 +62,14 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
         DataError: no such class, or a file or mask that can't be used; nothing was changed then.
     """
     data = data.resolve() if data.is_symlink() else data
-    pixels, mask = _read(given, limits or ValidationSettings())
+    pixels, marks = _read(given, limits or ValidationSettings())
     digest = sha256_file(given.image)
     with alone(changing(data)):
         recover_dir(data)  # what a kill left between the last two steps
         dataset, table = _require_class(data, given.cls)
         same = _same_photo(data, given.image, pixels, digest)
         stem = same.get(given.cls) or f"{safe_stem(nfc(given.image.stem))[:80]}-{digest[:DIGITS]}"
-        folder = "Nd" if mask is None else "Images"
+        folder = "Nd" if marks is None else "Images"
         file = f"{given.cls}/{folder}/{stem}.jpg"
         said = f"{'corrected' if _there(data, given.cls, stem) else 'added'} by {given.by}, {_now()}, sha256 {digest}"
         before = next(
@@ -77,7 +77,7 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
             {},
         )
         row = {
-            "cls": given.cls, "kind": "clean" if mask is None else "defect", "file": file,
+            "cls": given.cls, "kind": "clean" if marks is None else "defect", "file": file,
             "group_id": _group(given, before, stem, same, dataset, table), "source": before.get("source", ""),
             "source_path": before.get("source_path", "") or given.image.name, "provenance": said,
         }  # fmt: skip
@@ -87,28 +87,28 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
                 path.unlink()  # a second name of a file: never written through
             (target / file).parent.mkdir(parents=True, exist_ok=True)
             place_image(target / file, given.image, pixels, image_facts(given.image))
-            if mask is not None:
-                write_mask(target / given.cls / "GT" / f"{stem}.png", mask)
+            if marks is not None:
+                write_mask(target / given.cls / "GT" / f"{stem}.png", marks)
             others = [one for key, one in table.items() if key != before.get("file", file)]
             rows = sorted([*others, row], key=lambda one: one["file"])
             write_tables(target, rows, dataset.folds, dataset.about())
     return file
 
 
-def _read(given: Given, limits: ValidationSettings) -> tuple[Pixels, Mask | None]:
+def _read(given: Given, limits: ValidationSettings) -> tuple[Pixels, Marks | None]:
     if not given.masks:
         pixels = read_image(given.image, given.reading.bits)
         if min(pixels.shape[:2]) < MIN_SIDE:
             raise DataError(f"{shown(given.image)}: under {MIN_SIDE} pixels on a side", "give a larger photo")
         return pixels, None
-    pixels, mask = read_pair(given.image, list(given.masks), given.reading)
-    share = float(mask.mean())
+    pixels, marks = read_marked(given.image, list(given.masks), given.reading)
+    share = float((marks > 0).mean())
     if not limits.min_foreground <= share <= limits.max_foreground:
         raise DataError(
             f"{shown(given.masks[0])}: marks {share:.4%} of the photo",
             f"between {limits.min_foreground:.2%} and {limits.max_foreground:.0%} may be; or say that it is good",
         )
-    return pixels, mask
+    return pixels, marks
 
 
 def _require_class(data: Path, cls: str) -> tuple[Dataset, dict[str, Row]]:

@@ -15,9 +15,9 @@ from lerenet.data.images import ImageFacts, Pixels, image_facts, read_image
 from lerenet.data.importing.found import Found
 from lerenet.data.masks import measure_mask
 from lerenet.data.names import nfc
-from lerenet.data.pairs import read_pair
+from lerenet.data.pairs import read_marked
 from lerenet.data.reading import ANY, Reading
-from lerenet.data.scaling import Mask
+from lerenet.data.scaling import Marks
 from lerenet.files import shown
 
 
@@ -38,8 +38,8 @@ def place(item: Found, target: Path, table: Mapping[str, Row], asked: Reading) -
     out = target / item.cls / ("Images" if masks else "Nd") / f"{item.stem}.jpg"
     out.parent.mkdir(parents=True, exist_ok=True)
     if masks:
-        pixels, mask = read_pair(item.image, masks, reading, item.rule.resize_mask)
-        _place_mask(target / item.cls / "GT" / f"{item.stem}.png", masks, mask)
+        pixels, marks = read_marked(item.image, masks, reading, item.rule.resize_mask)
+        _place_mask(target / item.cls / "GT" / f"{item.stem}.png", masks, marks)
     else:
         pixels = read_image(item.image, reading.bits)
     place_image(out, item.image, pixels, facts)
@@ -63,20 +63,20 @@ def place_image(out: Path, image: Path, pixels: Pixels, facts: ImageFacts) -> No
         write_jpeg(out, pixels)
 
 
-def _place_mask(out: Path, masks: tuple[Path, ...], mask: Mask) -> None:
+def _place_mask(out: Path, masks: tuple[Path, ...], marks: Marks) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    if len(masks) == 1 and _holds(masks[0], mask):
+    if len(masks) == 1 and _holds(masks[0], marks):
         shutil.copyfile(masks[0], out)
     else:
-        write_mask(out, mask)
+        write_mask(out, marks)
 
 
-def _holds(path: Path, mask: Mask) -> bool:
-    """Whether a file is a grey PNG of this very mask, 0 and 255."""
+def _holds(path: Path, marks: Marks) -> bool:
+    """Whether a file is a grey PNG of these very marks, 0 and 255, and ignores no pixel."""
     facts = image_facts(path)
     if (facts.format, facts.mode, facts.orientation) != ("PNG", "L", 1):
         return False
-    return np.array_equal(read_image(path)[..., 0], mask.astype(np.uint8) * 255)
+    return np.array_equal(read_image(path)[..., 0], marks.astype(np.int64) * 255)
 
 
 def _row(item: Found, file: str, kind: str, table: Mapping[str, Row]) -> Row:

@@ -45,7 +45,7 @@ def distillation(maps: list[Tensor], truth: Tensor) -> Tensor:
 
     The mask, uniform over its foreground, teaches the coarsest; each map, without gradient, the next finer.
     """
-    inside, _ = split_positions(masks_to_grid(truth[:, None], maps[-1].shape[3]).flatten(2))
+    inside, _ = split_positions(masks_to_grid(truth.clamp_min(0)[:, None], maps[-1].shape[3]).flatten(2))
     teacher = torch.zeros_like(maps[-1]).flatten(1).masked_fill(~inside, NEVER)  # (B, l)
     total, finer = truth.new_zeros(()), [*(one.shape[3] for one in maps[-2::-1]), 1]
     for one, side in zip(maps[::-1], finer, strict=True):
