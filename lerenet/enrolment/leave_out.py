@@ -115,29 +115,38 @@ def _said(
 def choose(rows: pd.DataFrame) -> str:
     """The reader for a class, by its left-out examples; the simpler where a gain is not above its standard error.
 
-    IoU is over the pixels of all examples; the standard error is of the paired gain, by leaving out one group at a
-    time (jackknife). With examples of one group alone there is nothing to choose by: matching.
+    With examples of one group alone there is nothing to choose by: matching.
     """
-    counts = (
-        rows[rows["defect"]].pivot_table(index="group", columns="reader", values=COUNTS, aggfunc="sum")
-        if rows["defect"].any()
-        else pd.DataFrame()
-    )
+    found = {str(reader): part for reader, part in rows[rows["defect"]].groupby("reader")}
     best = READERS[0]
-    if len(counts) < 2:
-        return best
     for reader in READERS[1:]:
-        if reader in counts["tp"]:
-            gain, error = _gain(counts, best, reader)
-            best = reader if gain > error else best
+        if best in found and reader in found:
+            change, error = gain(found[best], found[reader])
+            best = reader if change > error else best
     return best
 
 
-def _gain(counts: pd.DataFrame, one: str, two: str) -> tuple[float, float]:
-    """Gain in IoU of reader ``two`` over ``one`` on the groups that both read, and its standard error."""
-    sums = np.stack([counts[name][[one, two]].to_numpy(float) for name in COUNTS], axis=-1)  # (groups, 2, 4)
-    sums = sums[np.isfinite(sums).all((1, 2))]
-    return jackknife(sums, iou) if len(sums) > 1 else (0.0, 0.0)
+def gain(one: pd.DataFrame, two: pd.DataFrame) -> tuple[float, float]:
+    """How much better ``two`` marks than ``one``, in points, and the standard error of that.
+
+    Compared is the geometric mean of IoU, over the pixels of all, and of per-region overlap, over their defects: a few
+    large defects decide the first, which small ones hardly move; marking too much only raises the second. The error is
+    of the paired gain, by leaving out one group at a time.
+
+    Args:
+        one, two: rows of `readings`, of marked examples; what counts is those of groups that are in both.
+    """
+    sums = [part.groupby("group")[[*COUNTS, REGIONS, OVERLAP]].sum() for part in (one, two)]
+    both = sums[0].index.intersection(sums[1].index)
+    if len(both) < 2:
+        return 0.0, 0.0
+    return jackknife(np.stack([part.loc[both].to_numpy(float) for part in sums], axis=1), _marking)
+
+
+def _marking(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of counts, defects and the sum of their overlaps (..., 6), in percent."""
+    regions, overlap = sums[..., len(COUNTS)], sums[..., len(COUNTS) + 1]
+    return np.asarray(np.sqrt(iou(sums[..., : len(COUNTS)]) * 100 * overlap / np.maximum(regions, 1)))
 
 
 def choices(rows: pd.DataFrame) -> Mapping[int, str]:

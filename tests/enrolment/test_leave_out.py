@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lerenet.data.groups import fold_of, in_turn
 from lerenet.enrolment.enrol import remembered
 from lerenet.enrolment.fitted import fit
-from lerenet.enrolment.leave_out import choices, choose, held_out, operating_point, readings, without
+from lerenet.enrolment.leave_out import choices, choose, gain, held_out, operating_point, readings, without
 from lerenet.enrolment.memory import remember
 from lerenet.enrolment.readers import Known
 from lerenet.enrolment.verdicts import left_out
@@ -97,7 +97,7 @@ def table(ious: dict[str, list[float]]) -> pd.DataFrame:
             for reader, values in ious.items()
             for i, iou in enumerate(values)
         ]
-    ).assign(fp=0, tn=0, fn=lambda rows: 100 - rows["tp"])
+    ).assign(fp=0, tn=0, fn=lambda rows: 100 - rows["tp"], regions=1, overlap=lambda rows: rows["tp"] / 100)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,27 @@ def table(ious: dict[str, list[float]]) -> pd.DataFrame:
 )
 def test_a_reader_is_chosen_for_a_gain_above_its_error(fitted: list[float], wanted: str) -> None:
     assert choose(table({"matching_edges": [0.5, 0.45, 0.5, 0.55], "fitted_edges": fitted})) == wanted
+
+
+def test_what_marks_one_large_defect_better_and_the_small_ones_worse_is_not_chosen() -> None:
+    rows = table({"matching_edges": [0.5, 0.4, 0.45, 0.5], "fitted_edges": [0.9, 0.1, 0.05, 0.1]})
+    large = rows["group"] == "g0"
+    rows.loc[large, ["tp", "fn"]] *= 100
+    assert choose(rows) == "matching_edges"
+
+
+def test_a_gain_is_of_iou_and_overlap_alike_and_its_error_a_jackknife() -> None:
+    rows = table({"matching_edges": [0.5, 0.4, 0.45, 0.6], "fitted_edges": [0.6, 0.7, 0.65, 0.7]})
+    one, two = (rows[rows["reader"] == name] for name in ("matching_edges", "fitted_edges"))
+
+    def value(part: pd.DataFrame) -> float:
+        iou = part["tp"].sum() / part[["tp", "fp", "fn"]].to_numpy().sum()
+        return 100 * float(np.sqrt(iou * part["overlap"].sum() / part["regions"].sum()))
+
+    change, error = gain(one, two)
+    assert change == pytest.approx(value(two) - value(one))
+    left = [value(two[two["group"] != g]) - value(one[one["group"] != g]) for g in one["group"]]
+    assert error == pytest.approx(np.sqrt(3 / 4 * ((left - np.mean(left)) ** 2).sum()))
 
 
 def test_one_group_chooses_nothing_and_no_fold_chooses_for_itself() -> None:
