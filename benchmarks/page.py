@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks.large import line, resolution, scales
+from benchmarks.tables import Value, cell, facts, signed, table
 from lerenet.files import read_json, write_text
-
-Value = Sequence[float]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))
-
-
-def cell(value: Value) -> str:
-    """A value with its interval."""
-    middle, low, high = value
-    return "-" if math.isnan(middle) else f"{middle:.1f} ({low:.1f} to {high:.1f})"
-
-
-def signed(value: Value) -> str:
-    """A change with its interval; nothing where a class has no such images."""
-    return "-" if value is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*value)
-
-
-def facts(found: Mapping[str, Any]) -> str:
-    """Where the numbers come from."""
-    kept = {
-        name: found[name]
-        for name in ("data", "seeds", "seed", "images", "good parts", "interval")
-        if name in found
-    }
-    machine = ", ".join(str(found["machine"][name]) for name in ("cpu", "cores", "torch", "date"))
-    return "; ".join([*(f"{name} {value}" for name, value in kept.items()), machine]) + "."
 
 
 def enrolment(found: Mapping[str, Any]) -> str:
@@ -155,11 +127,11 @@ def confusion(found: Mapping[str, Any]) -> str:
 
 def size(found: Mapping[str, Any]) -> str:
     """Parts in rows, sizes in columns."""
-    from benchmarks.scale import table as scales
+    from benchmarks.scale import table as sized
 
     fitting = [f"{found[name]} {what}" for name, what in FITTING.items() if found[name] is not None]
     said = [f"Not with the settings' own lengths: {', '.join(fitting)}."] if fitting else []
-    return "\n\n".join(["## Size", facts(found), *said, scales(found["rows"])])
+    return "\n\n".join(["## Size", facts(found), *said, sized(found["rows"])])
 
 
 FITTING = {"steps": "steps of fitting", "epochs": "epochs of the shared heads"}
@@ -169,6 +141,9 @@ SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "known/*.json": known,
     "year/*.json": year,
     "confusion/*.json": confusion,
+    "scales.json": scales,
+    "resolution/*/resolution.json": resolution,
+    "line/line.json": line,
     "scale.json": size,
 }
 
@@ -197,7 +172,8 @@ def main(
     top = [
         "# The live model, measured",
         "Written by `python -m benchmarks.page` from what `benchmarks.enrolment`, `readers`, `known`, `year`, "
-        "`confusion`, `scale` left. Don't edit: run it again. Scores are points or percent, with 95 % intervals.",
+        "`confusion`, `scales`, `resolution`, `line`, `scale` left. Don't edit: run it again. Scores are points or "
+        "percent, with 95 % intervals.",
         *([note] if note else []),
     ]
     made = [

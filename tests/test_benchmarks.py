@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import batch, page, query, training, untrained
+from benchmarks import batch, large, page, query, training, untrained
 from benchmarks.__main__ import app
 from benchmarks.results import Row, ratio
 from benchmarks.scale import KEPT
@@ -200,3 +200,28 @@ def test_a_page_keeps_the_sections_that_are_not_made_anew(tmp_path: Path) -> Non
     assert text.startswith("# The live model, measured")
     page.main(tmp_path, out)
     assert "old" not in out.read_text()
+
+
+def test_a_page_shows_scales_large_pictures_and_long_calls(tmp_path: Path) -> None:
+    facts = {"machine": {"cpu": "one", "cores": 2, "torch": "2", "date": "today"}, "data": "d.dir"}
+    scores = {"iou": 30.0, "pro": 50.0, "auroc": 90.0, "called": None, "false_calls": 1.0}
+    write_json(
+        tmp_path / "scales.json",
+        facts | {"seed": 0, "classes": {"KSDD": [{"side": side, **scores} for side in (0, 500)]}},
+    )
+    way = dict.fromkeys(large.FACTS, 2.0) | {
+        "auroc": 95.5,
+        "by size": {"below 0.01 %": {"defects": 5, "called": 40.0}},
+    }
+    size = {"class": "KSDD", "pictures": 42, "size": [6000, 4000], "ways": {"squares": way, "squashed": way}}
+    write_json(tmp_path / "resolution" / "KSDD" / "resolution.json", facts | size)
+    part = {"seconds": 9.6, "status": 0, "memory_mib_by_quarter": [800.0, 810.0], "memory_mib_most": 900.0}
+    call = {"photos": 2000, "classes": 12, "photos a second": 7.5, "whole": True}
+    parts = {"stopped": part | {"done": 1000}, "gone on": part | {"made again": 0}}
+    write_json(tmp_path / "line" / "line.json", facts | call | parts)
+    page.main(tmp_path, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "| KSDD | whole | 30.0 | 50.0 | 90.0 | - | 1.0 |\n|  | 500 | 30.0" in text
+    assert "| called of 5 defects of below 0.01 % | 40.0 | 40.0 |" in text
+    assert "7.5 photos a second, 0 made twice, every photo answered." in text
+    assert "| stopped | 10 | 0 | 800, 810 | 900 |" in text
