@@ -44,7 +44,7 @@ def resolution(found: Mapping[str, Any]) -> str:
         parts = [one["by size"][size] for one in ways.values()]
         rows.append(
             (
-                f"called of {parts[0]['defects']} defects of {size}",
+                f"called, {size} of the picture (of {parts[0]['defects']})",
                 *(_number(part["called"]) for part in parts),
             )
         )

@@ -222,6 +222,6 @@ def test_a_page_shows_scales_large_pictures_and_long_calls(tmp_path: Path) -> No
     page.main(tmp_path, tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
     assert "| KSDD | whole | 30.0 | 50.0 | 90.0 | - | 1.0 |\n|  | 500 | 30.0" in text
-    assert "| called of 5 defects of below 0.01 % | 40.0 | 40.0 |" in text
+    assert "| called, below 0.01 % of the picture (of 5) | 40.0 | 40.0 |" in text
     assert "7.5 photos a second, 0 made twice, every photo answered." in text
     assert "| stopped | 10 | 0 | 800, 810 | 900 |" in text

@@ -9,13 +9,8 @@ import numpy as np
 from PIL import Image
 
 from lerenet.data.images import Pixels
-from lerenet.data.scaling import IGNORED, Marks, Mask
+from lerenet.data.scaling import IGNORED, VOID, VOID_COLOUR, Marks, Mask
 from lerenet.files import atomic_path
-
-VOID, VOID_COLOUR = (
-    255,
-    (224, 224, 192),
-)  # of PASCAL VOC: a palette's number for pixels to ignore, and its colour
 
 
 def encode_jpeg(image: Pixels, quality: int = 95) -> bytes:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lerenet.data.encoding import VOID, VOID_COLOUR
 from lerenet.data.images import ImageFacts, decode, opened, orientation, upright
 from lerenet.data.labels import (
     Colours,
@@ -27,7 +26,7 @@ from lerenet.data.labels import (
     present_in,
 )
 from lerenet.data.reading import PLAIN, Reading
-from lerenet.data.scaling import IGNORED, Marks
+from lerenet.data.scaling import IGNORED, VOID, VOID_COLOUR, Marks
 from lerenet.data.tones import DEEP, WHITE_IS_ZERO, tag
 from lerenet.errors import DataError
 from lerenet.files import shown

@@ -11,6 +11,7 @@ from lerenet.data.images import Pixels
 Mask = NDArray[np.bool_]  # (H, W)
 Marks = NDArray[np.int8]  # (H, W): 1 on the defect, 0 beside it, IGNORED where a pixel counts as nothing
 IGNORED = -1
+VOID, VOID_COLOUR = 255, (224, 224, 192)  # of PASCAL VOC: its number in a palette, and its colour
 
 
 def resize_image(image: Pixels, size: int | tuple[int, int]) -> Pixels:

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from lerenet.data.augment import augment, load_plain
 from lerenet.data.cataloguing import build_catalog
-from lerenet.data.encoding import VOID_COLOUR, write_mask
+from lerenet.data.encoding import write_mask
 from lerenet.data.masks import measure_mask, read_marks, read_mask
 from lerenet.data.pairs import read_marked
 from lerenet.data.reading import Reading
-from lerenet.data.scaling import IGNORED, Marks, resize_marks
+from lerenet.data.scaling import IGNORED, VOID_COLOUR, Marks, resize_marks
 from lerenet.data.tiles import tiling
 from lerenet.errors import DataError
 from lerenet.evaluation.score import confusion
