@@ -2,8 +2,9 @@
 
 Every class of ``data/`` is enrolled with its first 1, 5, 20 and all examples, and with up to ten good parts, groups
 apart: a group belongs to one of four folds for ever, and an image is inspected with what was learnt from the other
-folds alone, reader and thresholds included. Nothing is chosen on the images that are inspected. A class that is done
-is kept, so that the command goes on where it was stopped.
+folds alone, reader and thresholds included. Nothing is chosen on the images that are inspected. A class is
+worked on at the scale that stage ``enrol`` gives it. One that is done is kept, so that the command goes on where it was
+stopped.
 """
 
 from __future__ import annotations
@@ -26,17 +27,16 @@ from lerenet.enrolment.enrol import learn
 from lerenet.enrolment.enrolled import Image
 from lerenet.enrolment.leave_out import ALIKE, readings
 from lerenet.enrolment.readers import READERS
-from lerenet.enrolment.stored import code_digest, material_of
+from lerenet.enrolment.stored import code_digest
 from lerenet.enrolment.verdicts import NOT_CALIBRATED, as_served, auroc, episodes
 from lerenet.evaluation.metrics import miou
 from lerenet.evaluation.regions import OVERLAP, REGIONS
 from lerenet.evaluation.resampling import paired_bootstrap
-from lerenet.features.store import FeatureStore
 from lerenet.files import atomic_path, write_json
-from lerenet.models.serialization import matching_network
 from lerenet.params import EnrolmentSettings, load_params
 from lerenet.progress import progress
 from lerenet.seeds import generator
+from lerenet.stages.enrol import Enrolment
 
 COUNTS = (1, 5, 20, 0)  # of examples; 0: all
 DRAWS = 200
@@ -44,12 +44,11 @@ ANSWER = "enrolled"  # the reader that was chosen
 
 
 def inspected(
-    store: FeatureStore, rows: pd.DataFrame, settings: EnrolmentSettings, good: int, seed: int
+    stage: Enrolment, name: str, settings: EnrolmentSettings, good: int, seed: int
 ) -> Iterator[pd.DataFrame]:
     """A row for each image of one class, each count of examples and each reader; `ANSWER` is the chosen one's."""
-    material = material_of(store, rows, (2, 3, 4))
-    name = str(rows["cls"].iloc[0])
-    images = [Image(str(row.image), str(row.sha256), str(row.group)) for row in rows.itertuples()]
+    material, side = stage.material(name), stage.sides[name]
+    images = [Image(str(row.image), str(row.sha256), str(row.group)) for row in stage.rows[name].itertuples()]
     folds = folds_of(material.groups.tolist(), settings.folds)
     for fold in sorted(set(folds.tolist())):
         asked = np.flatnonzero(folds == fold)
@@ -65,7 +64,8 @@ def inspected(
                 continue
             used = [*(marked[:count] if count else marked), *clean]
             part = material.only(used)
-            enrolled, _ = learn(name, part, [images[place] for place in used], store.weights, settings, seed)
+            own = [images[place] for place in used]
+            enrolled, _ = learn(name, part, own, stage.network, settings, seed, side=side)
             found = readings(material, enrolled.known(part.descriptors.device), asked, fold)
             answer = found[found["reader"] == enrolled.reader].assign(reader=ANSWER, chosen=enrolled.reader)
             pairs = zip(answer["score"], answer[ALIKE], strict=True)
@@ -165,19 +165,15 @@ def main(
     params = load_params(layout.PARAMS)
     out.mkdir(parents=True, exist_ok=True)
     catalog = build_catalog(layout.DATA, out / "catalog.parquet")
-    network = matching_network(params.image_size, init=params.init).network
-    store = FeatureStore(network.backbone, catalog, params, layout.DATA)
-    classes = sorted(catalog["cls"].unique())
-    settings = params.enrolment.model_copy(update={"curve": ()})
-    with progress("features", store.size(classes)) as store.tick:
-        store.ensure(classes)
+    stage, settings = Enrolment(params, catalog), params.enrolment.model_copy(update={"curve": ()})
+    with progress("features", stage.store.size(stage.classes)) as stage.store.tick:
+        stage.store.ensure(stage.classes)
     tables = []
-    with progress("classes", len(classes) * len(seeds)) as tick:
-        for seed, cls in product(seeds, classes):
+    with progress("classes", len(stage.classes) * len(seeds)) as tick:
+        for seed, cls in product(seeds, stage.classes):
             path = out / f"{cls}-{seed}-{good}-{made_by(settings)}.parquet"
             if not path.exists():
-                rows = catalog[catalog["cls"] == cls].reset_index(drop=True)
-                found = pd.concat(inspected(store, rows, settings, good, seed))
+                found = pd.concat(inspected(stage, cls, settings, good, seed))
                 with atomic_path(path) as temporary:
                     found.to_parquet(temporary, index=False)
             tables.append(pd.read_parquet(path).assign(seed=seed))
