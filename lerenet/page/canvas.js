@@ -16,20 +16,25 @@ export default {
     </div>`,
   props: { src: String, width: Number, height: Number, base: String, target: String, label: String },
   data() {
-    return { tool: "brush", size: Math.max(4, Math.round(Math.max(this.width, this.height) / 80)), zoom: 1,
-             strokes: [], fitted: false, current: null, box: null, start: null, image: null, sent: {}, queue: Promise.resolve() };
+    return { tool: "brush", size: 20, suited: 20, zoom: 1,
+             strokes: [], fitted: false, current: null, box: null, start: null, image: null, sent: {}, unsent: false, queue: Promise.resolve() };
   },
   mounted() {
     new ResizeObserver(() => { if (!this.fitted && this.$refs.frame?.clientWidth) this.fit(); }).observe(this.$refs.frame);
     this.load();
   },
-  watch: { src() { this.strokes = []; this.fitted = false; this.$nextTick(() => { this.fit(); this.load(); }); }, base() { this.strokes = []; this.load(); } },
+  watch: { src() { this.strokes = []; this.fitted = this.unsent = false; this.$nextTick(() => { this.fit(); this.suit(); this.load(); }); }, base() { this.strokes = []; this.load(); } },
   methods: {
     fit() {
       const room = this.$refs.frame.clientWidth;
       this.fitted = room > 0 && this.width > 1;
       if (!this.fitted) return;
       this.zoom = Math.min(2, Math.max(0.05, (room - 20) / this.width));
+    },
+    suit() { // a brush for the photo's size, unless somebody chose another
+      const size = Math.max(4, Math.round(Math.max(this.width, this.height) / 80));
+      if (this.size === this.suited) { this.size = size; this.$emit("sized", { size }); }
+      this.suited = size;
     },
     load() {
       this.image = null;
@@ -109,10 +114,15 @@ export default {
         const blob = await picture;
         if (number !== this.sent[target]) return;
         const answer = await fetch(target, { method: "POST", body: blob }).catch(() => ({ ok: false }));
+        if (target === this.target) this.unsent = !answer.ok;
         this.$emit("drawn", { ok: answer.ok });
       });
     },
-    async flush() { await this.queue; return true; },
+    async flush() { // whether the server has all of it, tried once more where it was not taken
+      await this.queue;
+      if (this.unsent) { this.send(); await this.queue; }
+      return !this.unsent;
+    },
     undo() { if (this.strokes.pop()) { this.redraw(); this.send(); } },
     clear() { this.strokes = []; this.image = null; this.redraw(); this.send(); },
     set_tool(tool) { this.tool = tool; },

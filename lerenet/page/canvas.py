@@ -28,10 +28,12 @@ class Canvas(ui.element, component="canvas.js"):
     async def kept(self) -> bool:
         """Whether the server has all that was drawn, once it has."""
         try:
-            return bool(await self.run_method("flush", timeout=60))
+            kept = bool(await self.run_method("flush", timeout=60))
         except TimeoutError:
+            kept = False
+        if not kept:
             ui.notify("the drawing is not saved yet: try again", type="warning")
-            return False
+        return kept
 
     def show(self, photo: Photo, base: str = "") -> None:
         """Show a photo, with the mask at the address ``base`` to go on from."""

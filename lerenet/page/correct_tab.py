@@ -10,7 +10,8 @@ from nicegui import run, ui
 from lerenet.errors import LerenetError
 from lerenet.page.canvas import drawing_board
 from lerenet.page.photos import Photo
-from lerenet.page.visit import off_loop, tell, uploads
+from lerenet.page.uploads import uploads
+from lerenet.page.visit import off_loop, tell
 from lerenet.tracking.machine import user
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class CorrectTab:
         if said != self.said:
             self.said = said
             self.decisions.refresh()
+            await self.visit.models.look()
 
     @ui.refreshable_method
     def decisions(self) -> None:

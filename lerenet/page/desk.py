@@ -31,6 +31,7 @@ from lerenet.enrolment.trial import Trial
 from lerenet.errors import DataError, LerenetError
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.page.photos import Photo, Photos
+from lerenet.page.saved import Saved
 from lerenet.params import EnrolmentSettings, ValidationSettings, load_params
 from lerenet.predict.inspected import Inspected
 from lerenet.predict.inspecting import open_inspection, require_new, with_drafts
@@ -78,7 +79,7 @@ class Desk:
         self._opened: tuple[object, LoadedNetwork, list[Enrolled]] | None = None
         self._own: list[Enrolled] = []  # of the opened classes those that the model has
         self._inspector: tuple[object, Inspector] | None = None
-        self.photos = Photos(folder / "photos")
+        self.photos, self.saved = Photos(folder / "photos"), Saved()
         self._tried: tuple[LoadedNetwork, Trial] | None = None
 
     def opened(self) -> tuple[LoadedNetwork, list[Enrolled]]:
@@ -239,7 +240,7 @@ class Desk:
         """As `lerenet data add`: the photo with its mask, or as a good part.
 
         Raises:
-            DataError: see `add_image`; nothing was changed then.
+            DataError: see `add_image` and `Saved.saving`; nothing was changed then.
         """
         mask = None if good else self.photos.mask(photo)
         if not good and mask is None:
@@ -248,11 +249,9 @@ class Desk:
             )
         limits = load_params(layout.PARAMS).validation if layout.PARAMS.exists() else ValidationSettings()
         named = _linked(photo.path, photo.path.with_name(photo.name))
-        return add_image(
-            layout.DATA,
-            Added(cls, named, [mask] if mask else [], group, by, Reading(self.bits(), drawn_on=UPRIGHT)),
-            limits,
-        )
+        given = Added(cls, named, [mask] if mask else [], group, by, Reading(self.bits(), drawn_on=UPRIGHT))
+        with self.saved.saving(photo, cls, by):
+            return add_image(layout.DATA, given, limits)
 
     def data_classes(self) -> list[str]:
         """Classes of the data folder."""

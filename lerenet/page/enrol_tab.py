@@ -14,7 +14,8 @@ from lerenet.data.scaling import resize_image
 from lerenet.drawing import draw_overlay
 from lerenet.page.canvas import drawing_board
 from lerenet.page.photos import Photo
-from lerenet.page.visit import Work, off_loop, uploads
+from lerenet.page.uploads import uploads
+from lerenet.page.visit import Work, off_loop
 
 if TYPE_CHECKING:
     from lerenet.page.visit import Visit

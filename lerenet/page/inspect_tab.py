@@ -13,7 +13,8 @@ from PIL import Image
 
 from lerenet.page.desk import Calibration
 from lerenet.page.photos import Photo
-from lerenet.page.visit import COLOURS, Work, off_loop, uploads
+from lerenet.page.uploads import uploads
+from lerenet.page.visit import COLOURS, Work, off_loop
 from lerenet.predict.inspected import DEFECTS, TABLE, Inspected
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class InspectTab:
         with ui.row().classes("w-full items-start"):
             uploads(visit, "Photos: drop them here, or choose (+)", self._took)
             with ui.column():
-                self.count = ui.label("no photos yet")
+                self.count = ui.label("no photos yet").classes("taken")
                 with ui.row():
                     ui.button("Inspect", icon="search", on_click=self.inspect)
                     ui.button("Start anew", icon="clear", on_click=self.clear).props("flat")

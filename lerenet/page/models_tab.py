@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ModelsTab:
-    """The view."""
+    """The view; what watches the ledger tells it to look."""
 
     def __init__(self, visit: Visit) -> None:
         self.visit = visit
@@ -22,7 +22,6 @@ class ModelsTab:
             ui.button("Look again", icon="refresh", on_click=self.look).props("flat")
             ui.button("Roll back...", icon="undo", on_click=self.ask).props("outline color=negative")
         self.versions()
-        ui.timer(0.1, self.look, once=True)
 
     async def look(self) -> None:
         """Read the registry anew."""

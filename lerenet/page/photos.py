@@ -7,8 +7,9 @@ import re
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ class Photo:
         name: of the file, as the inspector knows it.
         path: where it lies.
         width, height: of the upright picture, in pixels.
+        taken: when, in seconds of a clock that only goes on.
     """
 
     key: str
@@ -43,6 +45,7 @@ class Photo:
     path: Path
     width: int
     height: int
+    taken: float = field(default_factory=time.monotonic)
 
     @property
     def shown(self) -> tuple[int, int]:

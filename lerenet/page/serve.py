@@ -16,7 +16,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, PlainTextResponse
 from nicegui import app, ui
 
+from lerenet import layout
+from lerenet.data.importing.replacing import changing
 from lerenet.errors import DataError, LerenetError
+from lerenet.files import alone, recover_dir
 from lerenet.page.desk import Desk
 from lerenet.page.gate import LOCAL, Gate
 from lerenet.page.photos import KEY, LARGEST
@@ -98,6 +101,7 @@ def serve(
             f"{host}: others reach it", "give a --token, and the --name by which they do; or 127.0.0.1"
         )
     sweep()
+    mend(layout.DATA)
     folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
     folder.chmod(0o700)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn passes it on when it has stopped
@@ -117,6 +121,12 @@ def sweep() -> None:
         number = folder.name.removeprefix(FOLDER).partition("-")[0]
         if number.isdigit() and not psutil.pid_exists(int(number)):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def mend(data: Path) -> None:
+    """Bring back the data folder where a correction was killed between its last two steps."""
+    with alone(changing(data)):
+        recover_dir(data)
 
 
 def prepare(desk: Desk, token: str = "", hosts: tuple[str, ...] = ()) -> None:

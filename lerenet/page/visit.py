@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from nicegui import events, run, ui
+from nicegui import run, ui
 
-from lerenet.errors import DataError, LerenetError
+from lerenet.errors import LerenetError
 from lerenet.page.desk import Cancelled, Desk
-from lerenet.page.photos import LARGEST, Photo
+from lerenet.page.photos import Photo
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Visit:
             with ui.tab_panel(names[2]):
                 self.correct = CorrectTab(self)
             with ui.tab_panel(names[3]):
-                ModelsTab(self)
+                self.models = ModelsTab(self)
         self.tabs = tabs
 
     def end(self) -> None:
@@ -71,42 +71,28 @@ TABS = {"Inspect": "search", "Enrol": "add_a_photo", "Correct": "edit", "Models"
 
 def tell(error: LerenetError) -> None:
     """Say what is wrong and what to do; as text, whatever a file is called."""
-    ui.notify(
-        "; ".join(filter(None, (error.what, error.remedy))), type="negative", multi_line=True, timeout=10_000
-    )
+    ui.notify(in_words(error), type="negative", multi_line=True, timeout=10_000)
 
 
-async def off_loop(work: Callable[..., T], *given: Any) -> T | None:
+def in_words(error: LerenetError) -> str:
+    """What is wrong and what to do, in one line."""
+    return "; ".join(filter(None, (error.what, error.remedy)))
+
+
+async def off_loop(
+    work: Callable[..., T], *given: Any, told: Callable[[LerenetError], None] = tell
+) -> T | None:
     """Do work in a thread of its own; where it is cancelled or goes wrong, that is told, and None comes back."""
     try:
         return await run.io_bound(work, *given)
     except Cancelled as error:
         ui.notify(str(error) or "cancelled", type="warning")
     except LerenetError as error:
-        tell(error)
+        told(error)
     except Exception:
         log.exception("on the page")
         ui.notify("something went wrong; the page's log says what", type="negative")
     return None
-
-
-def uploads(visit: Visit, label: str, took: Callable[[Photo], Any], multiple: bool = True) -> ui.upload:
-    """Where photos are dropped; ``took`` is told each that can be used, the others are named."""
-
-    async def handle(event: events.UploadEventArguments) -> None:
-        content = await event.file.read()
-        photo = await off_loop(lambda: visit.desk.photos.take(event.file.name, content, visit.desk.bits()))
-        if photo is not None:
-            visit.taken.append(photo)
-            answer = took(photo)
-            if answer is not None:
-                await answer
-
-    field = ui.upload(
-        label=label, multiple=multiple, auto_upload=True, max_file_size=LARGEST, on_upload=handle,
-        on_rejected=lambda: tell(DataError(f"a file over {LARGEST // 1_000_000} MB", "crop or scale it down")),
-    )  # fmt: skip
-    return field.props("flat bordered").classes("w-full max-w-md")
 
 
 class Work:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from flows.services.access import CLIENT, WORD, header
 from flows.services.processes import FOLDER, MARK
+from flows.services.standing import page_token
 from lerenet.files import read_json, sha256_file
 from tests.faults import invariants, process
 from tests.faults.bench import Trial
@@ -43,10 +44,11 @@ class Stack:
         pipeline.make_dvc_project(self.work)
         shutil.copytree(self.work, self.calm, symlinks=True)
         pipeline.add_flows(self.work)
-        names = ("LERENET_PREFECT_PORT", "LERENET_MLFLOW_PORT")
+        names = ("LERENET_PREFECT_PORT", "LERENET_MLFLOW_PORT", "LERENET_PAGE_PORT")
         self.ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
         self.api = f"http://127.0.0.1:{self.ports[names[0]]}/api"
         self.mlflow = f"http://127.0.0.1:{self.ports[names[1]]}"
+        self._page = f"http://127.0.0.1:{self.ports[names[2]]}"
 
     @property
     def word(self) -> str:
@@ -57,6 +59,11 @@ class Stack:
     def served(self) -> dict[str, str]:
         """What a shell needs to speak to the services."""
         return {"PREFECT_API_URL": self.api, CLIENT: self.word, "MLFLOW_TRACKING_URI": self.mlflow}
+
+    @property
+    def page(self) -> str:
+        """Address of the inspector's page, with what lets one in."""
+        return f"{self._page}/?token={page_token(self.word)}"
 
     def call(self, *words: str, folder: Path | None = None, served: bool = False) -> int:
         """Run a program of the project; its output goes to the log."""

@@ -98,8 +98,9 @@ def add_flows(project: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a child: this interpreter's programs first, no outside tracker."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
+    """The environment of a child: this interpreter's programs first, no outside tracker, no word of pytest."""
+    outside = ("MLFLOW_", "DVC_", "PYTEST_")  # NiceGUI serves nothing where it sees pytest's
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     return {**kept, "PATH": path, "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 

@@ -2,72 +2,51 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import center_of_mass, label
 
 from lerenet.data.dataset import read_sources
-from lerenet.data.sample import make_sample
 from tests.faults.stack import free_ports
-from tests.helpers import PROJECT
+from tests.helpers.browser import (
+    CHROMIUM,
+    PATIENCE,
+    chromium,
+    draw,
+    drop,
+    panel,
+    sample_project,
+    serving,
+    to_correct,
+)
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")]
 CLASS = "Cast_Pit"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("page")
-    make_sample(folder / "data")
-    shutil.copyfile(PROJECT / "params.yaml", folder / "params.yaml")
-    return folder
+    return sample_project(tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture(scope="module")
 def address(project: Path) -> Iterator[str]:
-    (port,) = free_ports(1)
-    command = [sys.executable, "-m", "lerenet", "ui", "--model", "matching", "--port", str(port)]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    environment = {**kept, "PYTHONPATH": str(PROJECT)}
-    with (project / "ui.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
-    try:
-        for _ in range(120):
-            try:
-                urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-                break
-            except (URLError, OSError):
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with serving(project, *free_ports(1)) as (address, _process):
+        yield address
 
 
 @pytest.fixture
 def page(address: str) -> Iterator[Page]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(PATIENCE)
         elsewhere: list[str] = []
         errors: list[str] = []
         own = (address, address.replace("http", "ws"), "data:", "blob:")
@@ -78,36 +57,8 @@ def page(address: str) -> Iterator[Page]:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address)
         yield page
-        browser.close()
         assert elsewhere == []
         assert errors == []
-
-
-def panel(page: Page, tab: str) -> Locator:
-    page.get_by_role("tab", name=tab).click()
-    page.wait_for_timeout(700)  # it slides in
-    return page.locator(".q-tab-panel:visible")
-
-
-def drop(at: Locator, number: int, files: list[Path]) -> None:
-    with at.page.expect_file_chooser() as chooser:
-        at.locator(".q-uploader").nth(number).locator(".q-btn:has(.q-uploader__input)").click()
-    chooser.value.set_files([str(path) for path in files])
-
-
-def draw(page: Page, canvas: Locator, mask: np.ndarray) -> None:
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    assert box is not None
-    numbered, count = label(mask)
-    for number in range(1, count + 1):
-        down, across = center_of_mass(numbered == number)
-        x = box["x"] + across / mask.shape[1] * box["width"]
-        y = box["y"] + down / mask.shape[0] * box["height"]
-        page.mouse.move(x - 3, y)
-        page.mouse.down()
-        page.mouse.move(x + 3, y + 2, steps=3)
-        page.mouse.up()
 
 
 def test_an_inspector_enrols_inspects_and_corrects(page: Page, project: Path) -> None:
@@ -165,3 +116,30 @@ def test_what_is_no_photo_is_refused_on_the_page(page: Page, project: Path) -> N
     page.get_by_text("broken.png: can't be read as an image").wait_for()
     inspect.get_by_text("no photos yet").wait_for()
     assert page.title() == "lerenet"
+
+
+def test_what_was_refused_stays_to_be_read_and_a_photo_may_come_again(page: Page, project: Path) -> None:
+    photo = sorted((project / "data" / CLASS / "Images").iterdir())[0]
+    large = project / "large.png"
+    with large.open("wb") as file:
+        file.truncate(100_000_000)
+    inspect = panel(page, "Inspect")
+    for _ in range(2):
+        drop(inspect, 0, [photo, large])
+        inspect.get_by_text("1 photos").wait_for()
+        inspect.get_by_role("button", name="Start anew").click()
+        inspect.get_by_text("no photos yet").wait_for()
+    words = "large.png: over 64 MB; crop or scale it down"
+    assert inspect.locator(".refused").all_inner_texts() == [words] * 2
+    inspect.get_by_label("Take these away").click()
+    inspect.locator(".refused").first.wait_for(state="detached")
+
+
+def test_a_drawing_that_did_not_arrive_is_sent_again_before_it_is_saved(page: Page, project: Path) -> None:
+    photo = sorted((project / "data" / CLASS / "Images").iterdir())[1]
+    mask = np.asarray(Image.open(project / "data" / CLASS / "GT" / f"{photo.stem}.png")) > 127
+    page.route("**/mask/*", lambda route: route.abort(), times=1)
+    correct = to_correct(page, photo, mask, CLASS, "Ada")
+    page.get_by_text("not saved").wait_for()
+    correct.get_by_role("button", name="Save the mask").click()
+    page.get_by_text("saved as").wait_for()

@@ -143,3 +143,19 @@ def test_a_corrected_mask_lands_in_the_data(desk: Desk) -> None:
     with pytest.raises(DataError, match="nothing is marked"):
         desk.hand_in(given(desk, 5, marked=False), cls, good=False, group="", by="Ada")
     assert desk.hand_in(photo, cls, good=True, group="", by="Ada") == name.replace("Images", "Nd")
+
+
+def test_what_another_inspector_saved_is_not_replaced_unseen(desk: Desk) -> None:
+    make_sample(layout.DATA, defect=3, clean=2, classes=3)
+    cls = desk.data_classes()[0]
+    mine, hers = given(desk, 3), given(desk, 3)
+    name = desk.hand_in(hers, cls, good=False, group="p1", by="Ada")
+    with pytest.raises(DataError, match=rf"3\.png: Ada saved it for {cls} meanwhile.*\n.*save once more"):
+        desk.hand_in(mine, cls, good=True, group="p1", by="Bo")
+    assert read_sources(layout.DATA)[name]["provenance"].startswith("added by Ada")
+    assert desk.hand_in(mine, cls, good=True, group="p1", by="Bo") == name.replace("Images", "Nd")
+    with pytest.raises(DataError, match="Bo saved it"):  # now it is Ada who has not seen
+        desk.hand_in(hers, cls, good=False, group="p1", by="Ada")
+    later = given(desk, 3)
+    assert desk.hand_in(later, cls, good=False, group="p1", by="Cy") == name
+    assert desk.hand_in(later, cls, good=False, group="p1", by="Cy") == name
