@@ -162,6 +162,44 @@ def size(found: Mapping[str, Any]) -> str:
     return "\n\n".join(["## Size", facts(found), *said, scales(found["rows"])])
 
 
+def exported(found: Mapping[str, Any]) -> str:
+    """Ways in rows: how long they take, and how far each class's file answers as the inspector does."""
+    latency = [
+        (
+            row["way"],
+            str(row["pictures"]),
+            "{:.0f} ({:.0f} to {:.0f})".format(row["median"], *ends(row["milliseconds"])),
+        )
+        for row in found["latency"]
+    ]
+    rows = [
+        (row["class"], row["reader"], row["way"], f"{row['marked']} of {row['pictures']}", fraction(row["lowest IoU"]),
+         fraction(row["median IoU"]), str(row["other verdicts"]), f"{row['score']:.2g}")
+        for row in found["parity"]
+    ]  # fmt: skip
+    return "\n\n".join([
+        "## Exported classes",
+        f"Classes of `lerenet export` beside the inspector, which asks torch picture by picture. The time is of "
+        f"{found['timed']}, read by {found['reader']}: from squares of {found['size']} x {found['size']} to masks, "
+        f"verdicts and scores; the middle of {found['repeats']} calls, {found['machine']['threads']} threads each.",
+        f"Commit {found['machine']['git_commit'][:7]}; load before {found['machine']['load_before']}; {facts(found)}",
+        table(("way", "pictures", "ms"), latency),
+        "How the file answers, on every picture of each class: the overlap of its masks with the inspector's where "
+        "either marks, how many verdicts are others, the largest difference of a score.",
+        table(("class", "reader", "way", "marked", "lowest IoU", "median IoU", "other verdicts", "score"), rows),
+    ])  # fmt: skip
+
+
+def ends(values: Sequence[float]) -> tuple[float, float]:
+    """The least and the most."""
+    return min(values), max(values)
+
+
+def fraction(value: float | None) -> str:
+    """Of 1, nothing where nothing is marked; what is not quite 1 is not shown as 1."""
+    return "-" if value is None else f"{math.floor(value * 1e4) / 1e4:.4f}"
+
+
 FITTING = {"steps": "steps of fitting", "epochs": "epochs of the shared heads"}
 SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "enrolment/*.json": enrolment,
@@ -170,6 +208,7 @@ SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "year/*.json": year,
     "confusion/*.json": confusion,
     "scale.json": size,
+    "exported.json": exported,
 }
 
 
@@ -197,7 +236,8 @@ def main(
     top = [
         "# The live model, measured",
         "Written by `python -m benchmarks.page` from what `benchmarks.enrolment`, `readers`, `known`, `year`, "
-        "`confusion`, `scale` left. Don't edit: run it again. Scores are points or percent, with 95 % intervals.",
+        "`confusion`, `scale`, `exported` left. Don't edit: run it again. Scores are points or percent, with 95 % "
+        "intervals.",
         *([note] if note else []),
     ]
     made = [
