@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.beside import exported
 from benchmarks.large import line, resolution, scales
 from benchmarks.tables import Value, cell, facts, signed, table
 from lerenet.files import read_json, write_text
@@ -145,6 +146,7 @@ SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "resolution/*/resolution.json": resolution,
     "line/line.json": line,
     "scale.json": size,
+    "exported.json": exported,
 }
 
 
@@ -172,8 +174,8 @@ def main(
     top = [
         "# The live model, measured",
         "Written by `python -m benchmarks.page` from what `benchmarks.enrolment`, `readers`, `known`, `year`, "
-        "`confusion`, `scales`, `resolution`, `line`, `scale` left. Don't edit: run it again. Scores are points or "
-        "percent, with 95 % intervals.",
+        "`confusion`, `scales`, `resolution`, `line`, `scale`, `exported` left. Don't edit: run it again. Scores are "
+        "points or percent, with 95 % intervals.",
         *([note] if note else []),
     ]
     made = [

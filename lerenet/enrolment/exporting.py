@@ -144,7 +144,7 @@ def _openvino(program: Any, out: Path) -> None:
         raise ModelError("OpenVINO is not installed", INSTALL) from error
     with tempfile.TemporaryDirectory(prefix="lerenet-") as scratch:
         made = Path(scratch) / "model.xml"
-        made.with_suffix(".onnx").write_bytes(program.SerializeToString())
+        made.with_suffix(".onnx").write_bytes(_reduced_apart(program).SerializeToString())
         model = openvino.convert_model(made.with_suffix(".onnx"))
         for prop in program.metadata_props:
             model.set_rt_info(prop.value, ["lerenet", prop.key.removeprefix("lerenet.")])
@@ -152,6 +152,27 @@ def _openvino(program: Any, out: Path) -> None:
         with atomic_path(out) as graph, atomic_path(out.with_suffix(".bin")) as weights:
             shutil.copyfile(made, graph)
             shutil.copyfile(made.with_suffix(".bin"), weights)
+
+
+def _reduced_apart(program: Any) -> Any:
+    """The same graph, with sums that keep their axis, which is squeezed out after.
+
+    OpenVINO's CPU plugin adds a constant wrongly to all pictures but the first where it follows a sum that doesn't
+    (2026.4; https://github.com/openvinotoolkit/openvino/issues/23616).
+    """
+    from onnx import helper
+
+    kept = type(program)()
+    kept.CopyFrom(program)
+    del kept.graph.node[:]
+    for made in program.graph.node:
+        node = kept.graph.node.add()
+        node.CopyFrom(made)
+        keepdims = [one for one in node.attribute if one.name == "keepdims"]
+        if node.op_type.startswith("Reduce") and len(node.input) == 2 and [one.i for one in keepdims] == [0]:
+            keepdims[0].i, node.output[0] = 1, f"{made.output[0]}_kept"
+            kept.graph.node.append(helper.make_node("Squeeze", [node.output[0], made.input[1]], made.output))
+    return kept
 
 
 @contextmanager

@@ -77,7 +77,13 @@ def _drawn(store: Path) -> Path:
 
 def make_dvc_project(folder: Path, **changes: Any) -> Path:
     """`make_project` with 12 classes as a git and DVC project with this project's dvc.yaml and code."""
-    make_project(folder, dataset={}, **changes)
+    tiny_dataset(folder / "data")
+    return as_dvc_project(folder, **changes)
+
+
+def as_dvc_project(folder: Path, **changes: Any) -> Path:
+    """A folder with ``data/`` as a git and DVC project: settings of a small one, this project's dvc.yaml and code."""
+    write_params(folder, **changes)
     shutil.copytree(SOURCE / "lerenet", folder / "lerenet", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copyfile(SOURCE / name, folder / name)
