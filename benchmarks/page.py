@@ -105,6 +105,8 @@ def readers(found: Mapping[str, Any]) -> str:
         "parts; `served` is the reader that the other folds' images chose. A reader's own row leaves out classes that "
         "are too small for it.",
         facts(found), table(("", "mIoU", *classes), [*rows, gain]),
+        "As it serves, marks and decisions, groups drawn anew in each class for the intervals:",
+        table(list(found["decisions"]), [[cell(value) for value in found["decisions"].values()]]),
     ])  # fmt: skip
 
 

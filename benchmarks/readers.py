@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from benchmarks.enrolment import interval as decided
 from benchmarks.results import machine
 from lerenet import layout
 from lerenet.enrolment.enrolled import CLASSES, READINGS
@@ -35,13 +36,12 @@ def readings() -> pd.DataFrame:
 
 
 def served(rows: pd.DataFrame, settings: EnrolmentSettings) -> pd.DataFrame:
-    """What the chosen readers say of the defects, each class by itself."""
+    """What the chosen readers say of every image, each class by itself."""
     parts = [
         left_out(part, settings.false_calls, settings.reviews).assign(cls=cls)
         for cls, part in rows.groupby("cls")
     ]
-    found = pd.concat(parts, ignore_index=True)
-    return found[found["defect"]]
+    return pd.concat(parts, ignore_index=True)
 
 
 def scored(rows: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
@@ -64,13 +64,14 @@ def main(
     parts = {reader: defects[defects["reader"] == reader] for reader in READERS}
     found = {reader: scored(episodes(part)) for reader, part in parts.items() if len(part)}
     without = rows[~rows["reader"].isin(OF_ALL)]
-    alone, whole = (episodes(served(part, params.enrolment)) for part in (without, rows))
+    all_of_it = served(rows, params.enrolment)
+    alone, whole = (episodes(part[part["defect"]]) for part in (served(without, params.enrolment), all_of_it))
     found |= {ALONE: scored(alone), SERVED: scored(whole)}
     gain = paired_bootstrap(alone, whole)
     write_json(out, {
         "machine": machine(), "data": layout.data_md5(), "seed": params.seed, "images": rows["image"].nunique(),
         "settings": params.enrolment.model_dump(), "rows": found, "gain": [gain.gain, gain.low, gain.high],
-        "class gain": gain.class_gain,
+        "class gain": gain.class_gain, "decisions": decided(all_of_it, params.seed),
     })  # fmt: skip
     for name, row in found.items():
         typer.echo("{}: {:.1f} ({:.1f} to {:.1f})".format(name, *row["mIoU"]))
