@@ -7,9 +7,10 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from tests.helpers import PROJECT
 
@@ -47,3 +48,17 @@ def test_every_import_is_declared(folders: tuple[str, ...], extras: list[str]) -
         root for root in used if not known & {name.lower().replace("_", "-") for name in owners.get(root, [])}
     }
     assert missing == set()
+
+
+def test_what_is_locked_runs_on_every_python_that_the_project_does() -> None:
+    lines = (PROJECT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    locked = declared([line for line in lines if line and not line.startswith("#")])
+    oldest = "3.11.0"
+    assert SpecifierSet(DECLARED["requires-python"]).contains(oldest)
+    late = {
+        f"{one.name} {one.version}: Python {needs}"
+        for one in distributions()
+        if one.name.lower().replace("_", "-") in locked and (needs := one.metadata["Requires-Python"])
+        if not SpecifierSet(needs).contains(oldest)
+    }
+    assert late == set()
