@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import batch, large, page, query, training, untrained
+from benchmarks import batch, exported, large, page, query, training, untrained
 from benchmarks.__main__ import app
 from benchmarks.results import Row, ratio
 from benchmarks.scale import KEPT
@@ -225,3 +226,44 @@ def test_a_page_shows_scales_large_pictures_and_long_calls(tmp_path: Path) -> No
     assert "| called, below 0.01 % of the picture (of 5) | 40.0 | 40.0 |" in text
     assert "7.5 photos a second, 0 made twice, every photo answered." in text
     assert "| stopped | 10 | 0 | 800, 810 | 900 |" in text
+
+
+def test_parity_is_of_what_either_marks() -> None:
+    own, other = np.zeros((3, 4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8)
+    own[0, 0], other[0, 0, :3], other[1, 0] = 1, 2, 1
+    verdicts, scores = np.array([2, 0, 0]), np.array([1.0, 0.0, -1.0])
+    found = exported.parity((other, np.array([2, 1, 0]), scores + 0.25), (own, verdicts, scores))
+    assert found == {"marked": 2, "lowest IoU": 0.0, "median IoU": 0.375, "other verdicts": 1, "score": 0.25}
+    empty = np.zeros_like(own)
+    assert exported.parity((empty, verdicts, scores), (empty, verdicts, scores))["lowest IoU"] is None
+
+
+def test_exported_classes_have_a_section(tmp_path: Path) -> None:
+    facts = {
+        "cpu": "one",
+        "cores": 2,
+        "torch": "2",
+        "date": "today",
+        "git_commit": "abcdef012",
+        "load_before": 0.1,
+    }
+    times = {"way": "onnxruntime", "pictures": 8, "milliseconds": [3.0, 5.0, 40.0], "median": 5.0}
+    answer = {"marked": 2, "lowest IoU": 0.99996, "median IoU": 1.0, "other verdicts": 0, "score": 1e-6}
+    row = {"class": "Pit", "reader": "fitted", "way": "onnxruntime", "pictures": 36} | answer
+    found = {
+        "timed": "Pit",
+        "reader": "fitted",
+        "size": 200,
+        "repeats": 3,
+        "latency": [times],
+        "parity": [row],
+    }
+    write_json(
+        tmp_path / "exported.json", found | {"machine": facts | {"threads": 2}, "data": "d0", "seed": 0}
+    )
+    page.main(tmp_path, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "## Exported classes" in text
+    assert "Commit abcdef0; load before 0.1; data d0; seed 0; one, 2, 2, today." in text
+    assert "| onnxruntime | 8 | 5 (3 to 40) |" in text
+    assert "| Pit | fitted | onnxruntime | 2 of 36 | 0.9999 | 1.0000 | 0 | 1e-06 |" in text
