@@ -131,14 +131,19 @@ class Inspector:
                 if verdict in SILENT and not mark_good:
                     continue
                 own = sized.logits(answer)
-                best = torch.full_like(own, -torch.inf) if best is None else best
-                place[(own > best).cpu().numpy()] = number
-                best = torch.maximum(best, own)
+                if best is None:
+                    best, place[:] = own, number
+                else:
+                    place[(own > best).cpu().numpy()] = number
+                    torch.maximum(best, own, out=best)
+                del own  # of a large picture: as much as all else together
         chance = np.zeros(picture.shape[:2], np.float32) if best is None else best.sigmoid_().cpu().numpy()
         chance = chance if within is None else np.where(within, chance, np.float32(0))
         marks = np.where(chance > MARKED, place, np.uint8(0))
-        shares = np.bincount(marks.ravel(), minlength=len(self.classes) + 1) / marks.size
-        classes = tuple(replace(found[number], share=float(shares[number])) for number in sorted(found))
+        classes = tuple(
+            replace(found[number], share=np.count_nonzero(marks == number) / marks.size)
+            for number in sorted(found)
+        )
         heard = [one.verdict for one in classes if one.verdict in WORST]
         return Inspection(max(heard, key=WORST.index) if heard else NONE, classes, marks, chance)
 
