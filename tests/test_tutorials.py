@@ -22,7 +22,7 @@ PAGES = PROJECT / "docs" / "tutorials"
 BLOCK = re.compile(r"^```bash\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 MARK = "----- the next block -----"
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE  # `...` stands for whatever comes there
-LIMIT = 1800  # seconds
+LIMIT = "3600"  # seconds; then the shell and all that it started are ended
 PORTS = ("LERENET_PREFECT_PORT", "LERENET_MLFLOW_PORT", "LERENET_PAGE_PORT")
 
 
@@ -59,7 +59,7 @@ def follow(page: str, project: Path, more: Mapping[str, str]) -> list[str]:
     """Run a page's blocks in one shell, which ends with the first command that fails; what each printed."""
     blocks = [f"echo '{MARK}'\n{step.commands}" for step in steps(page)]
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "".join(blocks)], cwd=project, text=True, check=False, timeout=LIMIT,
+        ["timeout", LIMIT, "bash", "-euo", "pipefail", "-c", "".join(blocks)], cwd=project, text=True, check=False,
         capture_output=True, env=pipeline.environment() | {"COLUMNS": "200"} | more,
     )  # fmt: skip
     printed = done.stdout.split(f"{MARK}\n")[1:]
