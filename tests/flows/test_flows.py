@@ -309,7 +309,10 @@ def test_a_lock_file_that_another_command_is_writing_stays(
         waits.append(seconds)
         Path("dvc.lock").write_text(lock)  # the other command ends meanwhile
 
-    monkeypatch.setattr(dvc, "time", SimpleNamespace(time=time.time, sleep=sleep))
+    def just_written() -> float:
+        return Path("dvc.lock").stat().st_mtime
+
+    monkeypatch.setattr(dvc, "time", SimpleNamespace(time=just_written, sleep=sleep))
     assert data.is_clean()
     assert waits == [1]
     assert Path("dvc.lock").read_text() == lock
