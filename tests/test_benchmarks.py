@@ -30,6 +30,8 @@ RECIPES = {
 }
 WORDS = ["--init", "random", "--backbone", "resnet18", "--threads", "1", "--quick", "--out", "found"]
 
+MACHINE: dict[str, Any] = {"cpu": "one", "cores": 2, "torch": "2", "date": "today"}  # that ran a benchmark
+
 
 @pytest.fixture(autouse=True)
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -185,11 +187,10 @@ def test_a_page_keeps_the_sections_that_are_not_made_anew(tmp_path: Path) -> Non
         "# Old\n\nnote\n\n## Which class is answered\n\nold\n\n### more\n\n"
         "## Which class is answered\n\nolder\n\n## Size\n\nof last year\n"
     )
-    facts = {"cpu": "one", "cores": 2, "torch": "2", "date": "today"}
     row = {"images": 500, "classes": 25, "part": "start", "seconds": 1.0, "peak_mib": 9.0} | dict.fromkeys(
         KEPT, 1.0
     )
-    found = {"machine": facts, "steps": 15, "epochs": None, "rows": [row]}
+    found = {"machine": MACHINE, "steps": 15, "epochs": None, "rows": [row]}
     write_json(tmp_path / "scale.json", found)
     page.main(tmp_path, out, note="new", keep=True)
     text = out.read_text()
@@ -204,7 +205,7 @@ def test_a_page_keeps_the_sections_that_are_not_made_anew(tmp_path: Path) -> Non
 
 
 def test_a_page_shows_scales_large_pictures_and_long_calls(tmp_path: Path) -> None:
-    facts = {"machine": {"cpu": "one", "cores": 2, "torch": "2", "date": "today"}, "data": "d.dir"}
+    facts = {"machine": MACHINE, "data": "d.dir"}
     scores = {"iou": 30.0, "pro": 50.0, "auroc": 90.0, "called": None, "false_calls": 1.0}
     write_json(
         tmp_path / "scales.json",
@@ -239,14 +240,7 @@ def test_parity_is_of_what_either_marks() -> None:
 
 
 def test_exported_classes_have_a_section(tmp_path: Path) -> None:
-    facts = {
-        "cpu": "one",
-        "cores": 2,
-        "torch": "2",
-        "date": "today",
-        "git_commit": "abcdef012",
-        "load_before": 0.1,
-    }
+    facts = MACHINE | {"git_commit": "abcdef012", "load_before": 0.1}
     times = {"way": "onnxruntime", "pictures": 8, "milliseconds": [3.0, 5.0, 40.0], "median": 5.0}
     answer = {"marked": 2, "lowest IoU": 0.99996, "median IoU": 1.0, "other verdicts": 0, "score": 1e-6}
     row = {"class": "Pit", "reader": "fitted", "way": "onnxruntime", "pictures": 36} | answer

@@ -11,54 +11,38 @@ import pytest
 from PIL import Image
 
 from lerenet.data.dataset import read_sources
-from tests.faults.stack import free_ports
 from tests.helpers.browser import (
     CHROMIUM,
     PATIENCE,
-    chromium,
     draw,
     drop,
     panel,
-    sample_project,
-    serving,
     to_correct,
 )
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")]
 CLASS = "Cast_Pit"
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sample_project(tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
-    with serving(project, *free_ports(1)) as (address, _process):
-        yield address
-
-
 @pytest.fixture
-def page(address: str) -> Iterator[Page]:
-    with chromium() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(PATIENCE)
-        elsewhere: list[str] = []
-        errors: list[str] = []
-        own = (address, address.replace("http", "ws"), "data:", "blob:")
-        page.on(
-            "request",
-            lambda request: elsewhere.append(request.url) if not request.url.startswith(own) else None,
-        )
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(address)
-        yield page
-        assert elsewhere == []
-        assert errors == []
+def page(address: str, browser: Browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(PATIENCE)
+    elsewhere: list[str] = []
+    errors: list[str] = []
+    own = (address, address.replace("http", "ws"), "data:", "blob:")
+    page.on(
+        "request",
+        lambda request: elsewhere.append(request.url) if not request.url.startswith(own) else None,
+    )
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    yield page
+    assert elsewhere == []
+    assert errors == []
 
 
 def test_an_inspector_enrols_inspects_and_corrects(page: Page, project: Path) -> None:

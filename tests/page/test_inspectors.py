@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,30 +12,11 @@ from playwright.sync_api import Browser
 from lerenet.data.dataset import read_sources
 from lerenet.data.importing.replacing import changing
 from lerenet.files import alone
-from tests.faults.stack import free_ports
-from tests.helpers.browser import CHROMIUM, chromium, opened, panel, sample_project, serving, to_correct
+from tests.helpers.browser import CHROMIUM, opened, panel, to_correct
 from tests.helpers.data_folder import faults_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")]
 CLASS = "Cast_Pit"
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sample_project(tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
-    with serving(project, *free_ports(1)) as (address, _process):
-        yield address
-        assert "Traceback" not in (project / "ui.log").read_text()
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def photo_of(project: Path, number: int) -> tuple[Path, np.ndarray]:

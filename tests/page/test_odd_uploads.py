@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from tests.faults.stack import free_ports
 from tests.helpers import PROJECT
-from tests.helpers.browser import CHROMIUM, chromium, drop, opened, panel, sample_project, serving
+from tests.helpers.browser import CHROMIUM, drop, opened, panel
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")]
 CASES = PROJECT.parent / "shared" / "cases"  # what real files look like, beside a checkout that has them
@@ -28,25 +27,6 @@ SCRIPTS = {
     "page.jpg": f"<html><script>{RUN}</script></html>",
     MARKUP: "no picture",
 }
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sample_project(tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
-    with serving(project, *free_ports(1)) as (address, process):
-        yield address
-        assert process.poll() is None
-        assert "Traceback" not in (project / "ui.log").read_text()
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
