@@ -177,11 +177,17 @@ def from_colours(colours: Colours, reading: Reading, lossy: bool) -> Mask:
 
 
 def of_colour(colours: NDArray[np.integer[Any]], label: str) -> Mask:
-    """Where colours (H, W, 3) are of a label: a colour ``#rrggbb``, or a grey value; nowhere for an empty one."""
+    """Where colours (H, W, 3 or 4) are of a label: a colour ``#rrggbb``, or a grey value; nowhere for an empty one."""
     if not label:
         return np.zeros(colours.shape[:2], dtype=bool)
     wanted = [int(label[i : i + 2], 16) for i in (1, 3, 5)] if label.startswith("#") else [int(label)] * 3
     return np.asarray((colours[..., :3] == wanted).all(axis=2))
+
+
+def of_number(values: Numbers, label: str) -> Mask:
+    """Where grey values (H, W) are of a label: a number, or a grey written as a colour; nowhere for an empty one."""
+    wanted = _number(label, {})
+    return np.zeros(values.shape, dtype=bool) if wanted is None else np.asarray(values == wanted)
 
 
 def _coloured(packed: Numbers, reading: Reading, names: Mapping[int, str]) -> Mask:

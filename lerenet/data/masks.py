@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from lerenet.data.images import ImageFacts, decode, opened, orientation, upright
@@ -23,6 +22,7 @@ from lerenet.data.labels import (
     from_colours,
     from_numbers,
     of_colour,
+    of_number,
     present_in,
 )
 from lerenet.data.reading import PLAIN, Reading
@@ -125,13 +125,9 @@ def _find(image: Image.Image, source: Image.Image, reading: Reading, lossy: bool
         numbers = np.asarray(image.convert("L") if image.mode == "1" else image).astype(np.int64)
         if image.mode in DEEP and tag(source, 262) == WHITE_IS_ZERO:
             numbers = 65535 - numbers
-        return from_numbers(numbers, reading, lossy), of_colour(_grey(numbers), reading.ignore)
+        return from_numbers(numbers, reading, lossy), of_number(numbers, reading.ignore)
     colours = np.asarray(image.convert("RGB"))
     return from_colours(colours, reading, lossy), of_colour(colours, reading.ignore)
-
-
-def _grey(numbers: Numbers) -> NDArray[np.int64]:
-    return np.repeat(numbers[..., None], 3, axis=2)
 
 
 def _rgba(image: Image.Image) -> Image.Image:
