@@ -48,7 +48,7 @@ def write_jpeg(path: Path, image: Pixels, quality: int = 95) -> None:
     Raises:
         LerenetError: the disk refuses; an older file stays.
     """
-    _write(path, encode_jpeg(image, quality))
+    write_encoded(path, encode_jpeg(image, quality))
 
 
 def write_mask(path: Path, mask: Mask | Marks) -> None:
@@ -57,9 +57,14 @@ def write_mask(path: Path, mask: Mask | Marks) -> None:
     Raises:
         LerenetError: the disk refuses; an older file stays.
     """
-    _write(path, encode_mask(mask))
+    write_encoded(path, encode_mask(mask))
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_encoded(path: Path, content: bytes) -> None:
+    """Write what was encoded, whole or not at all.
+
+    Raises:
+        LerenetError: the disk refuses; an older file stays.
+    """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)

@@ -32,6 +32,7 @@ class CorrectTab:
             with ui.column().classes("col"):
                 uploads(visit, "A photo to mark or to correct", self.show, multiple=False)
                 self.title = ui.label("")
+                self.known = ui.label("").classes("text-caption")
                 self.canvas, self.board = drawing_board(lambda: None)
             with ui.column().classes("w-80"):
                 self.classes = _classes(visit)
@@ -47,11 +48,14 @@ class CorrectTab:
                 self.decisions()
         ui.timer(LOOK, self._look)
 
-    def show(self, photo: Photo, cls: str = "") -> None:
+    async def show(self, photo: Photo, cls: str = "") -> None:
         """Show a photo, with its mask if it has one, for a class if the data have it."""
+        begun = await off_loop(self.visit.desk.corrections.begin, photo, cls or self.cls.value or "")
+        cls, words = begun or (cls, "")
         self.photo = photo
         if cls in self.classes:
             self.cls.set_value(cls)
+        self.known.set_text(words)
         self.title.set_text(f"{photo.name}, {photo.width} x {photo.height}")
         self.board.set_visibility(True)
         base = f"/mask/{photo.key}?{time.monotonic_ns()}" if self.visit.desk.photos.mask(photo) else ""
@@ -71,7 +75,7 @@ class CorrectTab:
             self.group.value.strip(),
             self.by.value.strip() or "unknown",
         )
-        name = await off_loop(self.visit.desk.hand_in, *given)
+        name = await off_loop(self.visit.desk.corrections.hand_in, *given)
         if name is not None:
             ui.notify(f"saved as {name}; services that run retrain with it", type="positive", timeout=8000)
 
@@ -91,7 +95,7 @@ class CorrectTab:
 
 def _classes(visit: Visit) -> list[str]:
     try:
-        return visit.desk.data_classes()
+        return visit.desk.corrections.data_classes()
     except LerenetError as error:
         tell(error)
         return []

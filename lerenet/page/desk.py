@@ -1,4 +1,4 @@
-"""What the page does, without a page: photos inspected, classes drafted, masks tried and handed in, versions looked at.
+"""What the page does, without a page: photos inspected, classes drafted, masks tried, versions looked at.
 
 One network and its classes serve all visits; they are opened again when the champion or a draft changed.
 """
@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from lerenet import layout
 from lerenet.data.images import read_image
-from lerenet.data.importing.adding import Given as Added
-from lerenet.data.importing.adding import add_image
 from lerenet.data.reading import UPRIGHT, Reading
 from lerenet.data.scaling import Mask
 from lerenet.data.tiles import side_for
@@ -30,9 +28,9 @@ from lerenet.enrolment.material import Material
 from lerenet.enrolment.trial import Trial
 from lerenet.errors import DataError, LerenetError
 from lerenet.models.serialization import LoadedNetwork
+from lerenet.page.corrections import Corrections
 from lerenet.page.photos import Photo, Photos
-from lerenet.page.saved import Saved
-from lerenet.params import EnrolmentSettings, ValidationSettings, load_params
+from lerenet.params import EnrolmentSettings, load_params
 from lerenet.predict.inspected import Inspected
 from lerenet.predict.inspecting import open_inspection, require_new, with_drafts
 from lerenet.predict.inspections import Manner, inspect_all
@@ -79,7 +77,8 @@ class Desk:
         self._opened: tuple[object, LoadedNetwork, list[Enrolled]] | None = None
         self._own: list[Enrolled] = []  # of the opened classes those that the model has
         self._inspector: tuple[object, Inspector] | None = None
-        self.photos, self.saved = Photos(folder / "photos"), Saved()
+        self.photos = Photos(folder / "photos")
+        self.corrections = Corrections(self.photos, self.bits)
         self._tried: tuple[LoadedNetwork, Trial] | None = None
 
     def opened(self) -> tuple[LoadedNetwork, list[Enrolled]]:
@@ -236,30 +235,6 @@ class Desk:
         found = growth(rows, pd.read_parquet(folder / CURVE), name, EvaluationSettings(), 0)
         return learning({name: points(found)})
 
-    def hand_in(self, photo: Photo, cls: str, good: bool, group: str, by: str) -> str:
-        """As `lerenet data add`: the photo with its mask, or as a good part.
-
-        Raises:
-            DataError: see `add_image` and `Saved.saving`; nothing was changed then.
-        """
-        mask = None if good else self.photos.mask(photo)
-        if not good and mask is None:
-            raise DataError(
-                f"{photo.name}: nothing is marked on it", "draw on it, or say that it is a good part"
-            )
-        limits = load_params(layout.PARAMS).validation if layout.PARAMS.exists() else ValidationSettings()
-        named = _linked(photo.path, photo.path.with_name(photo.name))
-        given = Added(cls, named, [mask] if mask else [], group, by, Reading(self.bits(), drawn_on=UPRIGHT))
-        with self.saved.saving(photo, cls, by):
-            return add_image(layout.DATA, given, limits)
-
-    def data_classes(self) -> list[str]:
-        """Classes of the data folder."""
-        from lerenet.data.dataset import read_dataset
-
-        dataset = read_dataset(layout.DATA) if layout.DATA.exists() else None
-        return [] if dataset is None else sorted(name for fold in dataset.folds for name in fold)
-
     def verdict(self, number: str) -> str:
         """As `lerenet verdict`: HTML."""
         from lerenet.report.verdict import page_of
@@ -269,13 +244,3 @@ class Desk:
 
 def _described(trial: Trial, photo: Photo, side: int) -> Material:
     return trial.described(photo.key, side, lambda: read_image(photo.path))
-
-
-def _linked(path: Path, name: Path) -> Path:
-    """A file under the name that the inspector knows, where a file may be called so."""
-    try:
-        if not name.exists():
-            name.hardlink_to(path)
-        return name
-    except OSError:
-        return path

@@ -154,7 +154,7 @@ class InspectTab:
         shares = [one.share for one in row.classes]
         number = int(np.argmax(shares)) if any(shares) else -1  # of the class that marks most
         await off_loop(self._take_marks, photo, row, number + 1)
-        self.visit.open_to_correct(photo, row.classes[number].name if number >= 0 else "")
+        await self.visit.open_to_correct(photo, row.classes[number].name if number >= 0 else "")
 
     def _take_marks(self, photo: Photo, row: Inspected, number: int) -> None:
         """Begin with what one class marks, unless somebody drew on the photo."""

@@ -60,9 +60,9 @@ class Visit:
         self.desk.photos.drop(self.taken)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def open_to_correct(self, photo: Photo, cls: str = "") -> None:
+    async def open_to_correct(self, photo: Photo, cls: str = "") -> None:
         """Show a photo, with what is marked on it, where masks are corrected."""
-        self.correct.show(photo, cls)
+        await self.correct.show(photo, cls)
         self.tabs.set_value("Correct")
 
 

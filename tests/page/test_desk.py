@@ -12,8 +12,10 @@ from PIL import Image
 
 from lerenet import layout
 from lerenet.data.dataset import read_sources
-from lerenet.data.masks import read_mask
+from lerenet.data.encoding import write_mask
+from lerenet.data.masks import read_marks, read_mask
 from lerenet.data.sample import make_sample
+from lerenet.data.scaling import IGNORED
 from lerenet.errors import DataError
 from lerenet.page.desk import Cancelled, Desk
 from lerenet.page.photos import LARGEST, Photo
@@ -136,26 +138,61 @@ def test_a_draft_is_enrolled_inspected_with_and_cancelled(desk: Desk, tmp_path: 
 
 def test_a_corrected_mask_lands_in_the_data(desk: Desk) -> None:
     make_sample(layout.DATA, defect=3, clean=2, classes=3)
-    cls = desk.data_classes()[0]
+    cls = desk.corrections.data_classes()[0]
     photo = given(desk, 3)
-    name = desk.hand_in(photo, cls, good=False, group="p1", by="Ada")
+    name = desk.corrections.hand_in(photo, cls, good=False, group="p1", by="Ada")
     assert read_sources(layout.DATA)[name]["source_path"] == "3.png"
     with pytest.raises(DataError, match="nothing is marked"):
-        desk.hand_in(given(desk, 5, marked=False), cls, good=False, group="", by="Ada")
-    assert desk.hand_in(photo, cls, good=True, group="", by="Ada") == name.replace("Images", "Nd")
+        desk.corrections.hand_in(given(desk, 5, marked=False), cls, good=False, group="", by="Ada")
+    assert desk.corrections.hand_in(photo, cls, good=True, group="", by="Ada") == name.replace("Images", "Nd")
 
 
 def test_what_another_inspector_saved_is_not_replaced_unseen(desk: Desk) -> None:
     make_sample(layout.DATA, defect=3, clean=2, classes=3)
-    cls = desk.data_classes()[0]
+    cls = desk.corrections.data_classes()[0]
     mine, hers = given(desk, 3), given(desk, 3)
-    name = desk.hand_in(hers, cls, good=False, group="p1", by="Ada")
+    name = desk.corrections.hand_in(hers, cls, good=False, group="p1", by="Ada")
     with pytest.raises(DataError, match=rf"3\.png: Ada saved it for {cls} meanwhile.*\n.*save once more"):
-        desk.hand_in(mine, cls, good=True, group="p1", by="Bo")
+        desk.corrections.hand_in(mine, cls, good=True, group="p1", by="Bo")
     assert read_sources(layout.DATA)[name]["provenance"].startswith("added by Ada")
-    assert desk.hand_in(mine, cls, good=True, group="p1", by="Bo") == name.replace("Images", "Nd")
+    assert desk.corrections.hand_in(mine, cls, good=True, group="p1", by="Bo") == name.replace("Images", "Nd")
     with pytest.raises(DataError, match="Bo saved it"):  # now it is Ada who has not seen
-        desk.hand_in(hers, cls, good=False, group="p1", by="Ada")
+        desk.corrections.hand_in(hers, cls, good=False, group="p1", by="Ada")
     later = given(desk, 3)
-    assert desk.hand_in(later, cls, good=False, group="p1", by="Cy") == name
-    assert desk.hand_in(later, cls, good=False, group="p1", by="Cy") == name
+    assert desk.corrections.hand_in(later, cls, good=False, group="p1", by="Cy") == name
+    assert desk.corrections.hand_in(later, cls, good=False, group="p1", by="Cy") == name
+
+
+def test_a_photo_of_the_data_begins_with_the_mask_it_has_and_keeps_what_is_ignored(desk: Desk) -> None:
+    make_sample(layout.DATA, defect=3, clean=2, classes=3)
+    cls, other = desk.corrections.data_classes()[:2]
+    source = sorted((layout.DATA / cls / "Images").iterdir())[0]
+    truth = layout.DATA / cls / "GT" / f"{source.stem}.png"
+    marks = read_marks(truth)
+    marks[:9, :9] = IGNORED
+    marks[20:30, 20:30] = 1
+    write_mask(truth, marks)
+    photo = desk.photos.take("again.jpg", source.read_bytes())
+    assert desk.corrections.begin(photo, other) == (
+        cls, f"in the data already: {cls} (marked); saving replaces what its class has",
+    )  # fmt: skip
+    begun = desk.photos.mask(photo)
+    assert begun is not None
+    assert np.array_equal(read_marks(begun), marks > 0)
+    drawn = np.zeros(photo.shown[::-1], bool)
+    drawn[5:40, 5:40] = True
+    desk.photos.draw(photo, drawing(photo, np.s_[5:40, 5:40]))
+    assert desk.corrections.begin(photo, cls)[0] == cls
+    assert (
+        desk.corrections.hand_in(photo, cls, good=False, group="", by="Ada") == f"{cls}/Images/{source.name}"
+    )
+    corrected = read_marks(truth)
+    assert np.array_equal(corrected > 0, drawn)  # what was drawn stands, on ignored pixels too
+    assert np.array_equal(corrected == IGNORED, (marks == IGNORED) & ~drawn)
+
+
+def test_a_photo_that_the_data_do_not_have_begins_blank(desk: Desk) -> None:
+    make_sample(layout.DATA, defect=3, clean=2, classes=3)
+    photo = given(desk, 3, marked=False)
+    assert desk.corrections.begin(photo, "asked") == ("asked", "")
+    assert desk.photos.mask(photo) is None

@@ -14,7 +14,7 @@ from lerenet.data.dataset import DATASET, Dataset, Row, read_dataset, read_sourc
 from lerenet.data.encoding import encode_jpeg, write_mask
 from lerenet.data.images import MIN_SIDE, Pixels, image_facts, read_image
 from lerenet.data.importing.assembling import keep
-from lerenet.data.importing.placing import place_image
+from lerenet.data.importing.placing import place_image, stays
 from lerenet.data.importing.replacing import changing
 from lerenet.data.listing import readable
 from lerenet.data.names import nfc, safe_stem
@@ -64,10 +64,12 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
     data = data.resolve() if data.is_symlink() else data
     pixels, marks = _read(given, limits or ValidationSettings())
     digest = sha256_file(given.image)
+    facts = image_facts(given.image)
+    kept = None if stays(facts) else encode_jpeg(pixels)
     with alone(changing(data)):
         recover_dir(data)  # what a kill left between the last two steps
         dataset, table = _require_class(data, given.cls)
-        same = _same_photo(data, given.image, pixels, digest)
+        same = _same_photo(data, given.image, digest, kept)
         stem = same.get(given.cls) or f"{safe_stem(nfc(given.image.stem))[:80]}-{digest[:DIGITS]}"
         folder = "Nd" if marks is None else "Images"
         file = f"{given.cls}/{folder}/{stem}.jpg"
@@ -86,7 +88,7 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
             for path in _there(target, given.cls, stem):
                 path.unlink()  # a second name of a file: never written through
             (target / file).parent.mkdir(parents=True, exist_ok=True)
-            place_image(target / file, given.image, pixels, image_facts(given.image))
+            place_image(target / file, given.image, kept)
             if marks is not None:
                 write_mask(target / given.cls / "GT" / f"{stem}.png", marks)
             others = [one for key, one in table.items() if key != before.get("file", file)]
@@ -127,10 +129,28 @@ def _require_class(data: Path, cls: str) -> tuple[Dataset, dict[str, Row]]:
     return dataset, read_sources(data)
 
 
-def _same_photo(data: Path, image: Path, pixels: Pixels, digest: str) -> dict[str, str]:
+def masks_of(data: Path, image: Path, bits: int = 0) -> dict[str, Path | None]:
+    """The mask of a photo in each class of a data folder that has it; None where it is a good part.
+
+    Args:
+        bits: that the photo's camera uses of 16-bit values.
+
+    Raises:
+        DataError: the photo can't be read.
+    """
+    kept = None if stays(image_facts(image)) else encode_jpeg(read_image(image, bits))
+    found = {}
+    for cls, stem in _same_photo(data, image, sha256_file(image), kept).items():
+        mask = data / cls / "GT" / f"{stem}.png"
+        found[cls] = mask if mask.exists() else None
+    return found
+
+
+def _same_photo(data: Path, image: Path, digest: str, kept: bytes | None) -> dict[str, str]:
     """The name of the same photo in each class that has it: by its bytes, by those it is kept as, or by its name."""
-    kept = encode_jpeg(pixels)
-    digests = {(image.stat().st_size, digest), (len(kept), hashlib.sha256(kept).hexdigest())}
+    digests = {(image.stat().st_size, digest)}
+    if kept is not None:
+        digests.add((len(kept), hashlib.sha256(kept).hexdigest()))
     sizes = {size for size, _ in digests}
     found = {}
     for folder in ("Images", "Nd"):

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from lerenet.data.dataset import Row
-from lerenet.data.encoding import write_jpeg, write_mask
-from lerenet.data.images import ImageFacts, Pixels, image_facts, read_image
+from lerenet.data.encoding import encode_jpeg, write_encoded, write_mask
+from lerenet.data.images import ImageFacts, image_facts, read_image
 from lerenet.data.importing.found import Found
 from lerenet.data.masks import measure_mask
 from lerenet.data.names import nfc
@@ -42,7 +42,7 @@ def place(item: Found, target: Path, table: Mapping[str, Row], asked: Reading) -
         _place_mask(target / item.cls / "GT" / f"{item.stem}.png", masks, marks)
     else:
         pixels = read_image(item.image, reading.bits)
-    place_image(out, item.image, pixels, facts)
+    place_image(out, item.image, None if stays(facts) else encode_jpeg(pixels))
     return _row(item, out.relative_to(target).as_posix(), "defect" if masks else "clean", table)
 
 
@@ -55,12 +55,17 @@ def _masks(item: Found, reading: Reading) -> tuple[Path, ...]:
     return item.masks
 
 
-def place_image(out: Path, image: Path, pixels: Pixels, facts: ImageFacts) -> None:
-    """Write an image as the data folder has it: a plain JPEG as it is, anything else as one."""
-    if facts.format == "JPEG" and facts.mode in ("L", "RGB") and facts.orientation == 1:
+def stays(facts: ImageFacts) -> bool:
+    """Whether the data folder has an image's file as it is: a plain upright JPEG."""
+    return facts.format == "JPEG" and facts.mode in ("L", "RGB") and facts.orientation == 1
+
+
+def place_image(out: Path, image: Path, encoded: bytes | None) -> None:
+    """Write an image as the data folder has it: byte for byte, or ``encoded`` as a JPEG where it doesn't stay."""
+    if encoded is None:
         shutil.copyfile(image, out)
     else:
-        write_jpeg(out, pixels)
+        write_encoded(out, encoded)
 
 
 def _place_mask(out: Path, masks: tuple[Path, ...], marks: Marks) -> None:
