@@ -21,7 +21,7 @@ from tests.helpers.browser import (
 )
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")]
 CLASS = "Cast_Pit"
@@ -122,7 +122,16 @@ def test_what_was_refused_stays_to_be_read_and_a_photo_may_come_again(page: Page
 def test_a_drawing_that_did_not_arrive_is_sent_again_before_it_is_saved(page: Page, project: Path) -> None:
     photo = sorted((project / "data" / CLASS / "Images").iterdir())[1]
     mask = np.asarray(Image.open(project / "data" / CLASS / "GT" / f"{photo.stem}.png")) > 127
-    page.route("**/mask/*", lambda route: route.abort(), times=1)
+    lost: list[Route] = []
+
+    def lose(route: Route) -> None:
+        if route.request.method == "GET" or lost:
+            route.continue_()
+        else:
+            lost.append(route)
+            route.abort()
+
+    page.route("**/mask/*", lose)
     correct = to_correct(page, photo, mask, CLASS, "Ada")
     page.get_by_text("not saved").wait_for()
     correct.get_by_role("button", name="Save the mask").click()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lerenet.data.dataset import read_sources
 from lerenet.data.masks import read_mask
@@ -21,7 +20,7 @@ from tests.helpers.data_folder import faults_of
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")]
 CLASS = "Cast_Pit"
 ADDING, FILES = "lerenet.data.importing.adding", "lerenet.files"
-BETWEEN = f"{FILES}:os.replace@4/before"  # after the drawing, the mask, and the old folder that was put aside
+BETWEEN = f"{FILES}:os.replace@5/before"  # after the data's mask, the drawing, the mask, the old folder put aside
 POINTS = (
     f"{ADDING}:keep@1/after",
     f"{ADDING}:write_mask@1/torn",
@@ -29,7 +28,7 @@ POINTS = (
     f"{ADDING}:write_tables@1/after",
     f"{FILES}:os.sync@1/after",
     BETWEEN,
-    f"{FILES}:os.replace@4/after",
+    f"{FILES}:os.replace@5/after",
 )
 
 
@@ -66,6 +65,7 @@ def test_a_server_killed_in_a_correction_leaves_whole_data(point: str, begun: Pa
     photo, mask = photo_of(project, 1)
     first, (port,) = photo_of(project, 0)[0], free_ports(1)
     before, hers = mask_of(photo).read_bytes(), mask_of(first).read_bytes()
+    begun_with = read_mask(mask_of(photo))
     with chromium() as browser:
         with serving(project, port, point) as (address, process):
             page = opened(browser, address)
@@ -90,6 +90,7 @@ def test_a_server_killed_in_a_correction_leaves_whole_data(point: str, begun: Pa
             to_correct(page, photo, mask, CLASS, "Bo").get_by_role("button", name="Save").click()
             page.get_by_text("saved as").wait_for()
     assert said_of(project, photo) == "corrected by Bo"
-    with Image.open(mask_of(photo)) as kept:
-        assert 0 < np.count_nonzero(kept) < 400  # the stroke, and nothing of the mask before
+    corrected = read_mask(mask_of(photo))
+    assert corrected[begun_with].all()
+    assert 0 < (corrected & ~begun_with).sum() < 400  # the stroke
     assert faults_of(project / "data") == []
