@@ -17,7 +17,7 @@ export default {
   props: { src: String, width: Number, height: Number, base: String, target: String, label: String },
   data() {
     return { tool: "brush", size: 20, suited: 20, zoom: 1,
-             strokes: [], fitted: false, current: null, box: null, start: null, image: null, sent: {}, unsent: false, queue: Promise.resolve() };
+             strokes: [], fitted: false, current: null, box: null, start: null, image: null, sent: {}, unsent: false, waiting: false, queue: Promise.resolve() };
   },
   mounted() {
     new ResizeObserver(() => { if (!this.fitted && this.$refs.frame?.clientWidth) this.fit(); }).observe(this.$refs.frame);
@@ -38,9 +38,11 @@ export default {
     },
     load() {
       this.image = null;
+      this.waiting = Boolean(this.base); // nothing is drawn until the mask to go on from is there
       if (!this.base) { this.$nextTick(this.redraw); return; }
       const image = new Image(), base = this.base;
-      image.onload = () => { if (this.base === base) { this.image = image; this.redraw(); } };
+      image.onload = () => { if (this.base === base) { this.image = image; this.waiting = false; this.redraw(); } };
+      image.onerror = () => { if (this.base === base) this.waiting = false; };
       image.src = base;
     },
     at(event) {
@@ -49,7 +51,7 @@ export default {
               (event.clientY - place.top) / place.height * this.height];
     },
     down(event) {
-      if (event.button > 0) return;
+      if (event.button > 0 || this.waiting) return;
       event.preventDefault();
       this.$refs.frame.focus({ preventScroll: true });
       this.$refs.mask.setPointerCapture(event.pointerId);

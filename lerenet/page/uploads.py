@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import events, ui
 
+from lerenet.data.images import SUFFIXES
 from lerenet.errors import DataError, LerenetError
 from lerenet.page.photos import LARGEST, Photo
 from lerenet.page.visit import in_words, off_loop
+from lerenet.predict.queries import OTHERS
 
 if TYPE_CHECKING:
     from lerenet.page.visit import Visit
@@ -22,6 +24,19 @@ LOST = "(info) => emit(info.files.map((file) => file.name))"
 EMPTIED = (
     "() => getElement({}).$refs.qRef.reset()"  # a photo that stays in its list is refused when it comes again
 )
+
+
+class Folder(ui.element, component="folder.js"):
+    """A button for a whole folder, beside a field for photos; one that is dropped there is taken, too."""
+
+    def __init__(self, field: ui.upload) -> None:
+        super().__init__()
+        self._props |= {"field": field.id, "endings": [*SUFFIXES, *OTHERS]}
+        self.on("given", lambda event: _none_in(event.args["files"]) if not event.args["photos"] else None)
+
+
+def _none_in(files: int) -> None:
+    ui.notify(f"no photo in that folder, of {files} files", type="warning")
 
 
 class Refused:
@@ -74,6 +89,8 @@ def uploads(visit: Visit, label: str, took: Callable[[Photo], Any], multiple: bo
         field = ui.upload(
             label=label, multiple=multiple, auto_upload=True, max_file_size=LARGEST, on_upload=handle
         )
+        if multiple:
+            Folder(field)
         refused = Refused()
     field.props("flat bordered").classes("w-full")
     field.on("rejected", too_large, js_handler=TOO_LARGE)

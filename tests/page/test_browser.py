@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,6 +118,45 @@ def test_what_was_refused_stays_to_be_read_and_a_photo_may_come_again(page: Page
     assert inspect.locator(".refused").all_inner_texts() == [words] * 2
     inspect.get_by_label("Take these away").click()
     inspect.locator(".refused").first.wait_for(state="detached")
+
+
+FOLDER = """
+([field, names]) => {
+    const file = (name) => ({ isFile: true, file: (done) => done(new File(["no"], name)) });
+    const reader = (inside) => ({ readEntries: (done) => done(inside.splice(0, 2)) });
+    const folder = (inside) => ({ isDirectory: true, createReader: () => reader(inside) });
+    const event = new Event("drop", { bubbles: true, cancelable: true });
+    const entry = folder([file("a.txt"), folder(names.map(file)), file(names[0])]);
+    Object.defineProperty(event, "dataTransfer", { value: { items: [{ webkitGetAsEntry: () => entry }], files: [] } });
+    field.dispatchEvent(event);
+}
+"""  # no browser lets a page make an entry of a folder
+
+
+def test_a_folder_is_chosen_or_dropped_and_its_photos_are_taken(page: Page, project: Path) -> None:
+    folder = project / "of photos" / "shift 2"
+    folder.mkdir(parents=True)
+    photos = sorted((project / "data" / CLASS / "Images").iterdir())[:3]
+    for photo in photos:
+        shutil.copyfile(photo, folder / photo.name)
+    (folder / "notes.txt").write_text("no photo")
+    inspect = panel(page, "Inspect")
+    with page.expect_file_chooser() as chooser:
+        inspect.get_by_role("button", name="A folder").click()
+    chooser.value.set_files(folder.parent)
+    inspect.get_by_text("3 photos").wait_for()
+    assert inspect.locator(".refused").count() == 0
+    field = inspect.locator(".q-uploader").first.element_handle()
+    page.evaluate(FOLDER, [field, ["one.png", "two.png", "three.png"]])
+    inspect.get_by_text("three.png: can't be read as an image").wait_for()
+    names = [words.partition(":")[0] for words in inspect.locator(".refused").all_inner_texts()]
+    assert sorted(names) == ["one.png", "one.png", "three.png", "two.png"]
+    with page.expect_file_chooser() as chooser:
+        inspect.get_by_role("button", name="A folder").click()
+    (project / "empty").mkdir()
+    (project / "empty" / "notes.txt").write_text("no photo")
+    chooser.value.set_files(project / "empty")
+    page.get_by_text("no photo in that folder, of 1 files").wait_for()
 
 
 def test_a_drawing_that_did_not_arrive_is_sent_again_before_it_is_saved(page: Page, project: Path) -> None:

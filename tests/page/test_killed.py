@@ -20,7 +20,9 @@ from tests.helpers.data_folder import faults_of
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")]
 CLASS = "Cast_Pit"
 ADDING, FILES = "lerenet.data.importing.adding", "lerenet.files"
-BETWEEN = f"{FILES}:os.replace@5/before"  # after the data's mask, the drawing, the mask, the old folder put aside
+BETWEEN = (
+    f"{FILES}:os.replace@5/before"  # after the data's mask, the drawing, the mask, the old folder put aside
+)
 POINTS = (
     f"{ADDING}:keep@1/after",
     f"{ADDING}:write_mask@1/torn",
