@@ -69,7 +69,11 @@ def _local() -> Path:
     path = store.sqlite_path(uri)
     if path is None:
         what = f"{store.redacted(uri)}: a server's store"
-        raise TrackingError(what, "use its database's own backup, and the artifacts'")
+        raise TrackingError(
+            what,
+            "unset MLFLOW_TRACKING_URI where it serves this project's own store; "
+            "else use its database's own backup, and the artifacts'",
+        )
     if not path.is_file():
         raise TrackingError(f"{shown(path)}: no such store", "nothing was registered yet: `dvc repro` first")
     return path.resolve()
