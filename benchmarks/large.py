@@ -77,7 +77,8 @@ def line(found: Mapping[str, Any]) -> str:
         )
     return "\n\n".join([
         f"## {found['photos']} photos in one call",
-        f"`lerenet inspect` with {found['classes']} classes, sent Ctrl-C after {found['stopped']['done']} photos and "
+        f"`lerenet inspect` for {', '.join(found['classes'])} of their own photos, sent Ctrl-C after "
+        f"{found['stopped']['done']} photos and "
         f"called again: {found['photos a second']} photos a second, {found['gone on']['made again']} made twice, "
         + ("every photo answered." if found["whole"] else "**not every photo answered.**"),
         facts(found), table(("call", "seconds", "status", "memory by quarters, MiB", "most"), rows),

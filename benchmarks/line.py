@@ -1,8 +1,8 @@
-"""Many photos in one call, stopped in the middle and gone on with: ``python -m benchmarks.line``.
+"""Many photos in one call, stopped in the middle and gone on with: ``python -m benchmarks.line CLASS…``.
 
-The photos are those of ``data/``, over and over, under names of their own; the classes are the inspection model's in
-``artifacts/enrol``. The call is sent Ctrl-C when about half of the photos are done, then repeated. Its resident
-memory is looked at ten times a second.
+The photos are those of some classes of ``data/``, as one line has them, over and over, under names of their own;
+they are inspected for these classes, by the inspection model of ``artifacts/enrol``. The call is sent Ctrl-C when about
+half of the photos are done, then repeated. Its resident memory is looked at ten times a second.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,10 +30,11 @@ from lerenet.predict.partial import JOURNAL
 LOOK = 0.1  # seconds
 
 
-def linked(folder: Path, count: int) -> Path:
-    """A folder of so many photos."""
+def linked(folder: Path, classes: Sequence[str], count: int) -> Path:
+    """A folder of so many photos of some classes."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = sorted(layout.DATA.glob("*/Images/*")) + sorted(layout.DATA.glob("*/Nd/*"))
+    kinds = [layout.DATA / cls / kind for kind in ("Images", "Nd") for cls in classes]
+    found = [path for kind in kinds if kind.is_dir() for path in sorted(kind.iterdir())]
     for number in range(count):
         source = found[number % len(found)]
         path = folder / f"{number:05d}{source.suffix}"
@@ -56,7 +58,7 @@ def done(out: Path) -> int:
     return max(0, journals[0].read_bytes().count(b"\n") - 1) if journals else 0
 
 
-def call(photos: Path, out: Path, stop_at: int | None) -> dict[str, Any]:
+def call(photos: Path, out: Path, classes: Sequence[str], stop_at: int | None) -> dict[str, Any]:
     """One call: seconds, status, photos done, and memory by the photos done."""
     command = [
         sys.executable,
@@ -68,6 +70,7 @@ def call(photos: Path, out: Path, stop_at: int | None) -> dict[str, Any]:
         str(out),
         "--model",
         str(layout.ENROL),
+        *(word for cls in classes for word in ("--class", cls)),
     ]
     began, looks = time.monotonic(), []
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -88,6 +91,7 @@ def call(photos: Path, out: Path, stop_at: int | None) -> dict[str, Any]:
 
 
 def main(
+    classes: Annotated[list[str], typer.Argument(help="Of one surface.")],
     count: Annotated[int, typer.Option(min=10, help="Photos.")] = 2000,
     out: Annotated[Path, typer.Option(help="Folder: photos, answers, and a JSON with every value.")] = Path(
         "artifacts/benchmarks/line"
@@ -95,15 +99,15 @@ def main(
 ) -> None:
     """Inspect many photos, stop in the middle, go on; print seconds, rate and memory."""
     shutil.rmtree(out, ignore_errors=True)
-    photos, answers = linked(out / "photos", count), out / "found"
-    first = call(photos, answers, count // 2)
+    photos, answers = linked(out / "photos", classes, count), out / "found"
+    first = call(photos, answers, classes, count // 2)
     kept = done(answers)
     before = {path.name: path.stat().st_mtime_ns for path in out.glob(".inspecting-*/*_marks.png")}
-    second = call(photos, answers, None)
+    second = call(photos, answers, classes, None)
     again = sum((answers / name).stat().st_mtime_ns != stamp for name, stamp in before.items())
     rows = read_json(answers / "inspections.json")["images"]
     found = {
-        "machine": machine(), "data": layout.data_md5(), "photos": count, "classes": len(rows[0]["classes"]),
+        "machine": machine(), "data": layout.data_md5(), "photos": count, "classes": classes,
         "stopped": first | {"done": kept}, "gone on": second | {"made again": again},
         "photos a second": float(np.round(count / (first["seconds"] + second["seconds"]), 2)),
         "whole": len(rows) == count and not any(row["error"] for row in rows),

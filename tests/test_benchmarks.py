@@ -218,13 +218,14 @@ def test_a_page_shows_scales_large_pictures_and_long_calls(tmp_path: Path) -> No
     size = {"class": "KSDD", "pictures": 42, "size": [6000, 4000], "ways": {"squares": way, "squashed": way}}
     write_json(tmp_path / "resolution" / "KSDD" / "resolution.json", facts | size)
     part = {"seconds": 9.6, "status": 0, "memory_mib_by_quarter": [800.0, 810.0], "memory_mib_most": 900.0}
-    call = {"photos": 2000, "classes": 12, "photos a second": 7.5, "whole": True}
+    call = {"photos": 2000, "classes": ["A", "B"], "photos a second": 7.5, "whole": True}
     parts = {"stopped": part | {"done": 1000}, "gone on": part | {"made again": 0}}
     write_json(tmp_path / "line" / "line.json", facts | call | parts)
     page.main(tmp_path, tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
     assert "| KSDD | whole | 30.0 | 50.0 | 90.0 | - | 1.0 |\n|  | 500 | 30.0" in text
     assert "| called, below 0.01 % of the picture (of 5) | 40.0 | 40.0 |" in text
+    assert "`lerenet inspect` for A, B of their own photos" in text
     assert "7.5 photos a second, 0 made twice, every photo answered." in text
     assert "| stopped | 10 | 0 | 800, 810 | 900 |" in text
 

@@ -119,6 +119,10 @@ def inspect_command(
     out: Out,
     enrolled: From = FOLDER,
     model: Model = "champion",
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", "-c", help="Inspect for this class alone; repeat it. All if none."),
+    ] = None,
     mark_good: Annotated[
         bool, typer.Option("--mark-good", help="Keep marks on images that are called OK.")
     ] = False,
@@ -155,14 +159,14 @@ def inspect_command(
     from lerenet.enrolment.inspect import Inspector
     from lerenet.measure.cameras import Cameras, load_cameras
     from lerenet.measure.rules import Rules, fitted, load_rules
-    from lerenet.predict.inspecting import open_inspection, with_drafts
+    from lerenet.predict.inspecting import only, open_inspection, with_drafts
     from lerenet.predict.inspections import Manner, inspect_all
     from lerenet.predict.queries import find_queries
     from lerenet.progress import progress
 
     asked = Rules() if rules is None else load_rules(rules)
-    loaded, classes = open_inspection(model)
-    inspector = Inspector(loaded, with_drafts(classes, enrolled), scale)
+    loaded, own = open_inspection(model)
+    inspector = Inspector(loaded, only(with_drafts(own, enrolled), classes or ()), scale)
     options = {
         "mm_per_pixel": mm_per_pixel,
         "closing": closing,

@@ -61,3 +61,15 @@ def with_drafts(classes: Sequence[Enrolled], folder: Path) -> list[Enrolled]:
             "`lerenet enrol CLASS --example IMG MASK`",
         )
     return [known[name] for name in sorted(known)]
+
+
+def only(classes: Sequence[Enrolled], names: Sequence[str]) -> list[Enrolled]:
+    """The classes of some names, in the classes' order; all where none is named.
+
+    Raises:
+        DataError: a name that no class has.
+    """
+    known = [one.name for one in classes]
+    if unknown := sorted(set(names) - set(known)):
+        raise DataError(f"{', '.join(unknown)}: no such class", f"there are {', '.join(known)}")
+    return [one for one in classes if not names or one.name in names]

@@ -19,7 +19,7 @@ from lerenet.enrolment.inspect import Inspector
 from lerenet.errors import DataError, TrackingError
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.params import EnrolmentSettings
-from lerenet.predict.inspecting import require_new, with_drafts
+from lerenet.predict.inspecting import only, require_new, with_drafts
 from lerenet.predict.inspections import Manner, inspect_all
 from lerenet.registry.lineage_mask import of_mask
 from tests.helpers.factories import texture
@@ -229,3 +229,7 @@ def test_what_the_model_knows_is_no_draft(given: Given, loaded: LoadedNetwork, t
     assert [(one.name, len(one.examples)) for one in served] == [("Blob", 7), ("Other", 1)]
     with pytest.raises(DataError, match="the model knows none"):
         with_drafts([], tmp_path / "nowhere")
+    assert [one.name for one in only(served, ["Other"])] == ["Other"]
+    assert only(served, []) == served
+    with pytest.raises(DataError, match=r"Bolb: no such class\n.*there are Blob, Other"):
+        only(served, ["Bolb", "Other"])
