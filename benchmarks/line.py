@@ -73,7 +73,10 @@ def call(photos: Path, out: Path, classes: Sequence[str], stop_at: int | None) -
         *(word for cls in classes for word in ("--class", cls)),
     ]
     began, looks = time.monotonic(), []
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background ignores
+    )  # fmt: skip
     while process.poll() is None:
         count = done(out)
         looks.append((count, memory_mib(process.pid)))
