@@ -88,7 +88,7 @@ def ways(loaded: LoadedNetwork, one: Enrolled, folder: Path, threads: int) -> di
 
 def pictures(cls: str, size: int) -> NDArray[np.uint8]:
     """A class's own, at the working size, (N, S, S, 3)."""
-    paths = [*(layout.DATA / cls / "Images").iterdir(), *(layout.DATA / cls / "Nd").iterdir()]
+    paths = [*layout.DATA.glob(f"{cls}/Images/*"), *layout.DATA.glob(f"{cls}/Nd/*")]
     return np.stack([resize_image(read_image(path), size) for path in sorted(paths)])
 
 
