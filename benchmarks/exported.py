@@ -21,6 +21,7 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.project import photos_of
 from benchmarks.results import machine
 from lerenet import layout
 from lerenet.cost.latency import repeat
@@ -88,8 +89,7 @@ def ways(loaded: LoadedNetwork, one: Enrolled, folder: Path, threads: int) -> di
 
 def pictures(cls: str, size: int) -> NDArray[np.uint8]:
     """A class's own, at the working size, (N, S, S, 3)."""
-    paths = [*layout.DATA.glob(f"{cls}/Images/*"), *layout.DATA.glob(f"{cls}/Nd/*")]
-    return np.stack([resize_image(read_image(path), size) for path in sorted(paths)])
+    return np.stack([resize_image(read_image(path), size) for path in photos_of(cls)])
 
 
 def parity(found: Answer, own: Answer) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import typer
 
+from benchmarks.project import photos_of
 from benchmarks.results import machine
 from lerenet import layout
 from lerenet.files import read_json, write_json
@@ -33,8 +34,7 @@ LOOK = 0.1  # seconds
 def linked(folder: Path, classes: Sequence[str], count: int) -> Path:
     """A folder of so many photos of some classes."""
     folder.mkdir(parents=True, exist_ok=True)
-    kinds = [layout.DATA / cls / kind for kind in ("Images", "Nd") for cls in classes]
-    found = [path for kind in kinds if kind.is_dir() for path in sorted(kind.iterdir())]
+    found = [path for cls in classes for path in photos_of(cls)]
     for number in range(count):
         source = found[number % len(found)]
         path = folder / f"{number:05d}{source.suffix}"

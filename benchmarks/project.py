@@ -101,3 +101,8 @@ class Project:
         with progress("features", store.size(classes, augmented=views, masked=masked)) as store.tick:
             store.ensure(classes, augmented=views, pictures=pictures, masked=masked)
         return store
+
+
+def photos_of(cls: str) -> list[Path]:
+    """A class's photos in ``data/``, with a defect, then those of good parts, of which there may be none."""
+    return [path for kind in ("Images", "Nd") for path in sorted(layout.DATA.glob(f"{cls}/{kind}/*"))]

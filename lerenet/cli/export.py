@@ -23,12 +23,9 @@ def export_command(
     lerenet export Scratch --out scratch.onnx
     """
     from lerenet.enrolment.exporting import export
-    from lerenet.errors import DataError
-    from lerenet.predict.inspecting import open_inspection, with_drafts
+    from lerenet.predict.inspecting import only, open_inspection, with_drafts
 
     loaded, classes = open_inspection(model)
-    known = {one.name: one for one in with_drafts(classes, enrolled)}
-    if name not in known:
-        raise DataError(f"{name}: no such class is enrolled", f"there are {', '.join(known)}")
-    export(loaded, known[name], out, kind)
+    [one] = only(with_drafts(classes, enrolled), [name])
+    export(loaded, one, out, kind)
     typer.echo(f"written: {out}")

@@ -9,11 +9,9 @@ import numpy as np
 
 from lerenet import layout
 from lerenet.data.dataset import read_dataset
-from lerenet.data.encoding import write_mask
 from lerenet.data.importing.adding import Given, add_image, masks_of
-from lerenet.data.masks import read_marks, read_mask
+from lerenet.data.masks import read_mask
 from lerenet.data.reading import UPRIGHT, Reading
-from lerenet.data.scaling import IGNORED
 from lerenet.errors import DataError
 from lerenet.page.photos import Photo, Photos
 from lerenet.page.saved import Saved
@@ -31,14 +29,6 @@ class Corrections:
     def __init__(self, photos: Photos, bits: Callable[[], int]) -> None:
         self.photos, self.bits, self.saved = photos, bits, Saved()
 
-    def in_data(self, photo: Photo) -> dict[str, Path | None]:
-        """The mask that the data have of a photo, by class; None: it is a good part there.
-
-        Raises:
-            DataError: see `masks_of`.
-        """
-        return masks_of(layout.DATA, photo.path, self.bits())
-
     def begin(self, photo: Photo, cls: str) -> tuple[str, str]:
         """Begin with what the data have of a photo, unless somebody drew on it.
 
@@ -47,8 +37,11 @@ class Corrections:
 
         Returns:
             The class, and in words what the data have; empty where they don't have the photo.
+
+        Raises:
+            DataError: see `masks_of`; or the mask there is damaged.
         """
-        known = self.in_data(photo)
+        known = masks_of(layout.DATA, photo.path, self.bits())
         if not known:
             return cls, ""
         cls = cls if cls in known else next(iter(known))
@@ -72,11 +65,10 @@ class Corrections:
             raise DataError(
                 f"{photo.name}: nothing is marked on it", "draw on it, or say that it is a good part"
             )
-        if mask is not None and (before := self.in_data(photo).get(cls)):
-            mask = _with_ignored(mask, before)
         limits = load_params(layout.PARAMS).validation if layout.PARAMS.exists() else ValidationSettings()
         named = _linked(photo.path, photo.path.with_name(photo.name))
-        given = Given(cls, named, [mask] if mask else [], group, by, Reading(self.bits(), drawn_on=UPRIGHT))
+        reading = Reading(self.bits(), drawn_on=UPRIGHT)
+        given = Given(cls, named, [mask] if mask else [], group, by, reading, keep_ignored=True)
         with self.saved.saving(photo, cls, by):
             return add_image(layout.DATA, given, limits)
 
@@ -84,18 +76,6 @@ class Corrections:
         """Classes of the data folder."""
         dataset = read_dataset(layout.DATA) if layout.DATA.exists() else None
         return [] if dataset is None else sorted(name for fold in dataset.folds for name in fold)
-
-
-def _with_ignored(mask: Path, before: Path) -> Path:
-    """The mask, or one beside it that ignores what the one before ignores."""
-    ignored = read_marks(before) == IGNORED
-    if not ignored.any():
-        return mask
-    marks = read_marks(mask)
-    marks[ignored & (marks == 0)] = IGNORED
-    whole = mask.with_name("marks.png")
-    write_mask(whole, marks)
-    return whole
 
 
 def _linked(path: Path, name: Path) -> Path:

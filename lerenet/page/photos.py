@@ -20,7 +20,7 @@ from lerenet.data.images import MIN_SIDE, SUFFIXES, Pixels, read_image
 from lerenet.data.scaling import Mask, resize_image
 from lerenet.errors import DataError, LerenetError
 from lerenet.files import atomic_path
-from lerenet.predict.queries import OTHERS
+from lerenet.predict.queries import ENDINGS
 
 LARGEST = 64_000_000  # bytes of a file
 SHOWN = 2400  # pixels of the longer side, as a photo is shown and drawn on
@@ -74,7 +74,7 @@ class Photos:
         if len(content) > LARGEST:
             raise DataError(f"{plain}: over {LARGEST // 1_000_000} MB", "crop or scale it down")
         suffix = Path(plain).suffix.lower()
-        if suffix not in (*SUFFIXES, *OTHERS):
+        if suffix not in ENDINGS:
             raise DataError(f"{plain}: no photo", f"give one of {', '.join(SUFFIXES)}")
         key = secrets.token_hex(16)
         path = self.folder / key / "photo" / (NAME.sub("_", Path(plain).stem)[:80].lstrip(".") + suffix)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import events, ui
 
-from lerenet.data.images import SUFFIXES
 from lerenet.errors import DataError, LerenetError
 from lerenet.page.photos import LARGEST, Photo
 from lerenet.page.visit import in_words, off_loop
-from lerenet.predict.queries import OTHERS
+from lerenet.predict.queries import ENDINGS
 
 if TYPE_CHECKING:
     from lerenet.page.visit import Visit
@@ -31,7 +30,7 @@ class Folder(ui.element, component="folder.js"):
 
     def __init__(self, field: ui.upload) -> None:
         super().__init__()
-        self._props |= {"field": field.id, "endings": [*SUFFIXES, *OTHERS]}
+        self._props |= {"field": field.id, "endings": list(ENDINGS)}
         self.on("given", lambda event: _none_in(event.args["files"]) if not event.args["photos"] else None)
 
 

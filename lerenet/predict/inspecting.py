@@ -71,5 +71,5 @@ def only(classes: Sequence[Enrolled], names: Sequence[str]) -> list[Enrolled]:
     """
     known = [one.name for one in classes]
     if unknown := sorted(set(names) - set(known)):
-        raise DataError(f"{', '.join(unknown)}: no such class", f"there are {', '.join(known)}")
+        raise DataError(f"{', '.join(unknown)}: no such class is enrolled", f"there are {', '.join(known)}")
     return [one for one in classes if not names or one.name in names]

@@ -17,6 +17,7 @@ OTHERS = (
     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".raw",
     ".pgm", ".ppm", ".pbm", ".pnm", ".pam", ".pcx", ".tga", ".dib", ".exr", ".hdr", ".svg", ".dcm", ".apng",
 )  # fmt: skip
+ENDINGS = (*SUFFIXES, *OTHERS)
 
 
 def find_queries(given: Sequence[Path], out: Path) -> list[Path]:
@@ -84,5 +85,5 @@ def _walk(folder: Path, out: Path, seen: set[tuple[int, int]]) -> Iterator[Path]
         if is_folder:
             if real(entry) != out:
                 yield from _walk(entry, out, seen)
-        elif entry.suffix.lower() in (*SUFFIXES, *OTHERS):
+        elif entry.suffix.lower() in ENDINGS:
             yield entry

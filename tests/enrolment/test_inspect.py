@@ -231,5 +231,5 @@ def test_what_the_model_knows_is_no_draft(given: Given, loaded: LoadedNetwork, t
         with_drafts([], tmp_path / "nowhere")
     assert [one.name for one in only(served, ["Other"])] == ["Other"]
     assert only(served, []) == served
-    with pytest.raises(DataError, match=r"Bolb: no such class\n.*there are Blob, Other"):
+    with pytest.raises(DataError, match=r"Bolb: no such class is enrolled\n.*there are Blob, Other"):
         only(served, ["Bolb", "Other"])

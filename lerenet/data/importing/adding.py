@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from lerenet.data.dataset import DATASET, Dataset, Row, read_dataset, read_sources, write_tables
 from lerenet.data.encoding import encode_jpeg, write_mask
 from lerenet.data.images import MIN_SIDE, Pixels, image_facts, read_image
@@ -17,10 +19,11 @@ from lerenet.data.importing.assembling import keep
 from lerenet.data.importing.placing import place_image, stays
 from lerenet.data.importing.replacing import changing
 from lerenet.data.listing import readable
+from lerenet.data.masks import read_marks
 from lerenet.data.names import nfc, safe_stem
 from lerenet.data.pairs import read_marked
 from lerenet.data.reading import PLAIN, Reading
-from lerenet.data.scaling import Marks
+from lerenet.data.scaling import IGNORED, Marks
 from lerenet.errors import DataError
 from lerenet.files import alone, atomic_dir, recover_dir, sha256_file, shown
 from lerenet.params import ValidationSettings
@@ -39,6 +42,7 @@ class Given:
         group: of the part that it shows; empty: of its own.
         by: who says so.
         reading: how the files are read.
+        keep_ignored: pixels that the photo's mask in the data ignores stay so where nothing is marked on them.
     """
 
     cls: str
@@ -47,6 +51,7 @@ class Given:
     group: str = ""
     by: str = "unknown"
     reading: Reading = PLAIN
+    keep_ignored: bool = False
 
 
 def add_image(data: Path, given: Given, limits: ValidationSettings | None = None) -> str:
@@ -71,6 +76,8 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
         dataset, table = _require_class(data, given.cls)
         same = _same_photo(data, given.image, digest, kept)
         stem = same.get(given.cls) or f"{safe_stem(nfc(given.image.stem))[:80]}-{digest[:DIGITS]}"
+        if marks is not None and given.keep_ignored:
+            marks = _with_ignored(marks, _mask(data, given.cls, stem))
         folder = "Nd" if marks is None else "Images"
         file = f"{given.cls}/{folder}/{stem}.jpg"
         said = f"{'corrected' if _there(data, given.cls, stem) else 'added'} by {given.by}, {_now()}, sha256 {digest}"
@@ -90,7 +97,7 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
             (target / file).parent.mkdir(parents=True, exist_ok=True)
             place_image(target / file, given.image, kept)
             if marks is not None:
-                write_mask(target / given.cls / "GT" / f"{stem}.png", marks)
+                write_mask(_mask(target, given.cls, stem), marks)
             others = [one for key, one in table.items() if key != before.get("file", file)]
             rows = sorted([*others, row], key=lambda one: one["file"])
             write_tables(target, rows, dataset.folds, dataset.about())
@@ -141,9 +148,20 @@ def masks_of(data: Path, image: Path, bits: int = 0) -> dict[str, Path | None]:
     kept = None if stays(image_facts(image)) else encode_jpeg(read_image(image, bits))
     found = {}
     for cls, stem in _same_photo(data, image, sha256_file(image), kept).items():
-        mask = data / cls / "GT" / f"{stem}.png"
+        mask = _mask(data, cls, stem)
         found[cls] = mask if mask.exists() else None
     return found
+
+
+def _mask(data: Path, cls: str, stem: str) -> Path:
+    return data / cls / "GT" / f"{stem}.png"
+
+
+def _with_ignored(marks: Marks, before: Path) -> Marks:
+    """The marks, which ignore what the mask before ignores and they don't mark."""
+    if not before.exists():
+        return marks
+    return np.where((read_marks(before) == IGNORED) & (marks == 0), np.int8(IGNORED), marks)
 
 
 def _same_photo(data: Path, image: Path, digest: str, kept: bytes | None) -> dict[str, str]:
