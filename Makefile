@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
 
 TABLES := summary long table2 table3 table4 table6 table7
-.PHONY: help setup data repro $(TABLES) test test-slow check audit bench up down status ui docs clean
+.PHONY: help setup data repro $(TABLES) test test-whole test-slow check audit bench up down status ui docs clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -39,6 +39,9 @@ $(TABLES): data
 
 test: setup ## Set up and run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-whole: setup ## The tests of whole promotions, flows and pages: seconds each
+	$(BIN)/python -m pytest -m whole -n auto --dist loadfile
 
 test-slow: setup ## The slow tests: whole pipelines, kill and resume (ARGS: some of their files)
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ARGS)

@@ -37,6 +37,7 @@ def test_a_sound_project_has_no_problem(project: Path, capsys: pytest.CaptureFix
     assert "0 problems" in capsys.readouterr().out
 
 
+@pytest.mark.whole
 def test_mlflow_and_prefect_are_not_imported(project: Path) -> None:
     code = "import sys; from lerenet.cli.doctor import diagnose; diagnose(); print(sorted(sys.modules))"
     done = subprocess.run(

@@ -28,7 +28,7 @@ from lerenet.params import EnrolmentSettings
 from tests.helpers.factories import texture
 from tests.helpers.prediction import SIZE, picture, pixels, truth
 
-pytestmark = pytest.mark.usefixtures("prepared_for_classes")
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("prepared_for_classes")]
 Answers = Mapping[str, NDArray[Any]]
 Program = Callable[[NDArray[np.uint8]], Answers]
 

@@ -27,7 +27,7 @@ from tests.helpers.prediction import picture, pixels, truth
 
 pytestmark = pytest.mark.usefixtures("prepared_for_classes")
 
-FAST = EnrolmentSettings(steps=0)
+FAST = EnrolmentSettings(steps=0, curve=())
 
 
 def clean(path: Path, seed: int) -> Path:
@@ -171,6 +171,7 @@ def test_an_inspection_is_a_folder_whole_and_replaces_only_another(
     assert (out / "inspections.csv").exists()
 
 
+@pytest.mark.whole
 def test_other_tools_formats_hold_the_marks_of_each_class(
     given: Given, loaded: LoadedNetwork, tmp_path: Path
 ) -> None:

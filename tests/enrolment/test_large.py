@@ -20,7 +20,7 @@ from tests.helpers.prediction import picture, pixels, truth
 
 pytestmark = pytest.mark.usefixtures("prepared_for_classes")
 
-FAST = EnrolmentSettings(steps=0)
+FAST = EnrolmentSettings(steps=0, curve=(), budget=300)
 SIDE = 60
 TOP, LEFT = 120, 240  # of the defect's part in the large picture
 
@@ -29,14 +29,15 @@ def ground(seed: int, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(texture(np.random.default_rng(seed), 1, 96)).resize(size)
 
 
-@pytest.fixture
-def inspector(tmp_path: Path, loaded: LoadedNetwork) -> Inspector:
-    marked = [picture(tmp_path / "in" / f"{seed}.png", seed) for seed in range(7)]
-    good = [tmp_path / f"g{seed}.png" for seed in range(8)]
+@pytest.fixture(scope="module")
+def inspector(tmp_path_factory: pytest.TempPathFactory, loaded: LoadedNetwork) -> Inspector:
+    folder = tmp_path_factory.mktemp("given")
+    marked = [picture(folder / "in" / f"{seed}.png", seed) for seed in range(7)]
+    good = [folder / f"g{seed}.png" for seed in range(8)]
     for seed, path in enumerate(good):
         ground(50 + seed, (80, 60)).save(path)
     enrolled = enrol_class(
-        "Blob", Given([(path, [truth(path)]) for path in marked], good), loaded, tmp_path / "out", FAST
+        "Blob", Given([(path, [truth(path)]) for path in marked], good), loaded, folder / "out", FAST
     )
     assert enrolled.side == SIDE  # four by three: cut by their shape
     return Inspector(loaded, [enrolled])

@@ -89,18 +89,24 @@ def test_one_class_shares_nothing() -> None:
     assert taught(materials()[:1], None) is None
 
 
-@pytest.fixture
-def enrolled(tmp_path: Path) -> tuple[Enrolled, Left, Material]:
-    """A class with the shared heads among its readers, as stage ``enrol`` writes it."""
+@pytest.fixture(scope="module")
+def learnt() -> tuple[Enrolled, Left, Material]:
+    """A class with the shared heads among its readers."""
     both = materials()
     names: dict[str, int | None] = {str(fold): fold for fold in range(SETTINGS.folds)} | {WHOLE: None}
     heads = {which: head for which, fold in names.items() if (head := taught(both, fold)) is not None}
     images = [Image(f"i{place}", f"{place:064x}", group) for place, group in enumerate(GROUPS)]
     one, left = learn("Blob", both[0], images, "n" * 64, SETTINGS)
-    whole, more = with_shared(one, left, both[0], heads, SETTINGS)
-    save_heads(tmp_path / SHARED, heads)
-    save_enrolled(tmp_path / CLASSES, whole, more)
-    return whole, more, both[0]
+    return (*with_shared(one, left, both[0], heads, SETTINGS), both[0])
+
+
+@pytest.fixture
+def enrolled(learnt: tuple[Enrolled, Left, Material], tmp_path: Path) -> tuple[Enrolled, Left, Material]:
+    """The class, as stage ``enrol`` writes it."""
+    whole, left, material = learnt
+    save_heads(tmp_path / SHARED, whole.shared)
+    save_enrolled(tmp_path / CLASSES, whole, left)
+    return whole, left, material
 
 
 def test_each_image_is_read_by_it_once(enrolled: tuple[Enrolled, Left, Material]) -> None:

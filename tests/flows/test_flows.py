@@ -47,7 +47,10 @@ from tests.helpers.receiver import Receiver, receiver
 __all__ = ["fresh", "pipeline"]  # fixtures
 
 # A task run outside a flow has no flow run to send its log to.
-pytestmark = pytest.mark.filterwarnings("ignore:Logger 'prefect.task_runs' attempted:UserWarning")
+pytestmark = [
+    pytest.mark.whole,
+    pytest.mark.filterwarnings("ignore:Logger 'prefect.task_runs' attempted:UserWarning"),
+]
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from flows.services.standing import POOL
 from tests.helpers import PROJECT
 from tests.helpers.prefect_server import prefect_server
 
+pytestmark = pytest.mark.whole
+
 
 @flow(name="retrain")
 def retrain(operator: str = "schedule", force: bool = False, wait: bool = False) -> None:

@@ -18,6 +18,8 @@ from lerenet import layout
 from lerenet.registry import caches
 from tests.helpers.pipeline import run
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:

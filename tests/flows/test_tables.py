@@ -207,6 +207,7 @@ def test_what_the_experiment_would_stumble_over_is_refused_before_it(
     assert said in str(done.exception)
 
 
+@pytest.mark.whole
 def test_an_experiment_leaves_the_project_alone_and_its_outputs_can_be_fetched(
     pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

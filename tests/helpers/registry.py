@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from safetensors.torch import load_file, save_file
 from lerenet import layout
 from lerenet.cells import ship_cells
 from lerenet.enrolment.enrol import learn
-from lerenet.enrolment.enrolled import CLASSES, NETWORK, Image, save_enrolled
+from lerenet.enrolment.enrolled import CLASSES, NETWORK, Enrolled, Image, Left, save_enrolled
 from lerenet.enrolment.material import described_by
 from lerenet.enrolment.verdicts import left_out, scores
 from lerenet.files import sha256_file, write_json
 from lerenet.models.serialization import LoadedNetwork
-from lerenet.params import Params, load_params
+from lerenet.params import EnrolmentSettings, Params, load_params
 from lerenet.registry import served
 from lerenet.registry.registered import INSPECTED
 from tests.helpers.counts import make_counts
@@ -134,18 +135,26 @@ def _inspection(root: Path, params: Params) -> None:
         shutil.rmtree(root / folder, ignore_errors=True)
     _model(root / layout.ENROL, "enrol", 0.5)
     (root / layout.ENROL / "model").rename(root / layout.ENROL / NETWORK)
-    groups = [f"g{place}" for place in range(12)]
-    material = material_like(groups, [place < 6 for place in range(12)])
-    images = [Image(f"Blob/{group}", f"{place:064x}", group) for place, group in enumerate(groups)]
     settings = params.enrolment.model_copy(update={"steps": 0, "curve": ()})
-    network = described_by(LoadedNetwork(Threshold(torch.tensor(0.5)), SIZE))
-    enrolled, left = learn("Blob", material, images, network, settings)
+    enrolled, left, rows = _blob(settings.model_dump_json())
     save_enrolled(root / layout.ENROL / CLASSES, enrolled, left)
     (root / layout.INSPECT).mkdir(parents=True)
-    rows = left_out(left.readings, settings.false_calls, settings.reviews).assign(cls="Blob")
     rows.to_parquet(root / layout.INSPECT / INSPECTED, index=False)
     given = {"examples": 6, "good": 6, "reader": enrolled.reader}
     write_json(root / layout.INSPECT / "summary.json", {"Blob": {**scores(rows), **given}})
+
+
+@cache
+def _blob(settings_json: str) -> tuple[Enrolled, Left, pd.DataFrame]:
+    """The one class: every project that a process makes has the same."""
+    settings = EnrolmentSettings.model_validate_json(settings_json)
+    groups = [f"g{place}" for place in range(12)]
+    material = material_like(groups, [place < 6 for place in range(12)])
+    images = [Image(f"Blob/{group}", f"{place:064x}", group) for place, group in enumerate(groups)]
+    network = described_by(LoadedNetwork(Threshold(torch.tensor(0.5)), SIZE))
+    enrolled, left = learn("Blob", material, images, network, settings)
+    rows = left_out(left.readings, settings.false_calls, settings.reviews).assign(cls="Blob")
+    return enrolled, left, rows
 
 
 def _evaluation(folder: Path, counts: pd.DataFrame, digest: str) -> None:

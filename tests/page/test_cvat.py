@@ -15,6 +15,7 @@ from lerenet.page.desk import Desk
 from tests.helpers.prediction import picture, truth
 
 
+@pytest.mark.whole
 def test_an_image_is_answered_with_a_mask_that_cvat_decodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,7 @@ predict([support], sorted((folder / "parts").iterdir()), folder / "out", network
 """
 
 
+@pytest.mark.whole
 def test_a_killed_call_goes_on_and_ends_as_if_nothing_had_been(
     support: Pair, tmp_path: Path, loaded: LoadedNetwork, calls: list[int]
 ) -> None:

@@ -27,6 +27,7 @@ from tests.helpers.registry import make_project
 
 # MLflow compares a range with a column when it writes the input example.
 pytestmark = [
+    pytest.mark.whole,
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
     pytest.mark.usefixtures("little_code"),
 ]

@@ -26,6 +26,7 @@ from tests.helpers.registry import answer, begin, make_project
 EXPERIMENT = Params().experiment
 
 pytestmark = [
+    pytest.mark.whole,
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
     pytest.mark.usefixtures("little_code"),
 ]

@@ -27,6 +27,7 @@ from lerenet.tracking.store import require_project
 from tests.helpers.registry import answer, make_project
 
 pytestmark = [
+    pytest.mark.whole,
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
     pytest.mark.usefixtures("little_code"),
 ]

@@ -15,7 +15,7 @@ from lerenet.registry import served
 from tests.helpers import PROJECT
 
 # MLflow compares a range with a column when it writes the input example.
-pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")
+pytestmark = [pytest.mark.whole, pytest.mark.filterwarnings("ignore:Operation with range is deprecated")]
 
 
 @pytest.fixture(scope="module")

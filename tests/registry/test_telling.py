@@ -19,6 +19,7 @@ from tests.helpers.receiver import Receiver, receiver
 from tests.helpers.registry import make_project
 
 pytestmark = [
+    pytest.mark.whole,
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
     pytest.mark.usefixtures("little_code"),
 ]

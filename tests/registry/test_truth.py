@@ -22,6 +22,7 @@ from lerenet.registry.promote import Rollback, promote, rollback
 from tests.helpers.registry import begin, make_project
 
 pytestmark = [
+    pytest.mark.whole,
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
     pytest.mark.usefixtures("little_code"),
 ]

@@ -26,6 +26,8 @@ from lerenet.report.load import load
 from lerenet.report.markdown import results
 from tests.helpers.report import BACKBONE, CLASSES, make_artifacts
 
+pytestmark = pytest.mark.whole
+
 PARAMS = Params.model_validate({"evaluation": {"draws": 200}})
 
 

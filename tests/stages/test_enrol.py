@@ -12,6 +12,8 @@ from lerenet.enrolment.enrolled import CLASSES, HEADS, SHARED, enrolled_in
 from lerenet.files import read_json, sha256_file
 from tests.helpers.pipeline import drawn_project
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def enrolled(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Path:

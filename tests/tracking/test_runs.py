@@ -184,6 +184,7 @@ assert statuses == [0, 0, 0, 0], statuses
 """
 
 
+@pytest.mark.whole
 def test_four_processes_share_a_fresh_store(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").touch()
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
