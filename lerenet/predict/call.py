@@ -65,6 +65,7 @@ def predict(
         beside = file_names(formats, names)
         standing = check_overwrite(names, out, [*examples.images, *masks, *chosen], earlier, beside)
         loaded = open_model(model, image_size) if isinstance(model, str) else model
+        examples = examples.seen_at(loaded.image_size)
         digest = digest_of(loaded, examples, reading)
         rows = earlier.rows.get(digest, {})
         jobs = [_job(query, name, rows, standing, out) for query, name in zip(chosen, names, strict=True)]

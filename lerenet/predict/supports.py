@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lerenet.data.pairs import read_pair
 from lerenet.data.reading import Reading
+from lerenet.data.scaling import resize_mask
 from lerenet.errors import DataError
 from lerenet.files import sha256_file, shown
 from lerenet.inference import Example, check_shots
 from lerenet.predict.queries import existing, real
 
+THIN = 8  # pixels of the working size: a defect that is nowhere wider is hardly seen
 Pair = tuple[Path, Path]
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,24 @@ class Examples:
     sha256: list[tuple[str, ...]]
     supports: list[Example]
     notes: list[str]
+
+    def seen_at(self, size: int) -> Examples:
+        """The same with a note on each support whose defect is hardly seen at the working size (pixels)."""
+        from scipy.ndimage import distance_transform_edt
+
+        found = []
+        for image, (picture, mask) in zip(self.images, self.supports, strict=True):
+            wide = 2 * float(distance_transform_edt(resize_mask(mask, size)).max())
+            if wide < THIN:
+                high, long = picture.shape[:2]
+                found.append(
+                    f"{shown(image)}: brought from {long} x {high} to {size} x {size}, its defect is about {wide:.0f} "
+                    f"pixels wide; below {THIN} it is hardly seen. `lerenet enrol` and `lerenet inspect` cut photos "
+                    "into squares, at the scale of the defect"
+                )
+        for note in found:
+            logger.warning(note)
+        return replace(self, notes=[*self.notes, *found])
 
 
 def read_examples(pairs: Sequence[Pair], reading: Reading) -> Examples:

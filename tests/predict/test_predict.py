@@ -145,12 +145,17 @@ def test_support_as_query_warns(
     assert "flatters" in caplog.text
 
 
-def test_a_tiny_defect_survives_resizing(query: Path, tmp_path: Path, loaded: LoadedNetwork) -> None:
+def test_a_tiny_defect_survives_resizing_and_is_told_to_be_hardly_seen(
+    query: Path, tmp_path: Path, loaded: LoadedNetwork
+) -> None:
     image = picture(tmp_path / "in" / "large.png", 3, (900, 700))
     marked = np.zeros((700, 900), np.uint8)
     marked[350, 450] = 255
     Image.fromarray(marked).save(truth(image))
-    predict([(image, truth(image))], [query], tmp_path / "out", loaded)
+    found = predict([(image, truth(image))], [query], tmp_path / "out", loaded)
+    (note,) = found.warnings
+    assert "large.png: brought from 900 x 700 to 96 x 96, its defect is about 2 pixels wide" in note
+    assert "lerenet inspect" in note
 
 
 def test_overlay_marks_the_outline_and_leaves_the_rest() -> None:
