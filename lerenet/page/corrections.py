@@ -9,7 +9,8 @@ import numpy as np
 
 from lerenet import layout
 from lerenet.data.dataset import read_dataset
-from lerenet.data.importing.adding import Given, add_image, masks_of
+from lerenet.data.importing.adding import Given, add_image
+from lerenet.data.importing.already import masks_of
 from lerenet.data.masks import read_mask
 from lerenet.data.reading import UPRIGHT, Reading
 from lerenet.errors import DataError

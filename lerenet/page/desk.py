@@ -8,11 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from lerenet import layout
@@ -20,15 +18,15 @@ from lerenet.data.images import read_image
 from lerenet.data.reading import UPRIGHT, Reading
 from lerenet.data.scaling import Mask
 from lerenet.data.tiles import side_for
-from lerenet.enrolment.decision import OperatingPoint
 from lerenet.enrolment.enrol import Given, enrol_class
-from lerenet.enrolment.enrolled import CLASSES, CURVE, FACTS, READINGS, Enrolled
+from lerenet.enrolment.enrolled import CLASSES, FACTS, READINGS, Enrolled
 from lerenet.enrolment.inspect import Inspector, bits_of
 from lerenet.enrolment.material import Material
 from lerenet.enrolment.trial import Trial
 from lerenet.errors import DataError, LerenetError
 from lerenet.models.serialization import LoadedNetwork
 from lerenet.page.corrections import Corrections
+from lerenet.page.learnt import Calibration, calibration, curve_of
 from lerenet.page.photos import Photo, Photos
 from lerenet.params import EnrolmentSettings, load_params
 from lerenet.predict.inspected import Inspected
@@ -42,24 +40,6 @@ WATCHED = (1, 2, 5, 10, 20)  # examples of a draft's learning curve
 
 class Cancelled(Exception):
     """Somebody pressed the button; it says how far the work is."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What an operating point stands on: scores of a class's own images, each left out.
-
-    Attributes:
-        point: as it is.
-        good, defects: scores.
-    """
-
-    point: OperatingPoint | None
-    good: NDArray[np.float64]
-    defects: NDArray[np.float64]
-
-    def at(self, threshold: float) -> tuple[int, int]:
-        """How many good parts, and how many defects, lie above a threshold."""
-        return int((self.good > threshold).sum()), int((self.defects > threshold).sum())
 
 
 class Desk:
@@ -159,10 +139,7 @@ class Desk:
         folder = next((path / name for path in folders if (path / name / READINGS).is_file()), None)
         if one is None or folder is None:
             return None
-        rows = pd.read_parquet(folder / READINGS)
-        rows = rows[rows["reader"] == one.reader]
-        good, bad = (rows.loc[rows["defect"] == kind, "score"].to_numpy(float) for kind in (False, True))
-        return Calibration(one.point, good, bad)
+        return calibration(folder, one)
 
     def tried(self, photo: Photo, mask: Mask, others: Sequence[Photo]) -> list[NDArray[np.bool_]]:
         """What one example, the photo with what is drawn on it, marks on the others, (h, w) as they are worked on."""
@@ -224,16 +201,7 @@ class Desk:
 
     def curve_of(self, name: str) -> str:
         """SVG: what more examples of a draft bought."""
-        from lerenet.enrolment.curve import growth
-        from lerenet.enrolment.verdicts import left_out
-        from lerenet.params import EvaluationSettings
-        from lerenet.report.live import points
-        from lerenet.report.plots import learning
-
-        folder, settings = self.drafts / name, EnrolmentSettings()
-        rows = left_out(pd.read_parquet(folder / READINGS), settings.false_calls, settings.reviews)
-        found = growth(rows, pd.read_parquet(folder / CURVE), name, EvaluationSettings(), 0)
-        return learning({name: points(found)})
+        return curve_of(self.drafts / name)
 
     def verdict(self, number: str) -> str:
         """As `lerenet verdict`: HTML."""

@@ -11,7 +11,7 @@ import pandas as pd
 from nicegui import ui
 from PIL import Image
 
-from lerenet.page.desk import Calibration
+from lerenet.page.learnt import Calibration
 from lerenet.page.photos import Photo
 from lerenet.page.uploads import uploads
 from lerenet.page.visit import COLOURS, Work, off_loop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -15,10 +14,10 @@ import numpy as np
 from lerenet.data.dataset import DATASET, Dataset, Row, read_dataset, read_sources, write_tables
 from lerenet.data.encoding import encode_jpeg, write_mask
 from lerenet.data.images import MIN_SIDE, Pixels, image_facts, read_image
+from lerenet.data.importing.already import DIGITS, files_of, mask_file, same_photo
 from lerenet.data.importing.assembling import keep
 from lerenet.data.importing.placing import place_image, stays
 from lerenet.data.importing.replacing import changing
-from lerenet.data.listing import readable
 from lerenet.data.masks import read_marks
 from lerenet.data.names import nfc, safe_stem
 from lerenet.data.pairs import read_marked
@@ -27,8 +26,6 @@ from lerenet.data.scaling import IGNORED, Marks
 from lerenet.errors import DataError
 from lerenet.files import alone, atomic_dir, recover_dir, sha256_file, shown
 from lerenet.params import ValidationSettings
-
-DIGITS = 12  # of a photo's SHA-256, in its name: the same photo again takes its own place
 
 
 @dataclass(frozen=True)
@@ -74,13 +71,13 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
     with alone(changing(data)):
         recover_dir(data)  # what a kill left between the last two steps
         dataset, table = _require_class(data, given.cls)
-        same = _same_photo(data, given.image, digest, kept)
+        same = same_photo(data, given.image, digest, kept)
         stem = same.get(given.cls) or f"{safe_stem(nfc(given.image.stem))[:80]}-{digest[:DIGITS]}"
         if marks is not None and given.keep_ignored:
-            marks = _with_ignored(marks, _mask(data, given.cls, stem))
+            marks = _with_ignored(marks, mask_file(data, given.cls, stem))
         folder = "Nd" if marks is None else "Images"
         file = f"{given.cls}/{folder}/{stem}.jpg"
-        said = f"{'corrected' if _there(data, given.cls, stem) else 'added'} by {given.by}, {_now()}, sha256 {digest}"
+        said = f"{'corrected' if files_of(data, given.cls, stem) else 'added'} by {given.by}, {_now()}, sha256 {digest}"
         before = next(
             (row for key, row in table.items() if Path(key).stem == stem and key.startswith(f"{given.cls}/")),
             {},
@@ -92,12 +89,12 @@ def add_image(data: Path, given: Given, limits: ValidationSettings | None = None
         }  # fmt: skip
         with atomic_dir(data) as target:
             keep(data, target, set(), _linked)
-            for path in _there(target, given.cls, stem):
+            for path in files_of(target, given.cls, stem):
                 path.unlink()  # a second name of a file: never written through
             (target / file).parent.mkdir(parents=True, exist_ok=True)
             place_image(target / file, given.image, kept)
             if marks is not None:
-                write_mask(_mask(target, given.cls, stem), marks)
+                write_mask(mask_file(target, given.cls, stem), marks)
             others = [one for key, one in table.items() if key != before.get("file", file)]
             rows = sorted([*others, row], key=lambda one: one["file"])
             write_tables(target, rows, dataset.folds, dataset.about())
@@ -136,49 +133,11 @@ def _require_class(data: Path, cls: str) -> tuple[Dataset, dict[str, Row]]:
     return dataset, read_sources(data)
 
 
-def masks_of(data: Path, image: Path, bits: int = 0) -> dict[str, Path | None]:
-    """The mask of a photo in each class of a data folder that has it; None where it is a good part.
-
-    Args:
-        bits: that the photo's camera uses of 16-bit values.
-
-    Raises:
-        DataError: the photo can't be read.
-    """
-    kept = None if stays(image_facts(image)) else encode_jpeg(read_image(image, bits))
-    found = {}
-    for cls, stem in _same_photo(data, image, sha256_file(image), kept).items():
-        mask = _mask(data, cls, stem)
-        found[cls] = mask if mask.exists() else None
-    return found
-
-
-def _mask(data: Path, cls: str, stem: str) -> Path:
-    return data / cls / "GT" / f"{stem}.png"
-
-
 def _with_ignored(marks: Marks, before: Path) -> Marks:
     """The marks, which ignore what the mask before ignores and they don't mark."""
     if not before.exists():
         return marks
     return np.where((read_marks(before) == IGNORED) & (marks == 0), np.int8(IGNORED), marks)
-
-
-def _same_photo(data: Path, image: Path, digest: str, kept: bytes | None) -> dict[str, str]:
-    """The name of the same photo in each class that has it: by its bytes, by those it is kept as, or by its name."""
-    digests = {(image.stat().st_size, digest)}
-    if kept is not None:
-        digests.add((len(kept), hashlib.sha256(kept).hexdigest()))
-    sizes = {size for size, _ in digests}
-    found = {}
-    for folder in ("Images", "Nd"):
-        for path in sorted(data.glob(f"*/{folder}/*")):
-            size = path.stat().st_size
-            if path.stem.endswith(f"-{digest[:DIGITS]}") or (
-                size in sizes and (size, sha256_file(path)) in digests
-            ):
-                found[path.parts[-3]] = path.stem
-    return found
 
 
 def _group(
@@ -204,17 +163,6 @@ def _group(
             )
         return group
     return given.group or before.get("group_id", "") or stem
-
-
-def _there(data: Path, cls: str, stem: str) -> list[Path]:
-    """Image and mask of that name, whatever they are now."""
-    folders = (data / cls / name for name in ("Images", "GT", "Nd"))
-    return [
-        path
-        for folder in folders
-        for path in (sorted(folder.iterdir()) if folder.is_dir() else ())
-        if path.stem == stem and readable(path.name)
-    ]
 
 
 def _linked(source: str, target: str) -> str:
