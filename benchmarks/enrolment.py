@@ -110,19 +110,22 @@ def scores(rows: pd.DataFrame) -> dict[str, float]:
 def interval(rows: pd.DataFrame, seed: int) -> dict[str, tuple[float, float, float]]:
     """Each score with its 95 % interval from groups drawn anew within each class, alike in all orders."""
     rng = np.random.default_rng(seed)
-    parts = {cls: [part for _, part in one.groupby("group")] for cls, one in rows.groupby("cls")}
+    rows = rows.reset_index(drop=True)
+    places = [
+        [one.index[inside].to_numpy() for inside in one.groupby("group").indices.values()]
+        for _, one in rows.groupby("cls")
+    ]
     drawn = [
         scores(
-            pd.concat(
-                [each[i] for each in parts.values() for i in rng.integers(len(each), size=len(each))],
-                ignore_index=True,
+            rows.take(
+                np.concatenate([each[i] for each in places for i in rng.integers(len(each), size=len(each))])
             )
         )
         for _ in range(DRAWS)
     ]
     table = pd.DataFrame(drawn)
     low, high = table.quantile(0.025), table.quantile(0.975)
-    found = scores(rows.reset_index(drop=True))
+    found = scores(rows)
     return {
         name: (value, float(low[name]), float(high[name]))
         for name, value in found.items()
