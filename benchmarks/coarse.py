@@ -15,14 +15,13 @@ import pandas as pd
 import torch
 import typer
 
-from benchmarks.resolution import Large, make
+from benchmarks.resolution import Large, folder_of, given_parts, make, own_side
 from benchmarks.results import machine
 from lerenet import layout
 from lerenet.data.cataloguing import build_catalog
-from lerenet.data.groups import folds_of
 from lerenet.data.images import read_image
 from lerenet.data.masks import read_mask
-from lerenet.data.tiles import side_for, tiling
+from lerenet.data.tiles import tiling
 from lerenet.enrolment.enrol import Given, enrol_class
 from lerenet.enrolment.enrolled import Enrolled, load_enrolled
 from lerenet.enrolment.material import describe
@@ -49,14 +48,14 @@ def squares_needed(loaded: LoadedNetwork, one: Enrolled, side: int, large: Large
     return float((scores >= scores[shown.argmax()]).float().mean())
 
 
-def enrolled(cls: str, rows: pd.DataFrame, side: int, good: list[Path], into: Path) -> Enrolled:
+def enrolled(
+    loaded: LoadedNetwork, cls: str, rows: pd.DataFrame, side: int, good: list[Path], into: Path
+) -> Enrolled:
     """The class from the marked pictures of the parts that are not asked about, in squares of ``side``."""
-    loaded = matching_network(load_params(layout.PARAMS).image_size)
     if not (into / cls).is_dir():
-        marked = rows[(folds_of(rows["group"].tolist(), 2) == 0) & (rows["kind"] == "defect")]
-        parts = [(layout.DATA / row["image"], [layout.DATA / row["mask"]]) for _, row in marked.iterrows()]
-        with progress(f"enrol {side}", len(parts) + len(good)) as tick:
-            enrol_class(cls, Given(parts, good), loaded, into, EnrolmentSettings(curve=()), side, tick)
+        given = Given(given_parts(rows), good)
+        with progress(f"enrol {side}", len(given.examples) + len(good)) as tick:
+            enrol_class(cls, given, loaded, into, EnrolmentSettings(curve=()), side, tick)
     return load_enrolled(into / cls)
 
 
@@ -68,23 +67,20 @@ def main(
     ),
 ) -> None:
     """Enrol a class at two scales, rank the squares of large pictures by each, and print a table."""
-    folder = out / f"{cls}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_of(out, cls, seed)
     catalog = build_catalog(layout.DATA, out / "catalog.parquet")
     rows = catalog[catalog["cls"] == cls].sort_values("image")
     large = make(folder, rows, seed)
     good = [one.picture for one in large["given good"]]
-    own = side_for(list(zip(rows["height"], rows["width"], strict=True))) or round(
-        float(rows["height"].median())
-    )
-    loaded = prepare(matching_network(load_params(layout.PARAMS).image_size))
+    loaded, own = matching_network(load_params(layout.PARAMS).image_size), own_side(rows)
+    prepared = prepare(loaded)
     found: dict[str, Any] = {}
     for name, factor in SCALES.items():
-        one = enrolled(cls, rows, own * factor, good, folder / str(own * factor))
+        one = enrolled(loaded, cls, rows, own * factor, good, folder / str(own * factor))
         with progress(name, len(large["asked marked"])) as tick:
             needed = []
             for picture in large["asked marked"]:
-                needed.append(squares_needed(loaded, one, own * factor, picture))
+                needed.append(squares_needed(prepared, one, own * factor, picture))
                 tick(1)
         found[name] = {
             "squares of": own * factor,

@@ -124,20 +124,34 @@ def make(folder: Path, rows: pd.DataFrame, seed: int) -> dict[str, list[Large]]:
     return found
 
 
+def folder_of(out: Path, cls: str, seed: int) -> Path:
+    """A folder for a class's pictures and what is learnt of them, of today's code and data."""
+    made_of = hashlib.sha256(f"{code_digest()} {layout.data_md5()}".encode()).hexdigest()[:12]
+    folder = out / f"{cls}-{seed}-{made_of}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def own_side(rows: pd.DataFrame) -> int:
+    """Pixels of a class's pictures that make a square: their short side, whatever their shape."""
+    shapes = list(zip(rows["height"], rows["width"], strict=True))
+    return side_for(shapes) or round(float(rows["height"].median()))
+
+
+def given_parts(rows: pd.DataFrame) -> list[tuple[Path, list[Path]]]:
+    """The marked pictures of a class, with their masks, of parts that are not asked about."""
+    marked = rows[(folds_of(rows["group"].tolist(), 2) == 0) & (rows["kind"] == "defect")]
+    return [(layout.DATA / row["image"], [layout.DATA / row["mask"]]) for _, row in marked.iterrows()]
+
+
 def enrolled(
     cls: str, rows: pd.DataFrame, large: Mapping[str, list[Large]], into: Path
 ) -> dict[str, Enrolled]:
     """The class in both ways, from the same parts."""
     loaded = matching_network(load_params(layout.PARAMS).image_size)
-    half = rows[folds_of(rows["group"].tolist(), 2) == 0]
-    marked = half[half["kind"] == "defect"]
     good = [one.picture for one in large["given good"]]
-    parts = [(layout.DATA / row["image"], [layout.DATA / row["mask"]]) for _, row in marked.iterrows()]
     whole = [(one.picture, [one.mask]) for one in large["given marked"] if one.mask is not None]
-    side = side_for(list(zip(rows["height"], rows["width"], strict=True))) or round(
-        float(rows["height"].median())
-    )
-    ways = {SQUARES: (Given(parts, good), side), SQUASHED: (Given(whole, good), 0)}
+    ways = {SQUARES: (Given(given_parts(rows), good), own_side(rows)), SQUASHED: (Given(whole, good), 0)}
     found = {}
     for way, (given, width) in ways.items():
         if not (into / way / cls).is_dir():
@@ -211,9 +225,7 @@ def main(
     inspect: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Enrol a class in both ways, inspect large pictures, and print a table."""
-    made_of = hashlib.sha256(f"{code_digest()} {layout.data_md5()}".encode()).hexdigest()[:12]
-    folder = out / f"{cls}-{seed}-{made_of}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_of(out, cls, seed)
     catalog = build_catalog(layout.DATA, out / "catalog.parquet")
     rows = catalog[catalog["cls"] == cls].sort_values("image")
     large = make(folder, rows, seed)
